@@ -1,0 +1,144 @@
+"""`upturn deploy NAME`: from a version to a URL."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from upturn.core.records import Endpoint, Route, Version
+    from upturn.stores.workspace import Workspace
+
+
+@click.command()
+@click.argument("ref", metavar="NAME[:N|@ALIAS]")
+@click.option("--unit", metavar="FIELD", help="The field that keeps a caller on one arm.")
+@click.option(
+    "--durable/--not-durable",
+    default=None,
+    help="Answer only once the prediction is on disk.",
+)
+@click.option("--port", type=click.IntRange(0, 65535), help="Where to serve; 0 takes a free port.")
+@click.option("--background", is_flag=True, help="Let the server run on, until: upturn stop.")
+def command(
+    ref: str, unit: str | None, durable: bool | None, port: int | None, background: bool
+) -> None:
+    """Serve a version of model NAME, the newest one by default, as endpoint NAME.
+
+    A server that runs already takes it over without a failed request; else one is started.
+    """
+    from upturn.deploy.running import running_server
+    from upturn.stores.workspace import open_workspace
+
+    workspace = open_workspace()
+    try:
+        version = _version(workspace, ref)
+        endpoint = _endpoint(workspace, version.model, unit, durable)
+        route = _route(workspace, endpoint, version)
+        if running_server(workspace) is None and not background:
+            _serve(workspace, endpoint, version, route, port)
+            return
+        if running_server(workspace) is None:
+            from upturn.server.process import start_background
+
+            start_background(workspace, port=port)
+        _wait(workspace, route)
+        _announce(workspace, endpoint, version)
+        click.echo("  Its server runs on until: upturn stop")
+    finally:
+        workspace.close()
+
+
+def _version(workspace: Workspace, ref: str) -> Version:
+    from upturn.model.registry import get_version
+
+    from upturn.core.records import Version
+
+    # A plain name is the newest version here: what was just trained is what one wants to see.
+    newest = None if set(ref) & set(":@") else workspace.meta.find(Version, ref)
+    return newest or get_version(workspace, ref)
+
+
+def _endpoint(workspace: Workspace, model: str, unit: str | None, durable: bool | None) -> Endpoint:
+    from upturn.core.records import Endpoint
+    from upturn.core.time import utcnow
+    from upturn.deploy.endpoint import create_endpoint
+
+    stored = workspace.meta.find(Endpoint, model)
+    if stored is not None:  # what is not said stays as it is
+        unit = stored.unit if unit is None else unit
+        durable = stored.durable if durable is None else durable
+    endpoint = Endpoint(model, unit=unit or None, durable=bool(durable))
+    return create_endpoint(workspace, endpoint, now=utcnow())
+
+
+def _route(workspace: Workspace, endpoint: Endpoint, version: Version) -> Route:
+    from upturn.core.records import Arm
+    from upturn.core.time import utcnow
+    from upturn.deploy.route import CHAMPION, current_route, set_route
+
+    arms = (Arm(name=CHAMPION, version=version.number, share=1.0),)
+    current = current_route(workspace, endpoint.name)
+    if current is not None and current.arms == arms:
+        return current
+    return set_route(workspace, endpoint.name, arms, why="upturn deploy", now=utcnow())
+
+
+def _serve(
+    workspace: Workspace, endpoint: Endpoint, version: Version, route: Route, port: int | None
+) -> None:
+    from upturn.core.errors import UpturnError
+    from upturn.server.process import serve
+
+    refused: list[UpturnError] = []
+
+    def announce() -> None:
+        try:
+            _wait(workspace, route)
+        except UpturnError as error:
+            refused.append(error)
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+        _announce(workspace, endpoint, version)
+        click.echo("  Ctrl-C ends the server.")
+
+    def on_listening(_: str) -> None:
+        threading.Thread(target=announce, name="announce", daemon=True).start()
+
+    serve(workspace, port=port, on_listening=on_listening)
+    if refused:
+        raise refused[0]
+    click.echo("\nThe server has ended; what was answered is in the Log.")
+
+
+def _wait(workspace: Workspace, route: Route) -> None:
+    from upturn.core.errors import Unavailable
+    from upturn.deploy.running import wait_until_served
+
+    why_not = wait_until_served(workspace, route)
+    if why_not:
+        raise Unavailable(
+            f"Route {route.revision} of {route.endpoint!r} is not served: {why_not}",
+            hint=f"What was served before stays. To go back: upturn rollback {route.endpoint}",
+        )
+
+
+def _announce(workspace: Workspace, endpoint: Endpoint, version: Version) -> None:
+    import shlex
+
+    import msgspec
+
+    from upturn.deploy.example import example_request, predict_path
+    from upturn.deploy.running import running_server
+
+    running = running_server(workspace)
+    if running is None:
+        return
+    url = running.url + predict_path(endpoint.name)
+    body = msgspec.json.encode(example_request(version.signature, endpoint.unit)).decode()
+    click.echo(f"{click.style(version.name, bold=True)} answers at {url}")
+    click.echo(f"  curl {url} -H 'Content-Type: application/json' -d {shlex.quote(body)}")

@@ -1,0 +1,76 @@
+"""`upturn feedback NAME FILE`: the truth, when it arrives, from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from upturn.improve.feedback import FeedbackReceipt
+    from upturn.stores.workspace import Workspace
+
+
+@click.command("feedback")
+@click.argument("name")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the receipt as JSON.")
+def command(name: str, file: Path, as_json: bool) -> None:
+    """Join the labels in FILE to the predictions of endpoint NAME.
+
+    FILE is Parquet, CSV or JSON lines with the columns prediction_id (or id), label and, where the
+    truth was known before now, known_at.
+    """
+    import msgspec
+
+    from upturn.stores.workspace import open_workspace
+
+    workspace = open_workspace()
+    try:
+        receipt = _join(workspace, name, file)
+    finally:
+        workspace.close()
+    if as_json:
+        click.echo(msgspec.json.encode(receipt).decode())
+        return
+    for line in describe(receipt):
+        click.echo(line)
+
+
+def describe(receipt: FeedbackReceipt) -> Iterator[str]:
+    """What became of the labels, in a line or a few."""
+    line = f"{receipt.accepted:,} {_labels(receipt.accepted)} joined"
+    if receipt.unknown:
+        named = ", ".join(receipt.unknown_ids)
+        line += f", {receipt.unknown:,} of unknown predictions (first: {named})"
+    if receipt.empty:
+        line += f", {receipt.empty:,} rows without a label left out"
+    yield line + "."
+    if receipt.rejected_rows:
+        yield f"{receipt.rejected_rows:,} {_labels(receipt.rejected_rows)} could not be read:"
+        for problem in receipt.rejected[:3]:
+            yield f"  {problem.message} {problem.hint}".rstrip()
+
+
+def _labels(count: int) -> str:
+    return "label" if count == 1 else "labels"
+
+
+def _join(workspace: Workspace, name: str, file: Path) -> FeedbackReceipt:
+    """Read the file with a progress bar on a terminal's standard error."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from upturn.core.time import utcnow
+    from upturn.improve.feedback import file_feedback
+
+    errors = Console(stderr=True)
+    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as bar:
+        task = bar.add_task(f"Joining {file.name}", total=None)
+
+        def progress(done: int, total: int | None) -> None:
+            bar.update(task, completed=done, total=total)
+
+        return file_feedback(workspace, name, file, now=utcnow(), progress=progress)

@@ -1,0 +1,24 @@
+"""`upturn serve`: all endpoints of the store, in this process."""
+
+import click
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", help="This machine's own address to serve on.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Where to serve; 0 takes a free port.")
+def command(host: str, port: int | None) -> None:
+    """Serve all endpoints until Ctrl-C, and follow every change of their routes."""
+    from upturn.server.process import serve
+    from upturn.stores.workspace import open_workspace
+
+    workspace = open_workspace()
+    try:
+        serve(
+            workspace,
+            host=host,
+            port=port,
+            on_listening=lambda url: click.echo(f"Serving {url}/v1/endpoints. Ctrl-C ends it."),
+        )
+    finally:
+        workspace.close()
+    click.echo("\nThe server has ended; what was answered is in the Log.")

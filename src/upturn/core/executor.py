@@ -1,0 +1,117 @@
+"""Executor: where tasks run, one at a time in a process of their own."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from upturn.core.errors import Problem
+from upturn.core.records import Artifact, Input
+
+
+class FunctionRef(msgspec.Struct, frozen=True, kw_only=True):
+    """How a worker finds a step's function: in a file, in a module, or by value."""
+
+    name: str  # 'train', or 'Trainer.fit'
+    file: str | None = None
+    module: str | None = None
+    pickle: bytes | None = None
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """An argument, or a part of one, that the worker reads from the blob store."""
+
+    digest: str
+
+
+class File(msgspec.Struct, frozen=True):
+    """An argument that is a path; the file's content is the input."""
+
+    path: str
+    digest: str
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt at a task."""
+
+    id: str
+    run: str
+    step: str
+    index: int
+    attempt: int
+    flow_params: dict[str, Any]
+    function: FunctionRef
+    args: tuple[Any, ...]  # Stored and File, alone or nested in lists and dicts
+    kwargs: dict[str, Any]
+    inputs: tuple[Input, ...]
+    code: str
+    output_file: str  # what the task prints goes there
+
+
+class Started(msgspec.Struct, frozen=True):
+    """The call has a process."""
+
+    call: str
+    pid: int
+
+
+class Logged(msgspec.Struct, frozen=True):
+    """The task logged values, or showed something."""
+
+    call: str
+    metrics: dict[str, float]
+    at_step: int | None
+    title: str | None = None
+    media: str | None = None
+    artifact: Artifact | None = None
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """The task returned; its output is stored."""
+
+    call: str
+    artifact: Artifact
+    seconds: float
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """The task raised, or its process ended."""
+
+    call: str
+    problem: Problem
+    seconds: float
+
+
+Event = Started | Logged | Finished | Failed
+
+
+class Executor(Protocol):
+    """Runs calls, each in a process that runs nothing else meanwhile. `wake` alone is thread-safe."""
+
+    @property
+    def slots(self) -> int:
+        """How many calls it runs at once."""
+        ...
+
+    def start(self, call: Call) -> None:
+        """Run the call. The caller starts no more than `slots` at once."""
+        ...
+
+    def kill(self, call: str) -> None:
+        """End the call's process and what it started, now. No event follows."""
+        ...
+
+    def poll(self, timeout_s: float | None) -> Sequence[Event]:
+        """What happened, after at most so long; returns early when `wake` is called.
+
+        A process that ends, however it ends, fails its own call alone.
+        """
+        ...
+
+    def wake(self) -> None:
+        """Let a `poll` that waits return."""
+        ...
+
+    def close(self) -> None:
+        """End all processes."""
+        ...

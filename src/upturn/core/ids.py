@@ -1,0 +1,64 @@
+"""Ids: short random ones for runs, time-ordered ones for predictions, and the paths that name things."""
+
+import os
+import re
+import secrets
+import time
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u to misread
+_PREDICTION_ID = re.compile(r"[0-9a-f]{28}")
+
+
+def new_id(length: int = 6) -> str:
+    """A random id of `length` characters, for people to type: 30 bits at the default length.
+
+    >>> len(new_id())
+    6
+    """
+    return "".join(secrets.choice(_ALPHABET) for _ in range(length))
+
+
+def prediction_ids(count: int) -> list[str]:
+    """`count` new prediction ids: 12 hex digits of milliseconds, then 64 random bits.
+
+    They sort by the time they were made, so that a log written in order stays in order.
+
+    >>> [len(i) for i in prediction_ids(2)]
+    [28, 28]
+    """
+    moment = f"{time.time_ns() // 1_000_000:012x}"
+    noise = os.urandom(8 * count).hex()
+    return [moment + noise[16 * i : 16 * i + 16] for i in range(count)]
+
+
+def is_prediction_id(text: str) -> bool:
+    """Whether `text` has the form of a prediction id (not whether such a prediction exists)."""
+    return _PREDICTION_ID.fullmatch(text) is not None
+
+
+def task_path(run: str, step: str, index: int) -> str:
+    """The path of a task, as people type it and as lineage names it.
+
+    >>> task_path("k3f9x2", "train", 3)
+    'run/k3f9x2/train/3'
+    """
+    return f"run/{run}/{step}/{index}"
+
+
+def version_path(model: str, number: int) -> str:
+    """The path of a version.
+
+    >>> version_path("delays", 7)
+    'version/delays:7'
+    """
+    return f"version/{model}:{number}"
+
+
+def route_path(endpoint: str, revision: int) -> str:
+    """The path of a route revision."""
+    return f"route/{endpoint}/{revision}"
+
+
+def artifact_path(digest: str) -> str:
+    """The path of an artifact."""
+    return f"artifact/{digest}"

@@ -1,0 +1,337 @@
+"""The records: frozen, immutable, one class for each noun of the platform; change is a new row."""
+
+from datetime import datetime
+from typing import Any, ClassVar, Literal
+
+import msgspec
+
+from upturn.core.errors import Problem
+from upturn.core.schema import Profile, Signature
+
+RunStatus = Literal["running", "done", "failed", "cancelled"]
+TaskStatus = Literal["running", "done", "reused", "failed", "cancelled"]
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """A stored row. `key` identifies it; `sequence`, if any, is the last field of the key.
+
+    A record whose sequence field is 0 is given the next number within the rest of its key when it
+    is put. `indexed` names further fields that a store can search by.
+    """
+
+    table: ClassVar[str]
+    key: ClassVar[tuple[str, ...]]
+    sequence: ClassVar[str | None] = None
+    indexed: ClassVar[tuple[str, ...]] = ()
+
+
+# Develop
+
+
+class Run(Record, frozen=True, kw_only=True):
+    """One execution of a flow."""
+
+    table = "run"
+    key = ("id",)
+    indexed = ("flow", "parent", "started_at")
+
+    id: str
+    flow: str
+    entry: str  # where the flow is: 'flights.py:delays', or 'module:flow'
+    params: dict[str, Any]  # JSON values
+    project: str
+    started_at: datetime
+    parent: str | None = None
+
+
+class RunState(Record, frozen=True, kw_only=True):
+    """A run's status since `at`; the last one holds."""
+
+    table = "run_state"
+    key = ("run", "seq")
+    sequence = "seq"
+
+    run: str
+    seq: int = 0
+    status: RunStatus
+    at: datetime
+    problem: Problem | None = None
+    result: str | None = None  # digest of what the flow returned
+
+
+class Input(msgspec.Struct, frozen=True, kw_only=True):
+    """One input of a task: an argument by the digest of its content."""
+
+    name: str  # the parameter's name
+    digest: str
+    path: str | None = None  # of a file
+    made_by: str | None = None  # the path of the task that made it
+
+
+class Task(Record, frozen=True, kw_only=True):
+    """One execution of a step in a run: what it was given. What became of it is in its states."""
+
+    table = "task"
+    key = ("run", "step", "index")
+    indexed = ("memo",)
+
+    run: str
+    step: str
+    index: int
+    memo: str  # digest of code, inputs and environment: same memo, same output
+    code: str  # digest of the code part
+    inputs: tuple[Input, ...]
+    created_at: datetime
+
+
+class TaskState(Record, frozen=True, kw_only=True):
+    """A task's status since `at`; the last one holds."""
+
+    table = "task_state"
+    key = ("run", "step", "index", "seq")
+    sequence = "seq"
+
+    run: str
+    step: str
+    index: int
+    seq: int = 0
+    status: TaskStatus
+    attempt: int
+    at: datetime
+    output: str | None = None  # digest, when done or reused
+    reused_from: str | None = None  # path of the task whose output this is
+    seconds: float | None = None
+    problem: Problem | None = None
+
+
+class Memo(Record, frozen=True, kw_only=True):
+    """That a task with this memo made this output; the last one holds."""
+
+    table = "memo"
+    key = ("memo", "seq")
+    sequence = "seq"
+
+    memo: str
+    seq: int = 0
+    output: str
+    task: str  # its path
+    at: datetime
+
+
+class Artifact(Record, frozen=True, kw_only=True):
+    """What is known of an immutable value without reading its bytes."""
+
+    table = "artifact"
+    key = ("digest",)
+
+    digest: str
+    codec: str
+    type: str  # 'polars.DataFrame'
+    size_bytes: int
+    summary: str = ""  # '80789 rows × 22 columns'
+
+
+class Metric(Record, frozen=True, kw_only=True):
+    """One value that a task logged."""
+
+    table = "metric"
+    key = ("run", "step", "index", "seq")
+    sequence = "seq"
+
+    run: str
+    step: str
+    index: int
+    seq: int = 0
+    name: str
+    value: float
+    at: datetime
+    at_step: int | None = None  # the `step=` of a curve
+
+
+class Exhibit(Record, frozen=True, kw_only=True):
+    """One thing that a task showed on its run's page."""
+
+    table = "exhibit"
+    key = ("run", "step", "index", "seq")
+    sequence = "seq"
+
+    run: str
+    step: str
+    index: int
+    seq: int = 0
+    title: str
+    media: str  # 'text/plain', 'text/html', 'image/png', 'image/svg+xml', …
+    artifact: str  # digest of its bytes
+    at: datetime
+
+
+# Deploy
+
+
+class Environment(msgspec.Struct, frozen=True, kw_only=True):
+    """The Python and the distributions that a version was made with."""
+
+    python: str
+    distributions: dict[str, str]
+
+
+class Version(Record, frozen=True, kw_only=True):
+    """One immutable registered model."""
+
+    table = "version"
+    key = ("model", "number")
+    sequence = "number"
+    indexed = ("artifact", "run")
+
+    model: str
+    number: int = 0
+    artifact: str  # digest of the model
+    data: str | None  # digest of the training data
+    signature: Signature
+    profile: Profile
+    environment: Environment
+    run: str | None
+    task: str | None  # path of the task that registered it
+    params: dict[str, Any] = {}  # of the flow that made it
+    metrics: dict[str, float] = {}  # what the steps that made the model logged
+    code: str = ""
+    at: datetime
+
+    @property
+    def name(self) -> str:
+        """'delays:7'."""
+        return f"{self.model}:{self.number}"
+
+
+class Alias(Record, frozen=True, kw_only=True):
+    """That a name of a model points to a version; the last one holds."""
+
+    table = "alias"
+    key = ("model", "name", "seq")
+    sequence = "seq"
+
+    model: str
+    name: str
+    seq: int = 0
+    number: int
+    why: str
+    at: datetime
+
+
+class Endpoint(Record, frozen=True, kw_only=False):
+    """What clients call. `unit` names the input that keeps a caller on one arm.
+
+    >>> Endpoint("delays", unit="tail_number").model_name
+    'delays'
+    """
+
+    table = "endpoint"
+    key = ("name", "seq")
+    sequence = "seq"
+
+    name: str
+    unit: str | None = None
+    model: str | None = None  # the endpoint's own name, unless given
+    durable: bool = False  # answers only after the prediction is on disk
+    seq: int = 0
+    at: datetime | None = None
+
+    @property
+    def model_name(self) -> str:
+        """The model that this endpoint serves versions of."""
+        return self.model or self.name
+
+
+class Arm(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of a route: a version with a share of the units, or a shadow that sees every request."""
+
+    name: str
+    version: int
+    share: float = 0.0
+    shadow: bool = False
+
+
+class Route(Record, frozen=True, kw_only=True):
+    """Who answers for an endpoint: an immutable revision; the last one holds."""
+
+    table = "route"
+    key = ("endpoint", "revision")
+    sequence = "revision"
+
+    endpoint: str
+    revision: int = 0
+    model: str
+    arms: tuple[Arm, ...]
+    salt: str  # of the hash that places units on arms
+    why: str
+    at: datetime
+
+
+# Improve
+
+
+class Decision(Record, frozen=True, kw_only=True):
+    """What a loop decided, the evidence that it rests on, and the state that it left behind."""
+
+    table = "decision"
+    key = ("loop", "seq")
+    sequence = "seq"
+    indexed = ("action",)
+
+    loop: str
+    seq: int = 0
+    action: str
+    why: str
+    evidence: dict[str, Any]
+    state: dict[str, Any]
+    at: datetime  # on the loop's clock
+    recorded_at: datetime
+
+
+class Check(Record, frozen=True, kw_only=True):
+    """One answer of a monitor."""
+
+    table = "check"
+    key = ("endpoint", "seq")
+    sequence = "seq"
+
+    endpoint: str
+    seq: int = 0
+    since: datetime
+    until: datetime
+    report: dict[str, Any]
+    at: datetime
+
+
+# Lineage
+
+
+class Edge(Record, frozen=True, kw_only=True):
+    """That `target` was made from, or rests on, `source`. Both are paths."""
+
+    table = "edge"
+    key = ("source", "target", "role")
+    indexed = ("target",)
+
+    source: str
+    target: str
+    role: str
+
+
+KINDS: tuple[type[Record], ...] = (
+    Run,
+    RunState,
+    Task,
+    TaskState,
+    Memo,
+    Artifact,
+    Metric,
+    Exhibit,
+    Version,
+    Alias,
+    Endpoint,
+    Route,
+    Decision,
+    Check,
+    Edge,
+)

@@ -1,0 +1,61 @@
+"""Signature and Profile: what a model expects of its inputs, and what its training data looked like."""
+
+from typing import Any, Literal
+
+import msgspec
+
+FieldType = Literal["bool", "int", "float", "str", "date", "datetime"]
+OutputKind = Literal["probability", "number", "label", "scores", "json"]
+
+
+class Field(msgspec.Struct, frozen=True, kw_only=True):
+    """One named input: its type, whether it may be null, and the values seen in training."""
+
+    name: str
+    type: FieldType
+    nullable: bool = False
+    categories: tuple[str, ...] | None = None  # of a str field with few distinct values
+    example: Any = None
+
+
+class Signature(msgspec.Struct, frozen=True, kw_only=True):
+    """The inputs in the order that the model takes them, and what it answers."""
+
+    inputs: tuple[Field, ...]
+    output: OutputKind
+    target: str | None = None
+    classes: tuple[str | int | bool, ...] = ()  # of a classifier, in the order of its scores
+    frame: Literal["pandas", "polars", "pyarrow", "numpy"] = "numpy"  # what predict() is called with
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the inputs, in order."""
+        return tuple(field.name for field in self.inputs)
+
+
+class ColumnProfile(msgspec.Struct, frozen=True, kw_only=True):
+    """The distribution of one column: quantile bins for numbers, counts for categories."""
+
+    name: str
+    kind: Literal["number", "category"]
+    count: int  # rows, missing ones included
+    missing: int
+    edges: tuple[float, ...] = ()  # inner edges of the bins: bin i holds edges[i-1] < x <= edges[i]
+    counts: tuple[int, ...] = ()  # rows in each bin (len(edges) + 1), or in each category
+    values: tuple[str, ...] = ()  # the categories, in the order of counts
+    other: int = 0  # rows of categories beyond those kept
+    mean: float | None = None
+    std: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+class Profile(msgspec.Struct, frozen=True, kw_only=True):
+    """The profiles of a table's columns; the prediction's own column is named `prediction`."""
+
+    rows: int
+    columns: tuple[ColumnProfile, ...]
+
+    def column(self, name: str) -> ColumnProfile | None:
+        """The profile of the column with that name, if there is one."""
+        return next((column for column in self.columns if column.name == name), None)

@@ -1,0 +1,108 @@
+"""Settings: where things are kept and how much of the machine may be used, read once."""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from upturn.core.errors import Invalid, did_you_mean
+
+_MARKERS = ("upturn.toml", "pyproject.toml")
+# Every variable that Upturn reads; a test compares this table with the documentation.
+VARIABLES = {
+    "UPTURN_HOME": "the directory in which everything is kept",
+    "UPTURN_CORES": "how many processor cores runs may use at a time",
+    "UPTURN_PORT": "the port on which endpoints are served",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where things are kept and how much of the machine may be used."""
+
+    home: Path
+    why_home: str  # one phrase for `upturn status`
+    project: str
+    root: Path  # the project's directory: paths of code are relative to it
+    cores: int
+    port: int
+
+
+def load_settings(cwd: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings for a working directory and an environment; the process's own by default.
+
+    `.upturn/` lies beside the nearest `upturn.toml` or `pyproject.toml` at or above the directory,
+    else in the home directory; `UPTURN_HOME` overrides. Raises Invalid for a bad value.
+    """
+    cwd = (cwd or Path.cwd()).resolve()
+    environ = os.environ if environ is None else environ
+    _refuse_unknown(environ)
+    root = _project_root(cwd)
+    home, why = _home(root, environ)
+    table = _table(root)
+    return Settings(
+        home=home,
+        why_home=why,
+        project=str(table.get("project") or _slug((root or cwd).name)),
+        root=root or cwd,
+        cores=_number(environ, "UPTURN_CORES", default=_usable_cores(), low=1),
+        port=_number(environ, "UPTURN_PORT", default=8600, low=0),
+    )
+
+
+def _refuse_unknown(environ: Mapping[str, str]) -> None:
+    for name in environ:
+        if name.startswith("UPTURN_") and name not in VARIABLES:
+            raise Invalid(
+                f"Upturn has no setting {name}.", hint=did_you_mean(name, VARIABLES), setting=name
+            )
+
+
+def _project_root(cwd: Path) -> Path | None:
+    for directory in (cwd, *cwd.parents):
+        if any((directory / marker).is_file() for marker in _MARKERS):
+            return directory
+    return None
+
+
+def _home(root: Path | None, environ: Mapping[str, str]) -> tuple[Path, str]:
+    if given := environ.get("UPTURN_HOME"):
+        return Path(given).expanduser().resolve(), "UPTURN_HOME says so"
+    if root is not None:
+        return root / ".upturn", f"beside the project's files in {root}"
+    return Path.home() / ".upturn", "no project here, so in the home directory"
+
+
+def _table(root: Path | None) -> dict[str, object]:
+    if root is None:
+        return {}
+    try:
+        if (root / "upturn.toml").is_file():
+            return tomllib.loads((root / "upturn.toml").read_text())
+        pyproject = tomllib.loads((root / "pyproject.toml").read_text())
+        return pyproject.get("tool", {}).get("upturn", {})
+    except tomllib.TOMLDecodeError as error:
+        raise Invalid(f"A settings file in {root} is not valid TOML: {error}.") from None
+
+
+def _number(environ: Mapping[str, str], name: str, *, default: int, low: int) -> int:
+    text = environ.get(name)
+    if text is None:
+        return default
+    if not text.isdecimal() or int(text) < low:
+        raise Invalid(
+            f"{name} is {text!r}.", hint=f"It takes a whole number from {low} up.", setting=name
+        )
+    return int(text)
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-") or "default"

@@ -1,0 +1,1 @@
+"""The wing that answers: endpoints, routes, serving and batch scoring."""

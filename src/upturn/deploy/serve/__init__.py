@@ -1,0 +1,1 @@
+"""The prediction path, from socket to socket."""

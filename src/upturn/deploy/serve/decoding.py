@@ -1,0 +1,235 @@
+"""RowDecoder: a request's body as typed rows of a signature, or every reason why it is none.
+
+What fits is decoded straight into typed rows. What does not is looked at again, value by value, so
+that the answer can name each row, field and value: only bad requests pay for that.
+"""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import msgspec
+
+from upturn.core.errors import Invalid, did_you_mean
+from upturn.core.schema import Field, Signature
+from upturn.core.time import instant, micros
+from upturn.deploy.fields import WIRE, Unit, convert, expected, utc
+from upturn.deploy.serve.problems import MAX_ERRORS, BadRequest, FieldError, Misfit, shown
+
+Row = tuple[Any, ...]
+_BODY = {"row", "rows", "at"}
+_UNIT_EXPECTED = "a text, a number, true, false or null"
+_AT_EXPECTED = "an instant with its offset as '2013-04-01T06:00:00Z', or a list with one a row"
+
+
+class Rows(msgspec.Struct, frozen=True):
+    """A request's rows in the order of the signature's inputs."""
+
+    values: list[Row]
+    units: list[str | None]
+    at: list[int] | None  # microseconds since 1970, one a row, if the client said when
+
+
+class RowDecoder:
+    """Decodes bodies for one signature. `unit` names the field that holds a row's unit, if any.
+
+    A missing nullable field is null. An unknown category of a text field is a value like any other:
+    the model takes it as one that it has not seen, and monitors count it as unseen.
+    """
+
+    def __init__(self, signature: Signature, unit: str | None, *, max_rows: int) -> None:
+        self._fields = signature.inputs
+        self._names = signature.names
+        self._max_rows = max_rows
+        self._width = len(self._names)
+        extra = unit is not None and unit not in self._names
+        self._extra = unit if extra else None
+        self._unit_at = self._width if extra else self._names.index(unit) if unit else None
+        self._instants = [i for i, field in enumerate(self._fields) if field.type == "datetime"]
+        self._typed = _typed_decoder(self._fields, self._extra)
+
+    def decode(self, body: bytes) -> Rows:
+        """The body's rows. Raises BadRequest when it is no JSON, Invalid when it does not fit."""
+        if self._typed is not None:
+            try:
+                return self._from_typed(self._typed.decode(body))
+            except (ValueError, msgspec.DecodeError, RecursionError):
+                pass  # whatever is wrong, the thorough way says it
+        return self._thoroughly(_json(body))
+
+    # What fits
+
+    def _from_typed(self, body: Any) -> Rows:
+        if body.row is not msgspec.UNSET:
+            if body.rows is not msgspec.UNSET:
+                raise ValueError
+            rows = [msgspec.structs.astuple(body.row)]
+        elif body.rows is msgspec.UNSET:
+            raise ValueError
+        else:
+            rows = list(map(msgspec.structs.astuple, body.rows))
+        if self._instants:
+            rows = [self._in_utc(row) for row in rows]
+        return self._rows(rows, body.at)
+
+    def _in_utc(self, row: Row) -> Row:
+        values = list(row)
+        for i in self._instants:
+            values[i] = None if values[i] is None else utc(values[i])
+        return tuple(values)
+
+    def _rows(self, rows: list[Row], at: Any) -> Rows:
+        if not 0 < len(rows) <= self._max_rows:
+            raise ValueError
+        unit_at = self._unit_at
+        units: list[str | None] = (
+            [None] * len(rows)
+            if unit_at is None
+            else [None if row[unit_at] is None else str(row[unit_at]) for row in rows]
+        )
+        if self._extra is not None:
+            rows = [row[: self._width] for row in rows]
+        return Rows(rows, units, None if at is None else _instants(at, len(rows)))
+
+    # What does not, or only just
+
+    def _thoroughly(self, body: Any) -> Rows:
+        objects = self._objects(body)
+        errors: list[FieldError] = []
+        rows: list[Row] = []
+        for number, item in enumerate(objects):
+            rows.append(self._row(number, item, errors))
+            if len(errors) >= MAX_ERRORS:
+                break
+        at = body.get("at")
+        if at is not None:
+            errors += _at_errors(at, len(objects))
+        if errors:
+            raise Misfit(errors)
+        return self._rows(rows, at)
+
+    def _objects(self, body: Any) -> list[Any]:
+        example = 'Send {"rows": [{…}, …]}, or {"row": {…}}.'
+        if not isinstance(body, dict):
+            raise Invalid("The body is not a JSON object.", hint=example)
+        for name in body:
+            if name not in _BODY:
+                hint = did_you_mean(name, _BODY)
+                raise Invalid(f"The body has an unknown member {name[:100]!r}.", hint=hint)
+        if ("row" in body) == ("rows" in body):
+            both = "both 'row' and 'rows'" if "row" in body else "no rows"
+            raise Invalid(f"The body has {both}.", hint=example)
+        rows = [body["row"]] if "row" in body else body["rows"]
+        if not isinstance(rows, list):
+            error = FieldError(None, "rows", shown(rows), "a list of objects")
+            raise Misfit([error])
+        if not rows:
+            raise Invalid("There are no rows to predict.", hint=example)
+        if len(rows) > self._max_rows:
+            raise Invalid(
+                f"{len(rows)} rows are more than one request may have.",
+                hint=f"Send at most {self._max_rows} at a time, or use: upturn score.",
+            )
+        return rows
+
+    def _row(self, number: int, item: Any, errors: list[FieldError]) -> Row:
+        if not isinstance(item, dict):
+            errors.append(FieldError(number, "", shown(item), "an object with the model's inputs"))
+            return ()
+        row = cast("dict[str, Any]", item)
+        values: list[Any] = []
+        for field in self._fields:
+            try:
+                values.append(convert(row.get(field.name), field))
+            except ValueError:
+                given = row.get(field.name)
+                hint = "" if field.name in row else "It is missing."
+                errors.append(FieldError(number, field.name, shown(given), expected(field), hint))
+        if self._extra is not None:
+            unit = row.get(self._extra)
+            if unit is not None and not isinstance(unit, str | int | float):
+                errors.append(FieldError(number, self._extra, shown(unit), _UNIT_EXPECTED))
+            values.append(unit)
+        known = {*self._names, self._extra} - {None}
+        for name in row.keys() - known:
+            hint = did_you_mean(name, [str(one) for one in known])
+            error = FieldError(number, name[:100], shown(row[name]), "no such field", hint)
+            errors.append(error)
+        return tuple(values)
+
+
+def _typed_decoder(fields: Sequence[Field], extra: str | None) -> msgspec.json.Decoder[Any] | None:
+    members: list[tuple[str, Any] | tuple[str, Any, Any]] = []
+    rename: dict[str, str] = {}
+    for i, field in enumerate(fields):
+        kind = WIRE[field.type]
+        members.append((f"f{i}", kind | None, None) if field.nullable else (f"f{i}", kind))
+        rename[f"f{i}"] = field.name
+    if extra is not None:
+        members.append(("unit", Unit, None))
+        rename["unit"] = extra
+    try:
+        row = msgspec.defstruct(
+            "Row", members, rename=rename, kw_only=True, forbid_unknown_fields=True, gc=False
+        )
+    except ValueError:
+        return None  # a name with quotes or backslashes: every body goes the thorough way
+    unset: Any = msgspec.UNSET
+    body = msgspec.defstruct(
+        "Body",
+        [
+            ("rows", list[row] | msgspec.UnsetType, unset),
+            ("row", row | msgspec.UnsetType, unset),
+            ("at", str | list[str] | None, None),
+        ],
+        forbid_unknown_fields=True,
+    )
+    return msgspec.json.Decoder(body)
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return msgspec.json.decode(body)
+    except RecursionError:
+        raise BadRequest("The body is nested too deeply to be read.") from None
+    except (ValueError, msgspec.DecodeError) as error:
+        hint = ""
+        if any(token in body for token in (b"NaN", b"Infinity")):
+            hint = "JSON has no NaN and no Infinity: send null where the value is missing."
+        elif not body.strip():
+            hint = 'The body is empty: send {"rows": [{…}, …]}.'
+        text = str(error).removeprefix("JSON is malformed: ")
+        raise BadRequest(f"The body is not valid JSON: {text}.", hint=hint) from None
+
+
+def _instants(at: str | list[str], count: int) -> list[int]:
+    """Raises ValueError when it is not one instant, or one a row."""
+    texts = [at] if isinstance(at, str) else at
+    try:
+        times = [micros(instant(text)) for text in texts]
+    except (Invalid, OverflowError):
+        raise ValueError from None
+    if isinstance(at, str):
+        return times * count
+    if len(times) != count:
+        raise ValueError
+    return times
+
+
+def _at_errors(at: Any, count: int) -> list[FieldError]:
+    if not isinstance(at, list):
+        return [] if _is_instant(at) else [FieldError(None, "at", shown(at), _AT_EXPECTED)]
+    times = cast("list[Any]", at)
+    if len(times) != count:
+        return [FieldError(None, "at", f"{len(times)} instants", f"{count}, one a row")]
+    return [
+        FieldError(number, "at", shown(value), _AT_EXPECTED)
+        for number, value in enumerate(times)
+        if not _is_instant(value)
+    ][:MAX_ERRORS]
+
+
+def _is_instant(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and bool(_instants(value, 1))
+    except ValueError:
+        return False

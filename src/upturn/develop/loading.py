@@ -1,0 +1,115 @@
+"""Loading the user's own code: a file as a module, what it names, and which libraries it imports."""
+
+import ast
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from upturn.core.errors import Invalid, NotFound, did_you_mean
+
+
+def load_file(path: Path, *, name: str | None = None) -> ModuleType:
+    """The file as a module, loaded once, with its directory first on the path as for a script.
+
+    Raises NotFound when there is no such file. What the file itself raises passes through.
+    """
+    path = path.resolve()
+    name = name or _module_name(path)
+    loaded = sys.modules.get(name)
+    if loaded is not None and _is_of(loaded, path):
+        return loaded
+    if not path.is_file():
+        near = [str(other.name) for other in path.parent.glob("*.py")] if path.parent.is_dir() else []
+        raise NotFound(f"No file {path}.", hint=did_you_mean(path.name, near), file=str(path))
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise Invalid(f"{path} is not a Python file.", file=str(path))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    if name == "__mp_main__":
+        sys.modules["__main__"] = module  # so that pickles of a script's classes find them
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
+    return module
+
+
+def load_module(name: str) -> ModuleType:
+    """The importable module of that name."""
+    return importlib.import_module(name)
+
+
+def lookup(module: ModuleType, qualified: str) -> Any:
+    """What a dotted name means in a module. Raises NotFound with the nearest name there."""
+    found: Any = module
+    for part in qualified.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            names = [key for key in vars(found) if not key.startswith("_")]
+            raise NotFound(
+                f"No {part!r} in {getattr(module, '__file__', module.__name__)}.",
+                hint=did_you_mean(part, names),
+            ) from None
+    return found
+
+
+def third_party_imports(path: Path) -> list[str]:
+    """Names of the modules outside the file's own directory that it imports at its top level.
+
+    Read from its syntax, so that a fork server can import them while the driver does the same; the
+    project's own modules are followed.
+    """
+    names: list[str] = []
+    _collect(path.resolve(), path.resolve().parent, names, set())
+    return names
+
+
+def _collect(path: Path, root: Path, names: list[str], seen: set[Path]) -> None:
+    if path in seen:
+        return
+    seen.add(path)
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return  # the driver reports it
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            imported = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            imported = [node.module]
+        else:
+            continue
+        for name in imported:
+            own = _own_file(name, root)
+            if own is not None:
+                _collect(own, root, names, seen)
+            elif name.partition(".")[0] not in sys.stdlib_module_names:
+                names.append(name)
+
+
+def _own_file(name: str, root: Path) -> Path | None:
+    base = root.joinpath(*name.split("."))
+    for candidate in (base.with_suffix(".py"), base / "__init__.py"):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def _module_name(path: Path) -> str:
+    taken = sys.modules.get(path.stem)
+    if taken is None or _is_of(taken, path):
+        return path.stem
+    return f"upturn_user_{path.stem}"
+
+
+def _is_of(module: ModuleType, path: Path) -> bool:
+    file = getattr(module, "__file__", None)
+    return file is not None and Path(file).resolve() == path

@@ -1,0 +1,83 @@
+"""Ref: a handle to a value that a task will make."""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
+
+if TYPE_CHECKING:
+    from upturn.develop.scheduler import Node
+
+R = TypeVar("R")
+
+
+class Ref(Generic[R]):
+    """What a step call in a flow returns at once. Pass it on to other steps, alone or nested in
+    lists, tuples and dicts; `get()` waits for the value and returns it.
+    """
+
+    __slots__ = ("_node", "_read")
+
+    def __init__(self, node: "Node", read: "Callable[[Node], Any]") -> None:
+        self._node = node
+        self._read = read
+
+    @property
+    def node(self) -> "Node":
+        """The task behind it."""
+        return self._node
+
+    @property
+    def path(self) -> str:
+        """The path of the task that makes the value."""
+        return self._node.path
+
+    def get(self) -> R:
+        """The value, waited for. Raises StepFailed when its task, or one that it needs, failed."""
+        return cast(R, self._read(self._node))
+
+    def __repr__(self) -> str:
+        return f"<Ref {self.path}>"
+
+    def _refuse(self, what: str) -> NoReturn:
+        raise TypeError(
+            f"{self.path} is a Ref, a value that is still to be made; a flow can't {what} it. "
+            "Pass it to a step, or call .get() to wait for the value."
+        )
+
+    def __iter__(self) -> Iterator[Any]:
+        self._refuse("iterate over")
+
+    def __bool__(self) -> bool:
+        self._refuse("test")
+
+    def __len__(self) -> int:
+        self._refuse("measure")
+
+    def __getitem__(self, key: object) -> Any:
+        self._refuse("index")
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        self._refuse(f"read .{name} of")
+
+
+def map_refs(value: Any, replace: Callable[[Any], Any]) -> Any:
+    """`value` with every leaf of its lists, tuples and dicts replaced."""
+    if type(value) is list or type(value) is tuple:
+        return type(value)(map_refs(item, replace) for item in value)
+    if type(value) is dict:
+        return {key: map_refs(item, replace) for key, item in value.items()}
+    return replace(value)
+
+
+def refs_in(value: Any) -> list["Ref[Any]"]:
+    """The Refs in a value, nested ones included, in order."""
+    found: list[Ref[Any]] = []
+
+    def note(leaf: Any) -> Any:
+        if isinstance(leaf, Ref):
+            found.append(cast("Ref[Any]", leaf))
+        return leaf
+
+    map_refs(value, note)
+    return found

@@ -1,0 +1,134 @@
+"""Step: a plain function that runs as a task when a flow calls it."""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+
+from upturn.core.errors import Invalid
+from upturn.core.time import duration
+from upturn.develop import context
+from upturn.develop.ref import Ref
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class StepOptions:
+    """How a step's tasks are run; none of it changes what they return."""
+
+    cpus: int = 1
+    retries: int = 0
+    timeout: timedelta | None = None
+    cache: bool | timedelta = True
+
+
+class Step(Generic[P, R]):
+    """A function that, called in a flow, becomes a task; called anywhere else, it is just called."""
+
+    def __init__(self, function: Callable[P, R], options: StepOptions) -> None:
+        if not callable(function):
+            raise Invalid("@up.step decorates a function.")
+        if inspect.iscoroutinefunction(function):
+            raise Invalid(
+                f"{function.__name__} is async, and a step has a process to itself.",
+                hint="Write a plain def; call asyncio.run inside it where you need to.",
+            )
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.options = options
+        self.name = function.__name__
+        self.signature = inspect.signature(function)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """In a flow: a Ref to what the function will return, at once. Elsewhere: what it returns."""
+        session = context.session.get()
+        if session is None:
+            return self.function(*args, **kwargs)
+        return cast(R, session.submit(self, args, kwargs))
+
+    def map(self, *iterables: Iterable[Any], **constants: Any) -> list[R]:
+        """One call for each item of the positional iterables together; keywords the same for all.
+
+        Iterables of different lengths are an error. A Ref to a list is waited for.
+
+        >>> import upturn as up
+        >>> @up.step
+        ... def power(base: int, exponent: int) -> int:
+        ...     return base**exponent
+        >>> power.map([1, 2, 3], exponent=2)
+        [1, 4, 9]
+        """
+        columns = [list(_items(iterable, self.name)) for iterable in iterables]
+        if not columns:
+            raise Invalid(
+                f"{self.name}.map() maps its positional arguments, and was given none.",
+                hint=f"Write {self.name}.map(values, constant=…).",
+            )
+        if len({len(column) for column in columns}) > 1:
+            lengths = " and ".join(str(len(column)) for column in columns)
+            raise Invalid(f"{self.name}.map() was given iterables of {lengths} items.")
+        call = cast(Callable[..., R], self)
+        return [call(*items, **constants) for items in zip(*columns, strict=True)]
+
+    def __repr__(self) -> str:
+        return f"<Step {self.name}>"
+
+
+def _items(iterable: Any, name: str) -> Iterable[Any]:
+    if isinstance(iterable, Ref):
+        return cast("Ref[Iterable[Any]]", iterable).get()
+    if isinstance(iterable, str | bytes) or not isinstance(iterable, Iterable):
+        raise Invalid(
+            f"{name}.map() maps over lists, and was given {iterable!r}.",
+            hint="What is the same for every call is given by keyword.",
+        )
+    return cast(Iterable[Any], iterable)
+
+
+@overload
+def step(function: Callable[P, R], /) -> Step[P, R]: ...
+@overload
+def step(
+    *,
+    cpus: int = 1,
+    retries: int = 0,
+    timeout: str | float | timedelta | None = None,
+    cache: bool | str | timedelta = True,
+) -> Callable[[Callable[P, R]], Step[P, R]]: ...
+def step(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    cpus: int = 1,
+    retries: int = 0,
+    timeout: str | float | timedelta | None = None,
+    cache: bool | str | timedelta = True,
+) -> Any:
+    """Make a function a step.
+
+    `cpus` cores are kept for each of its tasks; a failed attempt is repeated up to `retries` times,
+    with growing pauses; an attempt that takes longer than `timeout` ('10m') is killed. `cache=False`
+    runs it in every run (but not twice in one that is resumed); `cache="7d"` lets its results expire.
+
+    >>> import upturn as up
+    >>> @up.step(retries=2, timeout="10m")
+    ... def double(x: int) -> int:
+    ...     return 2 * x
+    >>> double(4)
+    8
+    """
+    if cpus < 1 or retries < 0:
+        raise Invalid("A step takes at least one core and no fewer than 0 retries.")
+    options = StepOptions(
+        cpus=cpus,
+        retries=retries,
+        timeout=None if timeout is None else duration(timeout),
+        cache=cache if isinstance(cache, bool) else duration(cache),
+    )
+    if function is not None:
+        return Step(function, options)
+    return lambda decorated: Step(decorated, options)

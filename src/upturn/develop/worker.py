@@ -1,0 +1,124 @@
+"""A worker: one process that runs one task at a time, and says what became of it."""
+
+import ctypes
+import gc
+import os
+import random
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from upturn.core.errors import UpturnError
+from upturn.core.executor import Call, Failed, File, Finished, FunctionRef, Started, Stored
+from upturn.core.settings import Settings
+from upturn.develop import context, wire
+from upturn.develop.frames import problem_of
+from upturn.develop.loading import load_file, load_module, lookup
+from upturn.stores import values
+from upturn.stores.workspace import Workspace, open_workspace
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main(fd: int, setup: dict[str, Any]) -> None:
+    """Run the calls that come over the socket until it closes."""
+    _settle_in()
+    sock = socket.socket(fileno=fd)
+    settings: Settings = setup["settings"]
+    workspace = open_workspace(settings)
+    while True:
+        try:
+            call, _ = wire.receive(sock)
+        except (EOFError, ConnectionError):
+            return
+        _run(call, sock, workspace)
+        gc.collect(0)
+
+
+def _settle_in() -> None:
+    os.setsid()  # its own group, so that killing it kills what it started
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to answer
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    random.seed()
+    if "numpy" in sys.modules:
+        # Forked workers would otherwise all draw the same "random" numbers.
+        sys.modules["numpy"].random.seed()
+
+
+def _run(call: Call, sock: socket.socket, workspace: Workspace) -> None:
+    def tell(message: object) -> None:
+        wire.send(sock, message)
+
+    tell(Started(call.id, os.getpid()))
+    _redirect_output(call.output_file)
+    token = context.task.set(context.TaskContext(workspace, call, tell))
+    began = time.perf_counter()
+    try:
+        function = resolve(call.function)
+        args = _value(call.args, workspace)
+        kwargs = _value(call.kwargs, workspace)
+        result = function(*args, **kwargs)
+        artifact = values.save(workspace.blobs, result)
+        message: object = Finished(call.id, artifact, time.perf_counter() - began)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        message = Failed(call.id, _problem(error), time.perf_counter() - began)
+    finally:
+        context.task.reset(token)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    tell(message)
+
+
+def _problem(error: BaseException) -> Any:
+    if isinstance(error, SystemExit):
+        return problem_of(RuntimeError(f"The step called sys.exit({error.code!r})."))
+    if not isinstance(error, UpturnError):
+        import traceback
+
+        traceback.print_exception(error)  # whole, into the task's output
+    return problem_of(error)
+
+
+def _redirect_output(path: str) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(fd, 1)
+    os.dup2(fd, 2)
+    os.close(fd)
+    # What a preloaded module may have put in their place writes elsewhere than to 1 and 2.
+    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", closefd=False)
+    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", closefd=False)
+
+
+def resolve(ref: FunctionRef) -> Callable[..., Any]:
+    """The function that a reference names, its module imported when it is not yet."""
+    if ref.pickle is not None:
+        import cloudpickle
+
+        return cloudpickle.loads(ref.pickle)
+    if ref.file is not None:
+        module = load_file(Path(ref.file), name=ref.module)
+    else:
+        module = load_module(ref.module or "")
+    found = lookup(module, ref.name)
+    return getattr(found, "function", found)
+
+
+def _value(part: Any, workspace: Workspace) -> Any:
+    if isinstance(part, Stored):
+        return values.load(workspace.blobs, part.digest)
+    if isinstance(part, File):
+        return Path(part.path)
+    if isinstance(part, dict):
+        return {key: _value(item, workspace) for key, item in part.items()}
+    if isinstance(part, list | tuple):
+        return type(part)(_value(item, workspace) for item in part)
+    return part

@@ -1,0 +1,119 @@
+"""Evidence: records of what a loop saw before it decided, as its decisions store them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from upturn.core.errors import Problem
+from upturn.core.records import Arm
+from upturn.improve.compare import Comparison
+
+
+class RouteSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """The endpoint's route: its revision, 0 when there is none, and who answers."""
+
+    revision: int = 0
+    arms: tuple[Arm, ...] = ()
+
+
+class ColumnDrift(msgspec.Struct, frozen=True, kw_only=True):
+    """How far one column is from its training: the PSI, and the part that noise explains."""
+
+    column: str
+    psi: float
+    noise: float
+
+    @property
+    def index(self) -> float:
+        """What remains of the PSI after its noise."""
+        return max(0.0, self.psi - self.noise)
+
+
+class DriftSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """The drift of the champion's rows in [since, until) against its training data."""
+
+    since: datetime
+    until: datetime
+    rows: int
+    columns: tuple[ColumnDrift, ...]  # largest first
+
+
+class PerformanceSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """The champion's metrics on its rows in [since, until) whose labels are known by `until`."""
+
+    since: datetime
+    until: datetime
+    rows: int
+    labelled: int
+    values: dict[str, float]
+
+    @property
+    def completeness(self) -> float:
+        """The share of the rows whose label is known."""
+        return self.labelled / self.rows if self.rows else 0.0
+
+
+class Trained(msgspec.Struct, frozen=True, kw_only=True, tag="trained"):
+    """What a training made."""
+
+    version: int
+    trained_until: datetime | None  # its data ends before
+    metrics: dict[str, float] = {}
+    run: str | None = None
+
+
+class TrainingFailed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
+    """Why a training made nothing, and the run to resume."""
+
+    problem: Problem
+    run: str | None = None
+
+
+class GateSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """Candidate and champion on the same rows in [since, until), labels known by `until`.
+
+    No comparison: there were not enough rows, or they could not be scored; `note` says which.
+    `values` are further metrics of the candidate on these rows.
+    """
+
+    since: datetime
+    until: datetime
+    rows: int
+    labelled: int
+    comparison: Comparison | None = None
+    values: dict[str, float] = {}
+    note: str = ""
+    impossible: bool = False  # more rows would not help
+
+
+class GuardSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """One guard's comparison of candidate and champion on the rows of the stage so far.
+
+    `rows` are those of the arm that has fewer. An exempt guard has nothing to look at, ever.
+    """
+
+    metric: str
+    rows: int
+    comparison: Comparison | None = None
+    exempt: str = ""
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """All that one decision rests on, besides the state and the time."""
+
+    route: RouteSeen = RouteSeen()
+    refused: str = ""  # why the server does not take the route that the state asks for
+    drift: DriftSeen | None = None
+    performance: PerformanceSeen | None = None
+    training: Trained | TrainingFailed | None = None
+    gate: GateSeen | None = None
+    guards: tuple[GuardSeen, ...] = ()
+
+
+def to_json(record: msgspec.Struct) -> dict[str, Any]:
+    """The record as JSON values."""
+    # Through text: infinities and NaN (a metric of one class) become null, times become strings.
+    return msgspec.json.decode(msgspec.json.encode(record))

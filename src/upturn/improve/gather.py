@@ -1,0 +1,294 @@
+"""Gathering: the evidence that the policy asks for, from the Log and the world acted on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING
+from zlib import crc32
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from upturn.core.errors import UpturnError
+from upturn.core.log import FEATURE_PREFIX
+from upturn.core.records import Version
+from upturn.improve.actions import Actions
+from upturn.improve.compare import (
+    ArmRows,
+    Comparison,
+    compare_arms,
+    compare_latency,
+    compare_paired,
+)
+from upturn.improve.evidence import (
+    ColumnDrift,
+    DriftSeen,
+    Evidence,
+    GateSeen,
+    GuardSeen,
+    PerformanceSeen,
+    RouteSeen,
+    Trained,
+    TrainingFailed,
+)
+from upturn.improve.loop import Loop
+from upturn.improve.monitor.drift import drift, observed
+from upturn.improve.monitor.performance import outcomes, performance, scores
+from upturn.improve.rollout import LATENCY, NoWorse, Shadow
+from upturn.improve.state import Gating, Idle, Rollout, State, Training
+
+if TYPE_CHECKING:
+    from upturn.improve.log import LogView
+
+_HOUR, _DAY = 3_600_000_000, 86_400_000_000  # microseconds
+_ENOUGH_DAYS = 8  # with fewer, a bootstrap that draws days says too little
+
+
+def gather(
+    loop: Loop, state: State, kinds: frozenset[str], log: LogView, actions: Actions, now: datetime
+) -> Evidence:
+    """The evidence of these kinds at `now`, on labels known by then. Training happens in here.
+
+    Randomness is seeded by the loop's name and the time, so that the evidence can be had again.
+    """
+    route = actions.route()
+    found = RouteSeen() if route is None else RouteSeen(revision=route.revision, arms=route.arms)
+    drift_seen, performance_seen = _champion(loop, state, kinds, log, actions, now)
+    training: Trained | TrainingFailed | None = None
+    if isinstance(state, Training) and "training" in kinds:
+        training = actions.train(state.start, state.until)
+    elif "version" in kinds and len(found.arms) == 1:
+        training = actions.trained(found.arms[0].version)
+    return Evidence(
+        route=found,
+        drift=drift_seen,
+        performance=performance_seen,
+        training=training,
+        gate=_gate(loop, state, log, actions, now)
+        if isinstance(state, Gating) and "gate" in kinds
+        else None,
+        guards=_guards(loop, state, log, actions, now)
+        if isinstance(state, Rollout) and "guards" in kinds
+        else (),
+    )
+
+
+def seed_of(loop: Loop, now: datetime) -> int:
+    """The seed of what is drawn at random for this loop at this time."""
+    return crc32(f"{loop.name} {now.isoformat()}".encode())
+
+
+# --- The champion ---------------------------------------------------------------------------
+
+
+def _champion(
+    loop: Loop, state: State, kinds: frozenset[str], log: LogView, actions: Actions, now: datetime
+) -> tuple[DriftSeen | None, PerformanceSeen | None]:
+    if isinstance(state, Idle) or not kinds & {"drift", "performance"}:
+        return None, None
+    champion = actions.version(state.champion.version)
+    since = now - loop.monitor_window
+    rows = log.joined(
+        since=since,
+        until=now,
+        known_by=now,
+        version=champion.number,
+        shadow=False,
+        features="drift" in kinds,
+    )
+    drift_seen = performance_seen = None
+    if "drift" in kinds:
+        columns = () if rows.num_rows < loop.min_rows else _drift(champion, rows)
+        drift_seen = DriftSeen(since=since, until=now, rows=rows.num_rows, columns=columns)
+    if "performance" in kinds:
+        found = performance(rows, loop.metrics, signature=champion.signature)
+        performance_seen = PerformanceSeen(
+            since=since,
+            until=now,
+            rows=found.rows,
+            labelled=found.labelled,
+            values={name: value for name, value in found.values.items() if math.isfinite(value)},
+        )
+    return drift_seen, performance_seen
+
+
+def _drift(champion: Version, rows: pa.Table) -> tuple[ColumnDrift, ...]:
+    found = [
+        ColumnDrift(column=one.column, psi=one.psi, noise=one.psi_noise)
+        for one in drift(champion.profile, observed(rows))
+        if math.isfinite(one.psi) and math.isfinite(one.psi_noise)
+    ]
+    return tuple(sorted(found, key=lambda one: (-one.index, one.column)))
+
+
+def inputs(rows: pa.Table) -> pa.Table:
+    """The features of rows of the Log, under a model's names of them, and the ids."""
+    names = [name for name in rows.column_names if name.startswith(FEATURE_PREFIX)]
+    table = rows.select(["id", *names])
+    return table.rename_columns(["id", *(name.removeprefix(FEATURE_PREFIX) for name in names)])
+
+
+# --- The gate -------------------------------------------------------------------------------
+
+
+def _gate(
+    loop: Loop, state: Gating, log: LogView, actions: Actions, now: datetime
+) -> GateSeen | None:
+    gate = loop.gate
+    if gate is None:
+        return None
+    # Rows on which either was trained would favour it.
+    ends = [state.champion.trained_until, state.candidate.trained_until, now - 2 * loop.holdout]
+    since = max(end for end in ends if end is not None)
+    rows = log.joined(since=since, until=now, known_by=now, shadow=False, features=True)
+    total = rows.num_rows
+    rows = rows.filter(pc.is_valid(rows["label"]))
+    seen = GateSeen(since=since, until=now, rows=total, labelled=rows.num_rows)
+    if rows.num_rows < loop.min_rows:
+        return _noted(seen, f"{rows.num_rows:,} labelled rows are too few of {loop.min_rows:,}")
+    candidate = actions.version(state.candidate.version)
+    truth = outcomes(rows, candidate.signature)
+    table = inputs(rows)
+    try:
+        old = actions.score(state.champion.version, table)
+        new = actions.score(state.candidate.version, table)
+    except UpturnError as error:
+        return _noted(seen, f"the Log's rows can't be scored: {error}", impossible=True)
+    comparison = compare_paired(
+        gate.metric, truth, old, new, blocks(rows), alpha=gate.alpha, seed=seed_of(loop, now)
+    )
+    if not comparison.conclusive:
+        return _noted(seen, f"the rows are too few or too alike to compare {gate.metric}")
+    return GateSeen(
+        since=since,
+        until=now,
+        rows=total,
+        labelled=rows.num_rows,
+        comparison=comparison,
+        values=_values(loop, truth, new),
+    )
+
+
+def _noted(seen: GateSeen, note: str, *, impossible: bool = False) -> GateSeen:
+    return GateSeen(
+        since=seen.since,
+        until=seen.until,
+        rows=seen.rows,
+        labelled=seen.labelled,
+        note=note,
+        impossible=impossible,
+    )
+
+
+def _values(loop: Loop, truth: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    from upturn.improve.metrics import METRICS
+
+    usable = ~(np.isnan(truth) | np.isnan(predicted))
+    found = {
+        name: METRICS[name].function(truth[usable], predicted[usable]) for name in loop.metrics
+    }
+    return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def blocks(rows: pa.Table) -> np.ndarray:
+    """What each row is drawn together with: its UTC day, or its hour when there are few days."""
+    at = np.asarray(rows["at"].combine_chunks().cast(pa.int64()).to_numpy(zero_copy_only=False))
+    days = at // _DAY
+    return days if len(np.unique(days)) >= _ENOUGH_DAYS else at // _HOUR
+
+
+# --- The guards -----------------------------------------------------------------------------
+
+
+def _guards(
+    loop: Loop, state: Rollout, log: LogView, actions: Actions, now: datetime
+) -> tuple[GuardSeen, ...]:
+    shadowed = isinstance(state.stage, Shadow)
+    candidate = log.joined(
+        since=state.since,
+        until=now,
+        known_by=now,
+        version=state.candidate.version,
+        shadow=shadowed,
+    )
+    champion = log.joined(
+        since=state.since, until=now, known_by=now, version=state.champion.version, shadow=False
+    )
+    version = actions.version(state.candidate.version)
+    seed = seed_of(loop, now)
+
+    def seen(guard: NoWorse) -> GuardSeen:
+        if guard.metric == LATENCY:
+            return _latency(guard, champion, candidate, seed)
+        compare = _on_same_rows if shadowed else _on_arms
+        return compare(guard, champion, candidate, version, seed)
+
+    return tuple(seen(guard) for guard in loop.guard)
+
+
+def _on_same_rows(
+    guard: NoWorse, champion: pa.Table, candidate: pa.Table, version: Version, seed: int
+) -> GuardSeen:
+    """A shadow's rows have the ids of the rows that they shadow."""
+    place = pc.index_in(champion["id"], value_set=candidate["id"])
+    found = pc.is_valid(place)
+    champion, candidate = champion.filter(found), candidate.take(place.drop_null())
+    truth = outcomes(champion, version.signature)
+    known = ~np.isnan(truth)
+
+    def compare() -> Comparison:
+        return compare_paired(
+            guard.metric,
+            truth,
+            scores(champion),
+            scores(candidate),
+            blocks(champion),
+            alpha=guard.alpha,
+            seed=seed,
+        )
+
+    return _seen(guard, int(known.sum()), compare)
+
+
+def _on_arms(
+    guard: NoWorse, champion: pa.Table, candidate: pa.Table, version: Version, seed: int
+) -> GuardSeen:
+    # Both arms have to be cut into blocks alike.
+    joint = blocks(pa.concat_tables([champion.select(["at"]), candidate.select(["at"])]))
+    parts = [(champion, joint[: champion.num_rows]), (candidate, joint[champion.num_rows :])]
+    arms = [
+        ArmRows(labels=outcomes(table, version.signature), scores=scores(table), blocks=block)
+        for table, block in parts
+    ]
+    rows = min(int((~np.isnan(np.asarray(arm.labels))).sum()) for arm in arms)
+    return _seen(
+        guard,
+        rows,
+        lambda: compare_arms(guard.metric, arms[0], arms[1], alpha=guard.alpha, seed=seed),
+    )
+
+
+def _latency(guard: NoWorse, champion: pa.Table, candidate: pa.Table, seed: int) -> GuardSeen:
+    old, new = (_seconds(table) for table in (champion, candidate))
+    if champion.num_rows and candidate.num_rows and not len(old) and not len(new):
+        return GuardSeen(metric=guard.metric, rows=0, exempt="this Log holds no latencies")
+    return _seen(
+        guard,
+        min(len(old), len(new)),
+        lambda: compare_latency(old, new, alpha=guard.alpha, seed=seed),
+    )
+
+
+def _seconds(table: pa.Table) -> np.ndarray:
+    found = np.asarray(table["latency_s"].to_numpy(), dtype=np.float64)
+    return found[~np.isnan(found)]
+
+
+def _seen(guard: NoWorse, rows: int, compare: Callable[[], Comparison]) -> GuardSeen:
+    comparison = compare() if rows else None
+    if comparison is not None and not comparison.conclusive:
+        comparison = None
+    return GuardSeen(metric=guard.metric, rows=rows, comparison=comparison)

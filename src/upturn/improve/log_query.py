@@ -1,0 +1,204 @@
+"""The Log's queries, in DuckDB: the one definition of what joining predictions and labels means."""
+
+import glob
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from upturn.core.log import PREDICTION_COLUMNS
+
+_AT = pa.timestamp("us", "UTC")
+_TYPES: dict[str, pa.DataType] = {
+    "id": pa.string(),
+    "at": _AT,
+    "received_at": _AT,
+    "route": pa.int32(),
+    "arm": pa.string(),
+    "version": pa.int32(),
+    "shadow": pa.bool_(),
+    "unit": pa.string(),
+    "propensity": pa.float64(),
+    "score": pa.float64(),
+    "answer": pa.string(),
+    "latency_s": pa.float64(),
+    "request": pa.string(),
+}
+PREDICTION_SCHEMA = pa.schema([(name, _TYPES[name]) for name in PREDICTION_COLUMNS])
+FEEDBACK_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("label", pa.float64()),
+        ("label_text", pa.string()),
+        ("known_at", _AT),
+        ("received_at", _AT),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Which predictions are asked for."""
+
+    since: datetime | None
+    until: datetime | None
+    arm: str | None
+    version: int | None
+    shadow: bool | None
+    features: bool
+
+    def predicate(self) -> tuple[str, list[Any]]:
+        """The condition in SQL, and its parameters."""
+        asked = {
+            '"at" >= ?': self.since,
+            '"at" < ?': self.until,
+            "arm = ?": self.arm,
+            "version = ?": self.version,
+            "shadow = ?": self.shadow,
+        }
+        given = {term: value for term, value in asked.items() if value is not None}
+        return " AND ".join(given) or "true", list(given.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Where the rows of one kind are: sealed files, and a table of the rest."""
+
+    paths: Sequence[Path]
+    tail: pa.Table
+
+
+class Reader:
+    """The queries of both Logs, in DuckDB: there is one definition of what `joined` means."""
+
+    def __init__(self, spill: Path | None) -> None:
+        self._lock = threading.Lock()  # names are registered on the connection while a query runs
+        self._connection = duckdb.connect(
+            ":memory:",
+            config={
+                "threads": 2,
+                "memory_limit": "1GB",
+                "temp_directory": "" if spill is None else str(spill),
+                "autoinstall_known_extensions": False,  # never reaches for the network
+            },
+        )
+        self._connection.execute("SET TimeZone = 'UTC'; SET parquet_metadata_cache = true")
+
+    def predictions(self, parts: Parts, rows: Rows) -> pa.Table:
+        where, parameters = rows.predicate()
+        query = f"""
+            SELECT {_columns(rows)} FROM {_source(parts, "predictions")} AS p
+            WHERE {where} ORDER BY "at", id, arm, version"""
+        return _typed(self._run(query, parameters, predictions=parts.tail))
+
+    def joined(
+        self, predictions: Parts, feedback: Parts, rows: Rows, known_by: datetime
+    ) -> pa.Table:
+        where, parameters = rows.predicate()
+        # The newest feedback of an id is its greatest row. The label itself comes last, so that a
+        # tie in both times is broken the same way each time the Log is read.
+        query = f"""
+            WITH p AS MATERIALIZED (
+                SELECT {_columns(rows)} FROM {_source(predictions, "predictions")} WHERE {where}
+            ), f AS (
+                SELECT id, max(struct_pack(known_at, received_at, label, label_text)) AS newest
+                FROM {_source(feedback, "feedback")}
+                WHERE known_at <= ? AND id IN (SELECT id FROM p) GROUP BY id
+            )
+            SELECT p.*, f.newest.label AS label, f.newest.label_text AS label_text,
+                f.newest.known_at AS known_at
+            FROM p LEFT JOIN f ON p.id = f.id ORDER BY p."at", p.id, p.arm, p.version"""
+        found = self._run(
+            query,
+            [*parameters, known_by],
+            predictions=predictions.tail,
+            feedback=_with_text(feedback.tail),
+        )
+        return _one_label(_typed(found))
+
+    def has(self, parts: Parts, ids: Sequence[str]) -> NDArray[np.bool_]:
+        asked = pa.Table.from_pydict(
+            {"id": pa.array(ids, pa.string()), "place": np.arange(len(ids))}
+        )
+        query = f"""
+            SELECT place FROM asked
+            WHERE id IN (SELECT id FROM {_source(parts, "predictions")})"""
+        found = np.zeros(len(ids), dtype=np.bool_)
+        places = self._run(query, [], predictions=parts.tail, asked=asked)["place"]
+        found[places.to_numpy()] = True
+        return found
+
+    def unmatched(
+        self, predictions: Parts, feedback: Parts, since: datetime, until: datetime
+    ) -> int:
+        query = f"""
+            SELECT count(DISTINCT id) AS ids FROM {_source(feedback, "feedback")}
+            WHERE received_at >= ? AND received_at < ?
+            AND id NOT IN (SELECT id FROM {_source(predictions, "predictions")})"""
+        tails = {"predictions": predictions.tail, "feedback": _with_text(feedback.tail)}
+        return int(self._run(query, [since, until], **tails)["ids"][0].as_py())
+
+    def _run(self, query: str, parameters: list[Any], **tables: pa.Table) -> pa.Table:
+        with self._lock:
+            for name, table in tables.items():
+                self._connection.register(name, table)
+            try:
+                return self._connection.sql(query, params=parameters).to_arrow_table()
+            finally:
+                for name in tables:
+                    self._connection.unregister(name)
+
+
+def _source(parts: Parts, tail: Literal["predictions", "feedback"]) -> str:
+    """The rows of one kind as SQL; files written at different times may differ in their columns."""
+    if not parts.paths:
+        return tail
+    names = ", ".join(map(_quoted, parts.paths))
+    files = f"SELECT * FROM read_parquet([{names}], union_by_name=true)"
+    if not parts.tail.num_rows:
+        return f"({files})"
+    return f"({files} UNION ALL BY NAME SELECT * FROM {tail})"
+
+
+def _quoted(path: Path) -> str:
+    # A path is a pattern to DuckDB: `[` and `*` in a directory's name must not be one.
+    pattern = glob.escape(str(path)).replace("'", "''")
+    return f"'{pattern}'"
+
+
+def _columns(rows: Rows) -> str:
+    names = ", ".join(f'"{name}"' for name in PREDICTION_COLUMNS)
+    return f"{names}, * EXCLUDE ({names})" if rows.features else names
+
+
+def _typed(table: pa.Table) -> pa.Table:
+    """The table with the Log's own types where a part had others: a column of nulls, say."""
+    for place, field in enumerate(PREDICTION_SCHEMA):
+        if table.schema.field(place).type != field.type:
+            table = table.set_column(place, field, table.column(place).cast(field.type))
+    return table
+
+
+def _one_label(table: pa.Table) -> pa.Table:
+    """`label` as text if any label is, else as a number."""
+    text = table["label_text"]
+    label = table["label"].cast(pa.float64())
+    if text.null_count < len(text):
+        label = pc.coalesce(text.cast(pa.string()), label.cast(pa.string()))
+    place = table.schema.get_field_index("label")
+    return table.set_column(place, "label", label).drop_columns(["label_text"])
+
+
+def _with_text(feedback: pa.Table) -> pa.Table:
+    missing = [field for field in FEEDBACK_SCHEMA if field.name not in feedback.column_names]
+    for field in missing:
+        feedback = feedback.append_column(field, pa.nulls(len(feedback), field.type))
+    return feedback

@@ -1,0 +1,1 @@
+"""Monitors: questions asked of the Log."""

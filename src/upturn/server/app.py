@@ -1,0 +1,118 @@
+"""The ASGI application: predictions on the shortest way, everything else through Starlette."""
+
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import unquote
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from upturn.core.errors import NotFound, UpturnError
+from upturn.deploy.serve.app import ServingApp
+from upturn.deploy.serve.predict import Limits, Receive, Scope
+from upturn.deploy.serve.problems import (
+    Forbidden,
+    NoSuchMethod,
+    Send,
+    internal_problem,
+    problem_body,
+    problem_headers,
+    send_problem,
+)
+from upturn.server.feedback import feedback_route
+from upturn.stores.workspace import Workspace
+
+_PREFIX, _SUFFIX = "/v1/endpoints/", "/predict"
+_LOCAL = {b"localhost", b"127.0.0.1", b"[::1]", b"::1"}
+_log = logging.getLogger("upturn.serve")
+
+
+class Application:
+    """The whole HTTP API of a workspace."""
+
+    def __init__(self, workspace: Workspace, limits: Limits | None = None) -> None:
+        limits = limits or Limits()
+        self.serving = ServingApp(workspace, limits)
+        self._rest = Starlette(
+            routes=[feedback_route(self.serving, limits), *self.serving.routes()],
+            exception_handlers={
+                UpturnError: _problem,
+                HTTPException: _http_problem,
+                Exception: _internal_problem,
+            },
+            lifespan=self._lifespan,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "http":
+            if not _is_local(scope["headers"]):
+                await send_problem(send, _NOT_LOCAL)
+                return
+            path: str = scope["path"]
+            if path.endswith(_SUFFIX) and path.startswith(_PREFIX):
+                name = unquote(path[len(_PREFIX) : -len(_SUFFIX)])
+                await self.serving.predict(name, scope, receive, send)
+                return
+        await self._rest(scope, receive, send)
+
+    @asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncGenerator[None]:
+        running: AbstractAsyncContextManager[None] = self.serving.running()
+        async with running:
+            yield
+
+
+_NOT_LOCAL = Forbidden(
+    "This server answers to this machine's own names alone.",
+    hint="There is no authentication yet. Ask it as http://127.0.0.1 or http://localhost.",
+)
+
+
+def _is_local(headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether the Host is this machine by name.
+
+    A page in a browser can have its own name point here, and could then read every answer.
+    """
+    for name, value in headers:
+        if name == b"host":
+            host, colon, port = value.rpartition(b":")
+            return (host if colon and port.isdigit() else value) in _LOCAL
+    return True  # HTTP/1.0: no browser
+
+
+async def _problem(_: Request, error: Exception) -> Response:
+    assert isinstance(error, UpturnError)
+    if error.http_status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        _log.error("%s", error, exc_info=error)
+    return _response(error)
+
+
+async def _http_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allow = (error.headers or {}).get("Allow", "")
+        return _response(
+            NoSuchMethod(
+                f"{request.method} is no method of {request.url.path[:100]}.",
+                hint=f"Use {allow}.",
+                allow=allow,
+            )
+        )
+    return _response(
+        NotFound(f"There is nothing at {request.url.path[:100]}.", hint="See /openapi.json.")
+    )
+
+
+async def _internal_problem(_: Request, error: Exception) -> Response:
+    return _response(internal_problem())
+
+
+def _response(error: UpturnError) -> Response:
+    headers: dict[str, Any] = problem_headers(error)
+    return Response(problem_body(error), status_code=error.http_status, headers=headers)

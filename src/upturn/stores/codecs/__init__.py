@@ -1,0 +1,1 @@
+"""Codecs: one file each, for the kinds of values that steps return."""

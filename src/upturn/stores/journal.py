@@ -1,0 +1,147 @@
+"""Journals: files of framed batches that one process appends to, and anyone may read meanwhile.
+
+A journal is a magic number and frames: payload bytes (u32), their crc32 (u32), both little-endian,
+then the payload, a msgpack list of batches. A lock on the file (flock) says that its writer lives.
+"""
+
+import contextlib
+import fcntl
+import os
+import secrets
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from upturn.core.log import FeedbackBatch, PredictionBatch
+
+Kind = Literal["predictions", "feedback"]
+Batch = PredictionBatch | FeedbackBatch
+KINDS: tuple[Kind, ...] = ("predictions", "feedback")
+SUFFIX = ".journal"
+_MAGIC = b"UPJRNL\x00\x01"
+_HEAD = 8  # bytes before a payload
+_DECODERS = {
+    "predictions": msgspec.msgpack.Decoder(list[PredictionBatch]),
+    "feedback": msgspec.msgpack.Decoder(list[FeedbackBatch]),
+}
+
+
+def frame(batches: Sequence[Batch]) -> bytes:
+    """The batches as one frame. Raises TypeError or OverflowError when they can't be written."""
+    payload = _ENCODER.encode(batches)
+    head = len(payload).to_bytes(4, "little") + zlib.crc32(payload).to_bytes(4, "little")
+    return head + payload
+
+
+def _plain(value: object) -> object:
+    """What a value that msgpack lacks is logged as: a number for numpy's, else its text."""
+    if type(value).__module__ == "numpy":
+        return value.tolist()  # pyright: ignore[reportAttributeAccessIssue]
+    return str(value)
+
+
+_ENCODER = msgspec.msgpack.Encoder(enc_hook=_plain)
+
+
+@dataclass(slots=True)
+class Journal:
+    """A journal open for appending by this process. Not thread-safe."""
+
+    path: Path
+    kind: Kind
+    file: int
+    began: float  # on the monotonic clock, seconds
+    size: int = len(_MAGIC)
+    rows: int = 0
+
+    def append(self, frames: Sequence[bytes], rows: int, *, sync: bool) -> None:
+        """Write the frames, and have the disk keep them when `sync` is set.
+
+        Raises OSError; what was written of the frames is then taken back as far as that works, and
+        the journal must not be appended to again (what a disk kept after a failed sync is unknown).
+        """
+        data = memoryview(b"".join(frames))
+        try:
+            while data.nbytes:
+                data = data[os.write(self.file, data) :]
+            if sync:
+                os.fdatasync(self.file) if hasattr(os, "fdatasync") else os.fsync(self.file)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self.file, self.size)
+            raise
+        self.size += sum(map(len, frames))
+        self.rows += rows
+
+    def close(self) -> None:
+        """Close the file, which gives up the lock."""
+        os.close(self.file)
+
+
+def create(directory: Path, kind: Kind) -> Journal:
+    """A new journal of this process. Raises OSError."""
+    directory.mkdir(parents=True, exist_ok=True)
+    while True:
+        stem = f"{kind}-{time.time_ns() // 1_000_000:013d}-{os.getpid()}-{secrets.token_hex(4)}"
+        path = directory / f"{stem}{SUFFIX}"
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
+        try:
+            # Before the lock is taken it looks abandoned, and somebody may tidy it away.
+            if lock(file) and is_at(file, path):
+                os.write(file, _MAGIC)
+                _sync_directory(directory)
+                return Journal(path=path, kind=kind, file=file, began=time.monotonic())
+        except BaseException:
+            os.close(file)
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise
+        os.close(file)
+
+
+def lock(file: int) -> bool:
+    """Take the lock on an open journal; False when its writer lives."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def is_at(file: int, path: Path) -> bool:
+    """Whether the open file is still the one at that path."""
+    try:
+        return os.stat(path).st_ino == os.fstat(file).st_ino
+    except FileNotFoundError:
+        return False
+
+
+def read(data: bytes, kind: Kind) -> Iterator[Sequence[Batch]]:
+    """The batches in a journal's bytes, frame by frame.
+
+    A last frame that is torn is left out, and so is any that is damaged.
+    """
+    decode = _DECODERS[kind].decode
+    view = memoryview(data)
+    at = len(_MAGIC)
+    while at + _HEAD <= len(data):
+        length = int.from_bytes(view[at : at + 4], "little")
+        checksum = int.from_bytes(view[at + 4 : at + _HEAD], "little")
+        payload = view[at + _HEAD : at + _HEAD + length]
+        at += _HEAD + length
+        if len(payload) == length and length and zlib.crc32(payload) == checksum:
+            yield decode(payload)
+
+
+def _sync_directory(directory: Path) -> None:
+    """Have the disk keep the file's name: a durable row needs it."""
+    file = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)

@@ -1,0 +1,348 @@
+"""SqliteMetaStore: records and leases in one SQLite file, shared by threads and processes."""
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import msgspec
+
+from upturn.core.errors import Conflict, Corrupt, Invalid, NotFound, Unavailable, did_you_mean
+from upturn.core.metastore import Lease
+from upturn.core.records import KINDS, Artifact, Edge, Record
+from upturn.stores.forks import watch
+from upturn.stores.migrate import migrate
+from upturn.stores.tables import ORDER, Table, bound, condition, table_of
+
+R = TypeVar("R", bound=Record)
+_SAME_IS_FINE = (Edge, Artifact)  # putting one again says nothing new
+_KNOWN_KEYS = 2000  # how many keys are looked through for a hint
+
+
+class SqliteMetaStore:
+    """Records and leases in a SQLite file in WAL mode, made when it is missing.
+
+    One connection reads and one writes, each behind a lock; a forked child opens its own. A write
+    survives the death of the process when `put` returns (of the machine: after a checkpoint).
+    Raises Unavailable when the disk is full or another process holds the store for over `busy_s`
+    seconds, and Corrupt when the file is not a store.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        busy_s: float = 10.0,
+        clock: Callable[[], float] = time.time,  # of the leases
+    ) -> None:
+        self._path = Path(path)
+        self._busy_s = busy_s
+        self._clock = clock
+        self._closed = False
+        self._reset()
+        self._open_reader()
+        watch(self)
+
+    # Records
+
+    def put(self, *records: Record) -> tuple[Record, ...]:
+        """Write the records in one transaction; see MetaStore.put."""
+        for record in records:
+            table_of(type(record))
+
+        def write(connection: sqlite3.Connection) -> tuple[Record, ...]:
+            return tuple([_insert(connection, record) for record in records])
+
+        return self._write(write)
+
+    def add(self, record: R) -> R:
+        """`put` for one record, returned with its own type."""
+        return self._write(lambda connection: _insert(connection, record))
+
+    def find(self, kind: type[R], *key: object) -> R | None:
+        """The record with that key, or the last of its sequence; None when there is none."""
+        table = table_of(kind)
+        names = kind.key if len(key) == len(kind.key) else table.scope
+        if len(key) != len(names):
+            raise Invalid(f"The key of a {kind.table} is {', '.join(kind.key)}, not {key!r}.")
+        where = " AND ".join(f'"{name}" = ?' for name in names) or "1"
+        order = f'ORDER BY "{kind.sequence}" DESC LIMIT 1' if kind.sequence else ""
+        rows = self._read(
+            f'SELECT body FROM "{kind.table}" WHERE {where} {order}', [bound(part) for part in key]
+        )
+        return table.decode(rows[0][0]) if rows else None
+
+    def get(self, kind: type[R], *key: object) -> R:
+        """As `find`, but raises NotFound, with the nearest existing key as a hint."""
+        found = self.find(kind, *key)
+        if found is None:
+            noun = kind.table.replace("_", " ")
+            raise NotFound(
+                f"No {noun} {_label(kind, key)!r}.", hint=self._nearest(kind, key), kind=kind.table
+            )
+        return found
+
+    def select(
+        self,
+        kind: type[R],
+        *,
+        newest_first: bool = False,
+        limit: int | None = None,
+        after: int | None = None,
+        **where: object,
+    ) -> list[R]:
+        """Records that match, in the order in which they were put; see MetaStore.select."""
+        table = table_of(kind)
+        clause, parameters = condition(table, where)
+        if after is not None:
+            if kind.sequence is None:
+                raise Invalid(f"A {kind.table} has no sequence number to come after.")
+            clause += f' AND "{kind.sequence}" > ?'
+            parameters.append(after)
+        sql = f'SELECT body FROM "{kind.table}" WHERE {clause} ORDER BY {ORDER}'
+        sql += " DESC" if newest_first else ""
+        if limit is not None:
+            sql += " LIMIT ?"
+            parameters.append(limit)
+        return [table.decode(row[0]) for row in self._read(sql, parameters)]
+
+    def last_each(self, kind: type[R], **where: object) -> list[R]:
+        """The last record of every sequence that matches, in the order of their keys.
+
+        Sequences are chosen by the fields of their key; raises Invalid for any other field.
+        """
+        table = table_of(kind)
+        if kind.sequence is None:
+            raise Invalid(f"A {kind.table} has no sequence.")
+        for name in where:
+            if name not in table.scope:
+                raise Invalid(
+                    f"The last of each {kind.table} can't be chosen by {name!r}.",
+                    hint=did_you_mean(name, table.scope),
+                )
+        clause, parameters = condition(table, where)
+        scope = ", ".join(f'"{name}"' for name in table.scope) or "1"
+        # With max(), SQLite takes the other columns from the row that has the maximum.
+        sql = f'SELECT body, max("{kind.sequence}") FROM "{kind.table}" WHERE {clause} '
+        sql += f"GROUP BY {scope} ORDER BY {scope}"
+        return [table.decode(row[0]) for row in self._read(sql, parameters) if row[0] is not None]
+
+    # Leases
+
+    def claim(
+        self, name: str, owner: str, *, ttl_s: float, payload: dict[str, Any] | None = None
+    ) -> bool:
+        """Take or renew a lease: True when `owner` holds it now. One claimant wins."""
+        now = self._clock()
+        sql = (
+            "INSERT INTO lease (name, owner, until, payload) VALUES (?1, ?2, ?3, ?4) "
+            "ON CONFLICT (name) DO UPDATE SET owner = ?2, until = ?3, payload = ?4 "
+            "WHERE owner = ?2 OR until < ?5"
+        )
+        body = msgspec.json.encode(payload or {}).decode()
+        values = (name, owner, now + ttl_s, body, now)
+        return self._write(lambda connection: connection.execute(sql, values).rowcount == 1)
+
+    def release(self, name: str, owner: str) -> None:
+        """Give a lease back, if `owner` holds it."""
+        sql = "DELETE FROM lease WHERE name = ? AND owner = ?"
+        self._write(lambda connection: connection.execute(sql, (name, owner)))
+
+    def lease(self, name: str) -> Lease | None:
+        """The lease of that name, expired or not."""
+        rows = self._read("SELECT owner, until, payload FROM lease WHERE name = ?", (name,))
+        if not rows:
+            return None
+        owner, until, payload = rows[0]
+        return Lease(name=name, owner=owner, until=until, payload=msgspec.json.decode(payload))
+
+    # The store itself
+
+    def stamp(self) -> int:
+        """A number that differs after somebody, in any process, has written; takes microseconds.
+
+        The reading connection never writes, so every commit is another connection's to it.
+        """
+        version = self._read("PRAGMA data_version", ())[0][0]
+        return self._generation << 40 | version
+
+    def counts(self) -> dict[str, int]:
+        """How many records each table holds."""
+        parts = [f"SELECT '{kind.table}', count(*) FROM \"{kind.table}\"" for kind in KINDS]
+        return dict(self._read(" UNION ALL ".join(parts), ()))
+
+    def close(self) -> None:
+        """Release files and connections."""
+        self._closed = True
+        with self._write_lock, self._read_lock:
+            self._close_connections()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True):
+            self._close_connections()
+
+    # Connections. None crosses a fork: none happens while one is in use, and the child closes what
+    # it inherited (which changes nothing on disk: the parent's locks hold) and opens its own.
+
+    def before_fork(self) -> None:
+        """Wait until no connection is in use."""
+        self._write_lock.acquire()
+        self._read_lock.acquire()
+
+    def after_fork(self, *, child: bool) -> None:
+        """Let the connections be used again, by the process that opened them."""
+        if child:
+            self._close_connections()
+            self._reset()
+        else:
+            self._read_lock.release()
+            self._write_lock.release()
+
+    def _reset(self) -> None:
+        self._reader: sqlite3.Connection | None = None
+        self._writer: sqlite3.Connection | None = None
+        self._read_lock = threading.Lock()
+        self._write_lock = threading.Lock()
+        self._generation = os.getpid()  # in stamps: a reopened connection counts anew
+
+    def _close_connections(self) -> None:
+        for connection in (self._writer, self._reader):
+            if connection is not None:
+                connection.close()
+        self._reader = self._writer = None
+
+    def _open_reader(self) -> sqlite3.Connection:
+        self._reader = reader = self._connect()
+        return reader
+
+    def _open_writer(self) -> sqlite3.Connection:
+        self._writer = writer = self._connect()
+        return writer
+
+    def _connect(self) -> sqlite3.Connection:
+        if self._closed:
+            raise Unavailable(f"The store {self._path} was closed.")
+        connection: sqlite3.Connection | None = None
+        try:
+            connection = sqlite3.connect(
+                self._path,
+                timeout=self._busy_s,
+                isolation_level=None,
+                check_same_thread=False,
+                cached_statements=256,
+            )
+            connection.execute("PRAGMA synchronous = NORMAL")
+            migrate(connection, self._path)
+        except BaseException as error:
+            if connection is not None:
+                connection.close()
+            if isinstance(error, sqlite3.Error):
+                self._refuse(error)
+            raise
+        return connection
+
+    def _read(self, sql: str, parameters: Sequence[object]) -> list[Any]:
+        with self._read_lock:
+            connection = self._reader or self._open_reader()
+            try:
+                return connection.execute(sql, parameters).fetchall()  # pyright: ignore[reportArgumentType]
+            except sqlite3.Error as error:
+                self._refuse(error)
+            except (OverflowError, UnicodeEncodeError):
+                return []  # a key that no store can hold is a key that this one does not
+
+    def _write(self, work: "Callable[[sqlite3.Connection], T]") -> "T":
+        with self._write_lock:
+            connection = self._writer or self._open_writer()
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                done = work(connection)
+                connection.execute("COMMIT")
+                return done
+            except BaseException as error:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                if isinstance(error, sqlite3.Error):
+                    self._refuse(error)
+                raise
+
+    def _refuse(self, error: sqlite3.Error) -> NoReturn:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest says more than is needed
+        if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+            raise Corrupt(
+                f"{self._path} is not an intact store: {error}.",
+                hint="Put a copy back, or move it away to begin anew.",
+                path=str(self._path),
+            ) from error
+        hint = _HINTS.get(code)
+        if hint is not None:
+            raise Unavailable(
+                f"The store {self._path} can't be used now: {error}.",
+                hint=hint,
+                path=str(self._path),
+            ) from error
+        raise error
+
+    def _nearest(self, kind: type[Record], key: Sequence[object]) -> str:
+        """A hint at the first part of the key that nothing stored has."""
+        where: dict[str, object] = {}
+        for name, part in zip(kind.key, key, strict=False):
+            clause, parameters = condition(table_of(kind), where)
+            sql = f'SELECT DISTINCT "{name}" FROM (SELECT "{name}" FROM "{kind.table}" '
+            sql += f"WHERE {clause} ORDER BY {ORDER} DESC LIMIT {_KNOWN_KEYS})"
+            known = [row[0] for row in self._read(sql, parameters)]
+            if part not in known:
+                readable = [str(value) for value in known if len(str(value)) < 64]  # no digests
+                return did_you_mean(str(part), readable)
+            where[name] = part
+        return ""
+
+
+T = TypeVar("T")
+_HINTS = {
+    sqlite3.SQLITE_BUSY: "Another process holds it; try again.",
+    sqlite3.SQLITE_LOCKED: "Another process holds it; try again.",
+    sqlite3.SQLITE_FULL: "Make room on the disk, then try again.",
+    sqlite3.SQLITE_IOERR: "See whether its disk is full or failing.",
+    sqlite3.SQLITE_CANTOPEN: "See that its directory exists and may be written.",
+    sqlite3.SQLITE_READONLY: "See that the file and its directory may be written.",
+    sqlite3.SQLITE_PERM: "See that the file and its directory may be written.",
+}
+
+
+def _insert(connection: sqlite3.Connection, record: R) -> R:
+    kind = type(record)
+    table = table_of(kind)
+    if kind.sequence and not getattr(record, kind.sequence):
+        record = _numbered(connection, table, kind.sequence, record)
+    sql = table.insert
+    if kind in _SAME_IS_FINE:
+        sql += " ON CONFLICT DO NOTHING"
+    try:
+        connection.execute(sql, table.row(record))
+    except sqlite3.IntegrityError as error:
+        key = [getattr(record, name) for name in kind.key]
+        raise Conflict(
+            f"There is a {kind.table.replace('_', ' ')} {_label(kind, key)!r} already.",
+            hint="Records never change: put a new one under another key.",
+            kind=kind.table,
+        ) from error
+    except (OverflowError, UnicodeEncodeError) as error:
+        raise Invalid(f"This {kind.table} can't be stored: {error}.") from None
+    return record
+
+
+def _numbered(connection: sqlite3.Connection, table: Table, sequence: str, record: R) -> R:
+    scope = [bound(getattr(record, name)) for name in table.scope]
+    try:
+        last: int | None = connection.execute(table.last_number, scope).fetchone()[0]  # pyright: ignore[reportArgumentType]
+    except (OverflowError, UnicodeEncodeError) as error:
+        raise Invalid(f"This {table.kind.table} can't be stored: {error}.") from None
+    return msgspec.structs.replace(record, **{sequence: (last or 0) + 1})
+
+
+def _label(kind: type[Record], key: Sequence[object]) -> str:
+    return (":" if kind.table == "version" else "/").join(map(str, key))

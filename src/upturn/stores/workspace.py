@@ -1,0 +1,45 @@
+"""Workspace: the settings and the open stores that every wing is given first."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from upturn.core.blobstore import BlobStore
+from upturn.core.metastore import MetaStore
+from upturn.core.settings import Settings, load_settings
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """The settings and the open stores. Safe to share between threads."""
+
+    settings: Settings
+    meta: MetaStore
+    blobs: BlobStore
+
+    @property
+    def log_dir(self) -> Path:
+        """Where the Log of predictions and feedback is: one directory an endpoint."""
+        return self.settings.home / "log"
+
+    @property
+    def output_dir(self) -> Path:
+        """Where the captured output of tasks is: `<run>/<step>/<index>.log`."""
+        return self.settings.home / "output"
+
+    def close(self) -> None:
+        """Release files and connections."""
+        self.meta.close()
+
+
+def open_workspace(settings: Settings | None = None) -> Workspace:
+    """Open the stores that the settings name (the process's own by default), made when missing."""
+    from upturn.stores.disk import DiskBlobStore
+    from upturn.stores.sqlite import SqliteMetaStore
+
+    settings = settings or load_settings()
+    settings.home.mkdir(parents=True, exist_ok=True)
+    return Workspace(
+        settings=settings,
+        meta=SqliteMetaStore(settings.home / "upturn.db"),
+        blobs=DiskBlobStore(settings.home / "blobs"),
+    )

@@ -1,0 +1,47 @@
+"""Real processes for tests: Python code run by an interpreter of its own, with this one's path."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+COMMON = """
+import os, sys
+from datetime import UTC, datetime
+from pathlib import Path
+NOW = datetime(2013, 4, 1, tzinfo=UTC)
+"""
+
+
+def start(code: str, *arguments: object) -> subprocess.Popen[str]:
+    """Return a process that runs the code; `sys.argv[1:]` are the arguments."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return subprocess.Popen(
+        [sys.executable, "-c", COMMON + textwrap.dedent(code), *map(str, arguments)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str], *, status: int | None = 0) -> str:
+    """Wait for the process and return what it printed; its exit status must be `status`."""
+    with process:
+        output, _ = process.communicate(timeout=60)
+    assert status is None or process.returncode == status, output
+    return output
+
+
+def run(code: str, *arguments: object) -> str:
+    """Run the code to its end and return what it printed."""
+    return finish(start(code, *arguments))
+
+
+def kill_after(process: subprocess.Popen[str], lines: int) -> list[str]:
+    """Read that many lines of the process, then kill -9 it; return all lines that it printed."""
+    with process:
+        assert process.stdout is not None
+        said = [process.stdout.readline() for _ in range(lines)]
+        process.kill()
+        said += process.stdout.readlines()
+    return [line.strip() for line in said if line.endswith("\n")]

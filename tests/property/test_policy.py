@@ -1,0 +1,217 @@
+"""What holds of a loop whatever the evidence: one candidate, no way round the gate, a way back."""
+
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from upturn.core.errors import Problem
+from upturn.core.records import Arm, Endpoint
+from upturn.core.routing import check_arms
+from upturn.core.time import instant
+from upturn.improve.compare import Comparison
+from upturn.improve.evidence import (
+    ColumnDrift,
+    DriftSeen,
+    Evidence,
+    GateSeen,
+    GuardSeen,
+    PerformanceSeen,
+    RouteSeen,
+    Trained,
+    TrainingFailed,
+    to_json,
+)
+from upturn.improve.loop import Loop
+from upturn.improve.policy import decide, needs
+from upturn.improve.rollout import beats, canary, no_worse, shadow
+from upturn.improve.state import (
+    Gating,
+    Idle,
+    Rollout,
+    State,
+    Steady,
+    arms,
+    state_from_json,
+    state_to_json,
+)
+from upturn.improve.triggers import drift, drop, stale
+
+START = instant("2013-04-01")
+DAY = timedelta(days=1)
+
+
+class Flow:
+    """Stands for a flow; the policy never runs it."""
+
+    name = "delays"
+    entry = "flights.py:delays"
+
+    def run(self, **params: Any) -> Any:
+        raise AssertionError("the policy is pure")
+
+
+LOOP = Loop(
+    Endpoint("delays"),
+    train=Flow(),
+    when=stale("30d") | drift(psi=0.2) | drop("auc", 0.03),
+    gate=beats("auc"),
+    rollout=[shadow("1d"), canary(0.05, "2d"), canary(0.5, "1d")],
+    guard=[no_worse("log_loss", 0.02)],
+    cooldown="3d",
+)
+STAGES = ["shadow", "canary", "canary"]
+
+ends = st.tuples(st.floats(-0.1, 0.1), st.floats(-0.1, 0.1)).map(sorted)
+rows = st.sampled_from([0, 50, 5000])
+
+
+def comparison(metric: str, low: float, high: float) -> Comparison:
+    return Comparison(
+        metric=metric,
+        champion=0.5,
+        candidate=0.5 + (low + high) / 2,
+        difference=(low + high) / 2,
+        low=low,
+        high=high,
+        level=0.95,
+        rows=900,
+        blocks=14,
+        method="test",
+    )
+
+
+class World:
+    """Hypothesis plays the Log, the trainings and the people; the route does as the state says."""
+
+    def __init__(self, data: st.DataObject) -> None:
+        self.data = data
+        self.now = START
+        self.newest = 1
+        self.route = RouteSeen(revision=1, arms=(Arm(name="champion", version=1, share=1.0),))
+
+    def draw(self, strategy: st.SearchStrategy[Any]) -> Any:
+        return self.data.draw(strategy)
+
+    def put(self, route: tuple[Arm, ...]) -> None:
+        self.route = RouteSeen(revision=self.route.revision + 1, arms=route)
+
+    def evidence(self, kinds: frozenset[str]) -> Evidence:
+        found: dict[str, Any] = {"route": self.route}
+        if self.draw(st.integers(0, 9)) == 0:
+            return Evidence(route=self.route, refused="no warm-up")
+        if "version" in kinds and len(self.route.arms) == 1:
+            found["training"] = Trained(
+                version=self.route.arms[0].version,
+                trained_until=self.draw(st.sampled_from([None, START])),
+            )
+        if "training" in kinds:
+            found["training"] = self.draw(st.sampled_from(["fails", "same", "new", "new"]))
+            found["training"] = self.training(found["training"])
+        if "drift" in kinds:
+            column = ColumnDrift(
+                column="hour", psi=self.draw(st.sampled_from([0.0, 0.5])), noise=0.1
+            )
+            found["drift"] = DriftSeen(
+                since=self.now, until=self.now, rows=self.draw(rows), columns=(column,)
+            )
+        if "performance" in kinds:
+            found["performance"] = PerformanceSeen(
+                since=self.now,
+                until=self.now,
+                rows=5000,
+                labelled=self.draw(rows),
+                values={"auc": self.draw(st.sampled_from([0.6, 0.8]))},
+            )
+        if "gate" in kinds:
+            found["gate"] = GateSeen(
+                since=self.now,
+                until=self.now,
+                rows=5000,
+                labelled=self.draw(rows),
+                comparison=comparison("auc", *self.draw(ends)),
+                values={"auc": 0.7},
+            )
+        if "guards" in kinds:
+            loss = comparison("log_loss", *self.draw(ends)) if self.draw(st.booleans()) else None
+            found["guards"] = (GuardSeen(metric="log_loss", rows=self.draw(rows), comparison=loss),)
+        return Evidence(**found)
+
+    def training(self, what: str) -> Trained | TrainingFailed:
+        if what == "fails":
+            return TrainingFailed(problem=Problem(code="step_failed", message="It broke."))
+        if what == "new":
+            self.newest += 1
+        return Trained(version=self.newest, trained_until=self.now)
+
+
+def champion_of(state: State) -> int | None:
+    return None if isinstance(state, Idle) else state.champion.version
+
+
+def candidates(state: State) -> set[int]:
+    return {arm.version for arm in arms(state)} - {champion_of(state)}
+
+
+@given(st.data())
+def test_a_loop_under_any_evidence(data: st.DataObject) -> None:
+    world, state = World(data), Idle()
+    passed: list[str] = []  # since the last time that there was no candidate
+    for _ in range(data.draw(st.integers(1, 60))):
+        if data.draw(st.integers(0, 14)) == 0:  # a person deploys something
+            world.put((Arm(name="champion", version=world.newest, share=1.0),))
+        evidence = world.evidence(needs(LOOP, state, world.now))
+        verdict = decide(LOOP, state, evidence, world.now)
+
+        # Stored and read again, the same three things give the same decision.
+        stored = msgspec.json.decode(msgspec.json.encode([state_to_json(state), to_json(evidence)]))
+        again = decide(
+            LOOP, state_from_json(stored[0]), msgspec.convert(stored[1], Evidence), world.now
+        )
+        assert again == verdict
+
+        before, after = champion_of(state), champion_of(verdict.state)
+        assert len(candidates(verdict.state)) <= 1
+        if verdict.action in ("shadow", "canary"):
+            passed.append(verdict.action)
+        if verdict.action == "promote":
+            assert passed == STAGES
+            assert isinstance(state, Rollout)
+            assert after == state.candidate.version
+        if verdict.action == "rollback":
+            assert candidates(verdict.state) == set()
+            assert isinstance(state, Rollout | Steady)
+            back_to = state.champion if isinstance(state, Rollout) else state.previous
+            assert verdict.state.champion == back_to
+        if verdict.action not in ("promote", "rollback", "yield", "adopt"):
+            assert after == before
+        if not isinstance(verdict.state, Rollout):
+            passed = []
+        elif isinstance(state, Gating):
+            assert evidence.gate is not None
+            assert evidence.gate.comparison is not None
+            assert evidence.gate.comparison.low > 0
+
+        state = verdict.state
+        wanted = arms(state)
+        if wanted:
+            check_arms(wanted)
+            if wanted != world.route.arms and world.route.revision == state.seen:
+                world.put(wanted)
+        if verdict.rests:
+            world.now += DAY * data.draw(st.sampled_from([0.5, 1, 4]))
+
+
+@given(st.data())
+def test_a_loop_always_comes_to_rest(data: st.DataObject) -> None:
+    world, state = World(data), Idle()
+    for _ in range(8):
+        verdict = decide(LOOP, state, world.evidence(needs(LOOP, state, world.now)), world.now)
+        state = verdict.state
+        if arms(state) and arms(state) != world.route.arms:
+            world.put(arms(state))
+        if verdict.rests:
+            return
+    raise AssertionError(f"it never rests: {state}")

@@ -1,0 +1,116 @@
+"""ModelWorker: what waits is predicted together, too much is refused, a failure is one's own."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from upturn.deploy.serve import worker as module
+from upturn.deploy.serve.problems import ModelFailed, Overloaded
+from upturn.deploy.serve.worker import ModelWorker
+
+
+class Model:
+    """Doubles; stands still while `gate` is shut; refuses 13; remembers its batches."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def __call__(self, rows: Sequence[tuple[Any, ...]]) -> tuple[list[float], list[Any]]:
+        self.gate.wait(10)
+        self.batches.append(len(rows))
+        if any(row[0] == 13 for row in rows):
+            raise ValueError("thirteen")
+        return [2.0 * row[0] for row in rows], [2 * row[0] for row in rows]
+
+
+@pytest.mark.parametrize("inline_rows", [0, 64])
+def test_requests_of_one_turn_are_predicted_together(inline_rows: int) -> None:
+    async def run() -> tuple[list[Any], list[int]]:
+        model = Model()
+        worker = ModelWorker(model, name="m:1", inline_rows=inline_rows)
+        found = await asyncio.gather(*(worker.submit([(n,), (n + 1,)]) for n in range(5)))
+        worker.close()
+        return [one.answers for one in found], model.batches
+
+    answers, batches = asyncio.run(run())
+    assert answers == [[2 * n, 2 * n + 2] for n in range(5)]
+    assert batches == [10]
+
+
+def test_what_comes_while_the_model_is_busy_is_the_next_batch() -> None:
+    async def run() -> list[int]:
+        model = Model()
+        model.gate.clear()
+        worker = ModelWorker(model, name="m:1", inline_rows=0)
+        first = worker.submit([(0,)])
+        await asyncio.sleep(0.01)
+        later = [worker.submit([(n,)]) for n in range(7)]
+        model.gate.set()
+        await asyncio.gather(first, *later)
+        return model.batches
+
+    assert asyncio.run(run()) == [1, 7]
+
+
+@pytest.mark.parametrize("inline_rows", [0, 64])
+def test_a_failing_request_fails_alone(inline_rows: int) -> None:
+    async def run() -> list[Any]:
+        worker = ModelWorker(Model(), name="m:1", inline_rows=inline_rows)
+        asked = [worker.submit([(n,)]) for n in (12, 13, 14)]
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    before, failed, after = asyncio.run(run())
+    assert (before.answers, after.answers) == ([24], [28])
+    assert isinstance(failed, ModelFailed)
+    assert "thirteen" not in str(failed)
+
+
+def test_one_prediction_a_row_or_none() -> None:
+    async def run() -> None:
+        worker = ModelWorker(lambda rows: ([], []), name="m:1", inline_rows=0)
+        with pytest.raises(ModelFailed, match="0 predictions for 1 rows"):
+            await worker.submit([(1,)])
+
+    asyncio.run(run())
+
+
+def test_too_much_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_WAITING_ROWS", 5)
+
+    async def run() -> None:
+        worker = ModelWorker(Model(), name="m:1", inline_rows=0)
+        taken = [worker.submit([(0,)] * 9), worker.shadow([(0,)])]  # an empty queue takes anything
+        with pytest.raises(Overloaded) as refused:
+            worker.submit([(1,)])
+        assert refused.value.fields["retry_after_s"] == 1
+        for one in taken:
+            assert one is not None
+            await one
+        assert (await worker.submit([(1,)])).answers == [2]
+
+    asyncio.run(run())
+
+
+def test_shadows_wait_for_answers_and_are_dropped_when_too_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "MAX_SHADOW_ROWS", 5)
+
+    async def run() -> list[int]:
+        model = Model()
+        worker = ModelWorker(model, name="m:1", inline_rows=0)
+        shadow = worker.shadow([(1,)] * 4)
+        assert worker.shadow([(1,)] * 2) is None
+        answer = worker.submit([(1,)])
+        assert shadow is not None
+        await asyncio.gather(shadow, answer)
+        worker.close()
+        assert worker.shadow([(1,)]) is None
+        return model.batches
+
+    assert asyncio.run(run()) == [1, 4]

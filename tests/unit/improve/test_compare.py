@@ -1,0 +1,162 @@
+"""A comparison covers the truth as often as it says, also where rows of a day are correlated."""
+
+import math
+import time
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from upturn.improve.compare import ArmRows, compare_arms, compare_latency, compare_paired
+from upturn.improve.metrics import METRICS
+from upturn.improve.student import t_quantile
+
+
+def two_models(
+    random: np.random.Generator, days: int, rows: int, *, better: float = 0.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Labels, two models' scores and days: on each day, luck favours one of the two models."""
+    day = np.repeat(np.arange(days), rows)
+    labels = (random.random(days * rows) < 0.3).astype(float)
+    skill = np.repeat(random.normal(1.0, 0.4, size=(2, days)), rows, axis=1)
+    noise = random.normal(size=(2, days * rows))
+    skill[1] += better
+    one, other = 1 / (1 + np.exp(1 - skill * labels - noise))
+    return labels, one, other, day
+
+
+def misses(metric: str, days: int, *, simulations: int = 300) -> tuple[float, float]:
+    """How often each bound is on the wrong side of the truth, which is 0: both are equally good."""
+    low = high = 0
+    for seed in range(simulations):
+        labels, one, other, day = two_models(np.random.default_rng(seed), days, 40)
+        found = compare_paired(metric, labels, one, other, day, alpha=0.05, draws=300, seed=seed)
+        low += found.low > 0
+        high += found.high < 0
+    return low / simulations, high / simulations
+
+
+@pytest.mark.parametrize("metric", ["auc", "log_loss"])
+@pytest.mark.parametrize("days", [5, 14])
+def test_each_bound_errs_one_time_in_twenty(metric: str, days: int) -> None:
+    # 300 simulations: a true rate of 0.05 gives 0.05 ± 0.025 (two standard errors).
+    low, high = misses(metric, days)
+    assert 0.01 <= low <= 0.09
+    assert 0.01 <= high <= 0.09
+
+
+def test_taking_rows_for_independent_would_be_far_too_sure() -> None:
+    wrong = 0
+    for seed in range(100):
+        labels, one, other, _ = two_models(np.random.default_rng(seed), 14, 200)
+        rows = np.arange(len(labels))
+        found = compare_paired("log_loss", labels, one, other, rows, draws=200, seed=seed)
+        wrong += found.low > 0 or found.high < 0
+    assert wrong / 100 > 0.25  # 0.10 is what the level promises
+
+
+def test_a_better_model_is_found() -> None:
+    labels, one, other, day = two_models(np.random.default_rng(1), 14, 400, better=0.8)
+    found = compare_paired("auc", labels, one, other, day, seed=1)
+    assert 0 < found.low < found.difference < found.high
+    assert found.difference == pytest.approx(found.candidate - found.champion)
+    assert found.champion == pytest.approx(METRICS["auc"].function(labels, one))
+    assert (found.rows, found.blocks, found.level) == (5600, 14, 0.95)
+
+
+def test_for_a_mean_over_equal_days_it_is_the_t_test_on_the_days() -> None:
+    labels, one, other, day = two_models(np.random.default_rng(2), 12, 50)
+    found = compare_paired("brier", labels, one, other, day, draws=20_000, seed=5)
+    losses = (np.square(scores - labels).reshape(12, 50).mean(axis=1) for scores in (other, one))
+    interval = stats.ttest_rel(*losses).confidence_interval(0.90)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high), rel=0.03)
+
+
+def test_the_same_seed_gives_the_same_interval() -> None:
+    rows = two_models(np.random.default_rng(3), 10, 30)
+    first = compare_paired("auc", *rows, seed=4)
+    assert first == compare_paired("auc", *rows, seed=4)
+    assert first.low != compare_paired("auc", *rows, seed=5).low
+
+
+@pytest.mark.parametrize("days", [0, 1])
+def test_fewer_than_two_days_are_not_enough(days: int) -> None:
+    labels, one, other, day = two_models(np.random.default_rng(3), days, 30)
+    found = compare_paired("auc", labels, one, other, day)
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+    assert not found.conclusive
+    assert (found.rows, found.blocks) == (30 * days, days)
+
+
+def test_a_missing_class_is_not_enough() -> None:
+    found = compare_paired("auc", np.zeros(40), np.ones(40), np.ones(40), np.arange(40) // 10)
+    assert not found.conclusive
+    # One late flight in four days: a third of the draws would not have it.
+    labels = np.zeros(40)
+    labels[0] = 1
+    scores = np.linspace(0, 1, 40)
+    assert not compare_paired("auc", labels, scores, scores, np.arange(40) // 10).conclusive
+    assert compare_paired("brier", labels, scores, scores, np.arange(40) // 10).conclusive
+
+
+def test_rows_without_label_or_score_are_left_out() -> None:
+    labels, one, other, day = two_models(np.random.default_rng(3), 10, 30)
+    holes = [np.append(values, 0.5) for values in (labels, one, other)]
+    for values in holes:
+        gap = [np.where(np.arange(301) == 300, np.nan, v) if v is values else v for v in holes]
+        with_gap = compare_paired("auc", *gap, np.append(day, 0), seed=1)
+        assert with_gap == compare_paired("auc", labels, one, other, day, seed=1)
+
+
+def test_arms_share_their_days() -> None:
+    wrong = 0
+    for seed in range(200):
+        random = np.random.default_rng(seed)
+        # Hard days are hard for both arms; the canary has one row in five.
+        labels, one, _, day = two_models(random, 10, 150)
+        one = np.clip(one + np.repeat(random.normal(0, 0.2, 10), 150), 0.01, 0.99)
+        canary = random.random(len(labels)) < 0.2
+        champion = ArmRows(labels[~canary], one[~canary], day[~canary])
+        candidate = ArmRows(labels[canary], one[canary], day[canary])
+        found = compare_arms("log_loss", champion, candidate, draws=200, seed=seed)
+        wrong += found.low > 0
+        assert found.rows == canary.sum()
+    assert wrong / 200 <= 0.09
+
+
+def test_latency_is_compared_by_the_ratio_of_a_quantile() -> None:
+    random = np.random.default_rng(6)
+    one, other = random.lognormal(-5, 0.3, 3000), 1.5 * random.lognormal(-5, 0.3, 500)
+    found = compare_latency(one, other, seed=1)
+    assert found.metric == "latency_p99"
+    assert 0 < found.low < found.difference < found.high
+    assert found.difference == pytest.approx(found.candidate / found.champion - 1)
+    assert found.rows == 500
+    assert not compare_latency(one, other[:298]).conclusive
+    assert compare_latency(one, other[:299]).conclusive
+    assert not compare_latency([], []).conclusive
+
+
+def test_the_latency_bounds_hold() -> None:
+    wrong = 0
+    for seed in range(300):
+        random = np.random.default_rng(seed)
+        found = compare_latency(
+            random.lognormal(-5, 0.5, 2000), random.lognormal(-5, 0.5, 1000), draws=400, seed=seed
+        )
+        wrong += found.low > 0
+    assert wrong / 300 <= 0.09
+
+
+@pytest.mark.parametrize("df", [1, 2, 3, 4, 9, 30, 364])
+def test_t_quantiles_are_scipys(df: int) -> None:
+    for p in (0.01, 0.5, 0.9, 0.95, 0.999):
+        assert t_quantile(p, df) == pytest.approx(stats.t.ppf(p, df), rel=1e-8, abs=1e-8)
+
+
+def test_a_thousand_draws_of_fifteen_thousand_rows_take_about_half_a_second() -> None:
+    rows = two_models(np.random.default_rng(3), 14, 15_000 // 14)
+    began = time.process_time()
+    compare_paired("auc", *rows, draws=1000)
+    assert time.process_time() - began < 2  # a busy machine has some slack
