@@ -1,1 +1,97 @@
 """The command line: one file a noun."""
+
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from upturn.core.errors import Problem, UpturnError, did_you_mean
+
+# name → module that defines its `command`, and one line of help: nothing is imported to list them
+COMMANDS: dict[str, tuple[str, str]] = {
+    "run": ("run", "Run a flow: upturn run FILE:FLOW --param value"),
+    "runs": ("runs", "List runs."),
+    "show": ("show", "Show a run, or one of its tasks."),
+    "logs": ("logs", "Print what tasks printed."),
+    "resume": ("resume", "Go on with a run that failed, was stopped or was lost."),
+    "deploy": ("deploy", "Serve a model: from version to URL."),
+    "stop": ("stop", "Stop the server in the background."),
+    "rollback": ("rollback", "Go back to the route before."),
+    "score": ("score", "Score a file: Parquet or CSV in, Parquet out."),
+    "feedback": ("feedback", "Bring the truth, when it arrives."),
+    "monitor": ("monitor", "Show drift, performance and traffic of an endpoint."),
+    "loop": ("loop", "Run a loop: retrain, judge, release."),
+    "decisions": ("decisions", "Show what a loop decided, and why."),
+    "rehearse": ("rehearse", "Backtest a loop on history."),
+    "lineage": ("lineage", "Trace a thing back to its sources, or forward."),
+    "status": ("status", "Say where things are kept, and what is there."),
+}
+_HIDDEN = {"serve": "serve"}  # what `deploy --background` starts
+
+
+class _Commands(click.Group):
+    """Imports a command's module when the command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        module = COMMANDS[cmd_name][0] if cmd_name in COMMANDS else _HIDDEN.get(cmd_name)
+        if module is None:
+            return None
+        command: click.Command = import_module(f"upturn.cli.{module}").command
+        command.name = cmd_name
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            hint = did_you_mean(args[0], COMMANDS)
+            raise click.UsageError(f"No command {args[0]!r}. {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="upturn", message="upturn %(version)s")
+def cli() -> None:
+    """Upturn: develop, deploy and improve models, as one loop."""
+
+
+def main() -> None:
+    """Run the command line; every expected failure is one fact and one way out on stderr."""
+    sys.exit(_status(sys.argv[1:]))
+
+
+def _status(args: list[str]) -> int:
+    try:
+        result: Any = cli.main(args, prog_name="upturn", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except UpturnError as error:
+        print_problem(error.problem)
+        return error.exit_status
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.secho("Stopped.", err=True, fg="yellow")
+        return 130
+    except BrokenPipeError:
+        sys.stdout = None  # type: ignore[assignment]  # the reader left; nothing more to flush to it
+        return 0
+
+
+def print_problem(problem: Problem) -> None:
+    """Fact, the user's own frames, and the way out."""
+    click.secho(problem.message, err=True, fg="red")
+    for frame in problem.frames:
+        click.echo(f"  {frame.file}:{frame.line}, in {frame.function}", err=True)
+        if frame.text:
+            click.secho(f"    {frame.text}", err=True, bold=True)
+    if problem.hint:
+        click.echo(problem.hint, err=True)

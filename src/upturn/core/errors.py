@@ -105,6 +105,12 @@ class StepFailed(UpturnError):
         return self._problem
 
 
+class ModelFailed(UpturnError):
+    """A model raised, or answered something else than one prediction a row."""
+
+    code = "model_failed"
+
+
 class RunFailed(UpturnError):
     """A run ended without a result."""
 

@@ -72,12 +72,14 @@ class Task(Record, frozen=True, kw_only=True):
     """One execution of a step in a run: what it was given. What became of it is in its states."""
 
     table = "task"
-    key = ("run", "step", "index")
+    key = ("run", "step", "index", "seq")
+    sequence = "seq"  # it is given anew when a run is resumed on other code
     indexed = ("memo",)
 
     run: str
     step: str
     index: int
+    seq: int = 0
     memo: str  # digest of code, inputs and environment: same memo, same output
     code: str  # digest of the code part
     inputs: tuple[Input, ...]

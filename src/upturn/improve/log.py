@@ -103,6 +103,11 @@ class StoredLog:
         predictions = self._predictions(since, until)
         return self._reader.joined(predictions, self._feedback(known_by), rows, known_by)
 
+    def find(self, prediction: str) -> list[dict[str, Any]]:
+        """The rows of one prediction: that of the arm that answered, and those of shadows."""
+        rows = self.predictions(features=False)
+        return rows.filter(pc.equal(rows["id"], prediction)).to_pylist()
+
     def has(self, ids: Sequence[str]) -> NDArray[np.bool_]:
         """For each id, whether there is a prediction with it."""
         return self._reader.has(self._predictions(None, None), ids)

@@ -26,9 +26,10 @@ CREATE TABLE "task" (
     "run" TEXT NOT NULL,
     "step" TEXT NOT NULL,
     "index" INTEGER NOT NULL,
+    "seq" INTEGER NOT NULL,
     "memo" TEXT NOT NULL,
     body TEXT NOT NULL,
-    UNIQUE ("run", "step", "index")
+    UNIQUE ("run", "step", "index", "seq")
 );
 CREATE INDEX task_memo ON "task" ("memo");
 

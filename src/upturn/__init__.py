@@ -1,0 +1,72 @@
+"""Upturn: develop, deploy and improve machine-learning models, as one loop with one lineage."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from upturn.core.errors import UpturnError as UpturnError
+    from upturn.core.records import Endpoint as Endpoint
+    from upturn.core.records import Version as Version
+    from upturn.develop.flow import Flow as Flow
+    from upturn.develop.flow import flow as flow
+    from upturn.develop.ref import Ref as Ref
+    from upturn.develop.register import register as register
+    from upturn.develop.step import Step as Step
+    from upturn.develop.step import step as step
+    from upturn.develop.track import log as log
+    from upturn.develop.track import show as show
+    from upturn.improve.loop import Loop as Loop
+    from upturn.improve.rehearse import rehearse as rehearse
+    from upturn.improve.rollout import beats as beats
+    from upturn.improve.rollout import canary as canary
+    from upturn.improve.rollout import full as full
+    from upturn.improve.rollout import no_worse as no_worse
+    from upturn.improve.rollout import shadow as shadow
+    from upturn.improve.triggers import drift as drift
+    from upturn.improve.triggers import drop as drop
+    from upturn.improve.triggers import stale as stale
+    from upturn.stores.workspace import Workspace as Workspace
+    from upturn.stores.workspace import open_workspace as open_workspace
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "UpturnError": "core.errors",
+    "Endpoint": "core.records",
+    "Version": "core.records",
+    "Flow": "develop.flow",
+    "flow": "develop.flow",
+    "Ref": "develop.ref",
+    "register": "develop.register",
+    "Step": "develop.step",
+    "step": "develop.step",
+    "log": "develop.track",
+    "show": "develop.track",
+    "Loop": "improve.loop",
+    "rehearse": "improve.rehearse",
+    "beats": "improve.rollout",
+    "canary": "improve.rollout",
+    "full": "improve.rollout",
+    "no_worse": "improve.rollout",
+    "shadow": "improve.rollout",
+    "drift": "improve.triggers",
+    "drop": "improve.triggers",
+    "stale": "improve.triggers",
+    "Workspace": "stores.workspace",
+    "open_workspace": "stores.workspace",
+}
+__all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604  # the names are in the table above
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for when it is asked for, so that `import upturn` costs little."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'upturn' has no attribute {name!r}")
+    found = getattr(import_module(f"upturn.{home}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return __all__

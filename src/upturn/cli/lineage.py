@@ -1,0 +1,93 @@
+"""`upturn lineage PATH`: from a prediction, a version or a run back to its sources, or forward."""
+
+import click
+
+from upturn.core.errors import Invalid, NotFound
+from upturn.core.ids import is_prediction_id
+from upturn.core.lineage import Node, downstream, upstream
+from upturn.core.records import Artifact, Edge, Endpoint, Run, TaskState
+from upturn.stores.workspace import Workspace, open_workspace
+
+
+@click.command()
+@click.argument("path")
+@click.option("--forward", is_flag=True, help="Everything that it touched, instead.")
+def command(path: str, forward: bool) -> None:
+    """Trace PATH back to everything that it rests on.
+
+    PATH is the id of a prediction, NAME:VERSION, or what Upturn prints as a path: run/…, artifact/…
+    """
+    workspace = open_workspace()
+    try:
+        start, depth = _begin(workspace, path)
+        meta = workspace.meta
+        nodes = (
+            downstream(start, lambda at: meta.select(Edge, source=at))
+            if forward
+            else upstream(start, lambda at: meta.select(Edge, target=at))
+        )
+        if len(nodes) == 1 and not depth:
+            raise NotFound(f"Nothing is linked to {start}.", hint="Is it spelled as it was printed?")
+        for node in nodes:
+            click.echo(_line(workspace, node, depth))
+    finally:
+        workspace.close()
+
+
+def _begin(workspace: Workspace, path: str) -> tuple[str, int]:
+    """Where the walk over stored edges begins; a prediction's own steps are printed on the way."""
+    if is_prediction_id(path.removeprefix("prediction/")):
+        return _through_log(workspace, path.removeprefix("prediction/")), 2
+    if ":" in path and "/" not in path:
+        return f"version/{path}", 0
+    if "/" not in path:
+        raise Invalid(
+            f"{path!r} is no path.", hint="Write a prediction's id, NAME:VERSION, or run/ID/STEP/0."
+        )
+    return path, 0
+
+
+def _through_log(workspace: Workspace, prediction: str) -> str:
+    from upturn.improve.log import StoredLog
+
+    for endpoint in workspace.meta.last_each(Endpoint):
+        rows = StoredLog(workspace, endpoint.name).find(prediction)
+        for row in rows:
+            if row["shadow"]:
+                continue
+            click.echo(f"prediction/{prediction}  {row['at']:%Y-%m-%d %H:%M}Z  answered {row['answer']}")
+            click.echo(
+                f"  route/{endpoint.name}/{row['route']}  arm {row['arm']}, "
+                f"propensity {row['propensity']:g}, {row['latency_s'] * 1000:.1f} ms"
+            )
+            return f"version/{endpoint.model_name}:{row['version']}"
+    raise NotFound(
+        f"No endpoint's Log holds the prediction {prediction}.",
+        hint="What is not durable may take some milliseconds to arrive.",
+    )
+
+
+def _line(workspace: Workspace, node: Node, depth: int) -> str:
+    role = f"{node.edge.role}: " if node.edge is not None else ""
+    return f"{'  ' * (node.depth + depth)}{role}{_short(node.path)}{_about(workspace, node.path)}"
+
+
+def _short(path: str) -> str:
+    kind, _, rest = path.partition("/")
+    return f"{kind}/{rest[:12]}" if kind in ("artifact", "code", "file") else path
+
+
+def _about(workspace: Workspace, path: str) -> str:
+    kind, _, rest = path.partition("/")
+    if kind == "artifact":
+        known = workspace.meta.find(Artifact, rest)
+        return f"  {known.type} {known.summary}".rstrip() if known is not None else ""
+    if kind == "run":
+        parts = rest.split("/")
+        run = workspace.meta.find(Run, parts[0])
+        if run is None or len(parts) < 3:
+            return ""
+        state = workspace.meta.find(TaskState, parts[0], parts[1], int(parts[2]))
+        params = " ".join(f"{name}={value}" for name, value in run.params.items())
+        return f"  {run.entry} {params}  {state.status if state is not None else ''}"
+    return ""

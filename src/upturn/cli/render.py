@@ -1,0 +1,81 @@
+"""How the command line prints: one console, one form of table, one way to say a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+STATUS_COLOURS = {
+    "done": "green",
+    "reused": "cyan",
+    "running": "yellow",
+    "failed": "red",
+    "cancelled": "magenta",
+    "lost": "red",
+}
+
+
+def console(*, stderr: bool = False) -> Console:
+    """The console that commands print to; plain text when it is no terminal."""
+    from rich.console import Console
+
+    made = Console(stderr=stderr, highlight=False, soft_wrap=False)
+    if not made.is_terminal:
+        made = Console(stderr=stderr, highlight=False, width=160)
+    return made
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows under bold column names, without lines."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*row)
+    console().print(table)
+
+
+def status_text(status: str) -> str:
+    """A status in its colour."""
+    colour = STATUS_COLOURS.get(status, "white")
+    return f"[{colour}]{status}[/]"
+
+
+def seconds_text(seconds: float | None) -> str:
+    """A duration for people.
+
+    >>> seconds_text(0.0123), seconds_text(2.5), seconds_text(75)
+    ('12 ms', '2.5 s', '1 m 15 s')
+    """
+    if seconds is None:
+        return ""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{int(seconds // 60)} m {int(seconds % 60)} s"
+
+
+def bytes_text(size: int) -> str:
+    """A size for people.
+
+    >>> bytes_text(1_500_000)
+    '1.5 MB'
+    """
+    amount = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"
+
+
+def when_text(at: datetime) -> str:
+    """An instant, in the machine's own time zone."""
+    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,148 @@
+"""`upturn run FILE:FLOW`: the flow's signature is its command line."""
+
+from __future__ import annotations
+
+import types
+import typing
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from upturn.cli.progress import Lines
+from upturn.cli.target import load_target, target_file
+from upturn.core.settings import load_settings
+from upturn.develop.flow import Flow, FlowParam, type_name
+from upturn.develop.run import RunHandle, start_run, warm_pool
+from upturn.stores.workspace import open_workspace
+
+if TYPE_CHECKING:
+    from upturn.core.records import Run
+
+
+@click.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+@click.option("--fresh", is_flag=True, help="Run every step, whatever is known already.")
+@click.argument("target", metavar="FILE:FLOW")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[--PARAM VALUE]...")
+def command(fresh: bool, target: str, arguments: tuple[str, ...]) -> int:
+    """Run a flow. Its parameters are options: upturn run flights.py:delays --start 2013-01-01
+
+    `upturn run FILE:FLOW --help` lists them.
+    """
+    settings = load_settings()
+    file, _ = target_file(target)
+    warm_pool(settings, file=file)  # workers import what the file imports while it is loaded here
+    flow = load_target(target, Flow)
+    return _command_of(flow, target, fresh).main(
+        list(arguments), prog_name=f"upturn run {target}", standalone_mode=False
+    )
+
+
+def _command_of(flow: Flow[..., Any], target: str, fresh: bool) -> click.Command:
+    options: list[click.Parameter] = [_option(param) for param in flow.params]
+    fresh_option = click.Option(["--fresh"], is_flag=True, expose_value=False, hidden=True)
+    taken = {param.name for param in flow.params}
+
+    def run(**given: Any) -> int:
+        params = {name: _list_of(value) for name, value in given.items() if value not in (None, ())}
+        return execute(flow, flow.convert(params), fresh=fresh)
+
+    if "fresh" not in taken:
+        fresh_option = click.Option(["--fresh", "_fresh"], is_flag=True, help="Run every step.")
+        options.append(fresh_option)
+
+    def entry(**given: Any) -> int:
+        nonlocal fresh
+        fresh = given.pop("_fresh", False) or fresh
+        return run(**given)
+
+    help_text = flow.function.__doc__ or f"The flow {flow.name}."
+    return click.Command(target, params=options, callback=entry, help=help_text)
+
+
+def _option(param: FlowParam) -> click.Option:
+    name = f"--{param.name.replace('_', '-')}"
+    many = _is_list(param.type)
+    if param.type is bool:
+        name = f"{name}/--no-{param.name.replace('_', '-')}"
+    shown = "" if param.required else f"  [default: {param.default}]"
+    return click.Option(
+        [name, param.name],
+        type=bool if param.type is bool else str,
+        default=None,
+        multiple=many,
+        help=f"{type_name(param.type)}{shown}",
+        metavar=None if param.type is bool else "VALUE",
+    )
+
+
+def _is_list(kind: Any) -> bool:
+    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
+        return any(_is_list(part) for part in typing.get_args(kind))
+    return kind is list or typing.get_origin(kind) in (list, tuple, set)
+
+
+def _list_of(value: Any) -> Any:
+    """--depths 3 --depths 6 and --depths 3,6 are the same."""
+    if not isinstance(value, tuple):
+        return value
+    texts = typing.cast("tuple[str, ...]", value)
+    return [part.strip() for text in texts for part in text.strip("[]").split(",")]
+
+
+def execute(
+    flow: Flow[..., Any],
+    params: dict[str, Any],
+    *,
+    fresh: bool = False,
+    resume: Run | None = None,
+) -> int:
+    """Run a flow in the terminal; 0, or 1 when it failed. Ctrl-C says how to resume, and passes."""
+    workspace = open_workspace()
+    lines = Lines()
+    try:
+        handle = start_run(
+            flow, params, workspace=workspace, reporter=lines, fresh=fresh, resume=resume
+        )
+    except KeyboardInterrupt:
+        lines.close()
+        if lines.run is not None:
+            click.echo(f"Resume with: upturn resume {lines.run.id}", err=True)
+        raise
+    finally:
+        lines.close()
+        workspace.close()
+    return _conclude(handle)
+
+
+def _conclude(handle: RunHandle) -> int:
+    from upturn.cli import print_problem
+
+    if handle.status == "done":
+        result = handle.result()
+        if result is not None and not isinstance(result, list | dict | tuple):
+            click.echo(_result_text(result))
+        return 0
+    if handle.state.problem is not None:
+        problem = handle.state.problem
+        task = problem.fields.get("task")
+        if task:
+            click.secho(f"{task} failed:", err=True, fg="red", bold=True)
+        print_problem(problem)
+        if task:
+            click.echo(f"What it printed: upturn logs {task.removeprefix('run/')}", err=True)
+    click.echo(f"Resume with: upturn resume {handle.id}", err=True)
+    return 1
+
+
+def _result_text(result: Any) -> str:
+    from upturn.core.records import Version
+
+    if isinstance(result, Version):
+        metrics = "".join(f"  {name} {value:.4g}" for name, value in result.metrics.items())
+        return f"Registered {result.name}{metrics}\nServe it with: upturn deploy {result.model}"
+    text = str(result)
+    return text if len(text) < 2000 else text[:2000] + " …"
+
+

@@ -1,0 +1,100 @@
+"""`upturn show RUN[/STEP[/INDEX]]`: a run, its tasks, and what they logged."""
+
+import click
+
+from upturn.cli import print_problem
+from upturn.cli.render import console, print_table, seconds_text, status_text, when_text
+from upturn.core.records import Artifact, Exhibit, Metric, Task, TaskState
+from upturn.develop.runs import RunView, parse_task, path_of, pick_tasks, view_run
+from upturn.stores.workspace import Workspace, open_workspace
+
+
+@click.command()
+@click.argument("path", metavar="RUN[/STEP[/INDEX]]")
+def command(path: str) -> None:
+    """Show a run with its tasks, or a task with its inputs, metrics and output."""
+    workspace = open_workspace()
+    try:
+        run, step, index = parse_task(path)
+        view = view_run(workspace, run)
+        tasks = pick_tasks(workspace, view.run.id, step, index)
+        if step is None:
+            _show_run(workspace, view, tasks)
+        else:
+            for task in tasks:
+                _show_task(workspace, task)
+    finally:
+        workspace.close()
+
+
+def _show_run(workspace: Workspace, view: RunView, tasks: list[TaskState]) -> None:
+    out = console()
+    run = view.run
+    out.print(f"[bold]run/{run.id}[/]  {run.flow}  {status_text(view.status)}  {run.entry}")
+    out.print(f"started {when_text(run.started_at)}  {seconds_text(view.seconds)}")
+    for name, value in run.params.items():
+        out.print(f"  {name} = {value}", markup=False)
+    print_table(
+        ("task", "status", "took", "output", "metrics"),
+        [
+            (
+                f"{task.step}/{task.index}",
+                status_text(task.status),
+                seconds_text(task.seconds),
+                _output_text(workspace, task),
+                _metrics_text(workspace, task),
+            )
+            for task in tasks
+        ],
+    )
+    if view.status in ("failed", "cancelled", "lost"):
+        if view.state is not None and view.state.problem is not None:
+            print_problem(view.state.problem)
+        click.echo(f"Resume with: upturn resume {run.id}")
+
+
+def _show_task(workspace: Workspace, task: TaskState) -> None:
+    out = console()
+    out.print(f"[bold]{path_of(task)}[/]  {status_text(task.status)}  {seconds_text(task.seconds)}")
+    if task.reused_from is not None:
+        out.print(f"  reused from {task.reused_from}")
+    described = workspace.meta.find(Task, task.run, task.step, task.index)
+    for item in described.inputs if described is not None else ():
+        if item.name.endswith(":shape"):
+            continue
+        origin = item.path or item.made_by or ""
+        known = workspace.meta.find(Artifact, item.digest)
+        what = f"{known.type} {known.summary}".strip() if known is not None else ""
+        out.print(f"  input {item.name}  {item.digest[:12]}  {what}  {origin}", markup=False)
+    out.print(f"  output  {_output_text(workspace, task)}", markup=False)
+    metrics = _metrics_text(workspace, task)
+    if metrics:
+        out.print(f"  metrics  {metrics}", markup=False)
+    run, step, index = _source(task)
+    for exhibit in workspace.meta.select(Exhibit, run=run, step=step, index=index):
+        out.print(f"  shown  {exhibit.title} ({exhibit.media})", markup=False)
+    if task.problem is not None:
+        print_problem(task.problem)
+
+
+def _output_text(workspace: Workspace, task: TaskState) -> str:
+    if task.output is None:
+        return task.problem.message[:60] if task.problem is not None else ""
+    known = workspace.meta.find(Artifact, task.output)
+    what = f"{known.type} {known.summary}".strip() if known is not None else ""
+    return f"{task.output[:12]} {what}".strip()
+
+
+def _metrics_text(workspace: Workspace, task: TaskState) -> str:
+    run, step, index = _source(task)
+    logged = workspace.meta.select(Metric, run=run, step=step, index=index)
+    last = {metric.name: metric.value for metric in logged}
+    return "  ".join(f"{name} {value:.4g}" for name, value in last.items())
+
+
+def _source(task: TaskState) -> tuple[str, str, int]:
+    """The task that ran: this one, or the one whose output is reused."""
+    if task.reused_from is None:
+        return task.run, task.step, task.index
+    _, run, step, index = task.reused_from.split("/")
+    return run, step, int(index)

@@ -1,0 +1,63 @@
+"""Reporter: who is told what happens in a run, while it happens."""
+
+from typing import Protocol
+
+from upturn.core.errors import Problem
+from upturn.core.records import Run
+
+
+class Reporter(Protocol):
+    """Is called from the scheduler's thread, so it must not take long."""
+
+    def run_started(self, run: Run) -> None:
+        """A run began, or was resumed."""
+        ...
+
+    def task_started(self, path: str, attempt: int, output_file: str) -> None:
+        """A task's attempt has a process; what it prints goes to the file."""
+        ...
+
+    def task_logged(self, path: str, metrics: dict[str, float], at_step: int | None) -> None:
+        """A task logged metrics."""
+        ...
+
+    def task_done(self, path: str, seconds: float, summary: str) -> None:
+        """A task returned."""
+        ...
+
+    def task_reused(self, path: str, source: str) -> None:
+        """A task did not run: its output was there already, from the task `source`."""
+        ...
+
+    def task_failed(self, path: str, problem: Problem, retry_in_s: float | None) -> None:
+        """An attempt failed; the next one follows, unless `retry_in_s` is None."""
+        ...
+
+    def run_ended(self, run: Run, status: str, seconds: float) -> None:
+        """A run ended."""
+        ...
+
+
+class Silent:
+    """A Reporter that says nothing."""
+
+    def run_started(self, run: Run) -> None:
+        """Nothing."""
+
+    def task_started(self, path: str, attempt: int, output_file: str) -> None:
+        """Nothing."""
+
+    def task_logged(self, path: str, metrics: dict[str, float], at_step: int | None) -> None:
+        """Nothing."""
+
+    def task_done(self, path: str, seconds: float, summary: str) -> None:
+        """Nothing."""
+
+    def task_reused(self, path: str, source: str) -> None:
+        """Nothing."""
+
+    def task_failed(self, path: str, problem: Problem, retry_in_s: float | None) -> None:
+        """Nothing."""
+
+    def run_ended(self, run: Run, status: str, seconds: float) -> None:
+        """Nothing."""

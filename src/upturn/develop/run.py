@@ -1,0 +1,354 @@
+"""Running a flow: its function runs here, its steps in workers, and its records tell what happened."""
+
+import atexit
+import inspect
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from upturn.core.errors import Corrupt, Invalid, Problem, RunFailed, StepFailed
+from upturn.core.executor import FunctionRef
+from upturn.core.ids import artifact_path, new_id
+from upturn.core.records import Edge, Run, RunState, RunStatus
+from upturn.core.settings import Settings
+from upturn.core.time import utcnow
+from upturn.develop import context
+from upturn.develop.fingerprint import fingerprint
+from upturn.develop.flow import Flow
+from upturn.develop.frames import problem_of
+from upturn.develop.inputs import store_arguments
+from upturn.develop.loading import third_party_imports
+from upturn.develop.pool import LocalPool
+from upturn.develop.ref import Ref, map_refs
+from upturn.develop.reporting import Reporter, Silent
+from upturn.develop.scheduler import Node, Scheduler
+from upturn.develop.step import Step
+from upturn.stores import values
+from upturn.stores.workspace import Workspace, open_workspace
+
+
+@dataclass(frozen=True, slots=True)
+class RunHandle:
+    """A run that ended, and what it returned."""
+
+    workspace: Workspace
+    run: Run
+    state: RunState
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return self.run.id
+
+    @property
+    def status(self) -> RunStatus:
+        """How it ended."""
+        return self.state.status
+
+    def result(self) -> Any:
+        """What the flow returned, Refs replaced by their values. Raises RunFailed."""
+        if self.state.result is None:
+            problem = self.state.problem or Problem(code="run_failed", message="It was cancelled.")
+            raise RunFailed(
+                f"Run {self.run.id} of {self.run.flow!r} failed: {problem.message}",
+                hint=f"Look with: upturn show {self.run.id}; "
+                f"go on with: upturn resume {self.run.id}",
+                run=self.run.id,
+            )
+        return values.load(self.workspace.blobs, self.state.result)
+
+
+@dataclass(slots=True)
+class Session:
+    """A run that goes on: what step calls in its flow are handed to."""
+
+    workspace: Workspace
+    scheduler: Scheduler
+    run: Run
+    nodes: list[Node] = field(default_factory=list[Node])
+    counts: Counter[str] = field(default_factory=Counter[str])
+    codes: dict[int, str] = field(default_factory=dict[int, str])
+
+    def submit(self, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Make a task of a step call; a Ref to its output, at once."""
+        try:
+            bound = step.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise Invalid(
+                f"{step.name}{step.signature} was called wrongly: {error}.", step=step.name
+            ) from None
+        bound.arguments = {
+            name: store_arguments(value, self.workspace.blobs)
+            for name, value in bound.arguments.items()
+        }
+        node = Node(
+            run=self.run.id,
+            step=step.name,
+            index=self.counts[step.name],
+            options=step.options,
+            function=_function_ref(step),
+            code=self._code_of(step),
+            flow_params=self.run.params,
+            arguments=dict(bound.arguments),
+            args=bound.args,
+            kwargs=bound.kwargs,
+        )
+        self.counts[step.name] += 1
+        self.nodes.append(node)
+        self.scheduler.submit(node)
+        return Ref(node, self.read)
+
+    def read(self, node: Node) -> Any:
+        """A task's output, waited for. What is damaged is deleted, so that a resume makes it again."""
+        digest = self.scheduler.result(node)
+        try:
+            return values.load(self.workspace.blobs, digest)
+        except Corrupt as error:
+            self.workspace.blobs.delete(digest)
+            raise Corrupt(
+                f"The output of {node.path} was damaged on disk.",
+                hint=f"It was deleted. Make it again with: upturn resume {self.run.id}",
+                digest=digest,
+            ) from error
+
+    def run_child(self, flow: Flow[..., Any], params: Mapping[str, Any]) -> Any:
+        """Run another flow's function as a child run; its tasks share this one's workers."""
+        plain = {
+            name: map_refs(value, lambda leaf: leaf.get() if isinstance(leaf, Ref) else leaf)
+            for name, value in params.items()
+        }
+        number = self.counts[f"flow {flow.name}"]
+        self.counts[f"flow {flow.name}"] += 1
+        child_id = f"{self.run.id}-{flow.name}-{number}"
+        known = self.workspace.meta.find(Run, child_id)
+        converted = flow.convert(plain)
+        run = known or _new_run(self.workspace, flow, converted, run_id=child_id, parent=self.run.id)
+        if known is not None:
+            self.scheduler.recall(child_id)
+        child = Session(self.workspace, self.scheduler, run, codes=self.codes)
+        result, state = child.drive(flow, converted)
+        if state.status != "done":
+            problem = state.problem or Problem(code="run_failed", message="The child run failed.")
+            raise StepFailed(problem, path=f"run/{child_id}")
+        return result
+
+    def drive(self, flow: Flow[..., Any], params: Mapping[str, Any]) -> tuple[Any, RunState]:
+        """Run the flow's function and wait for its tasks; what it returned, and how it ended."""
+        self._note("running")
+        owner = new_id(12)
+        self.scheduler.hold(self.run.id, owner)
+        token = context.session.set(self)
+        try:
+            result = flow.function(**params)
+            result = map_refs(result, lambda leaf: leaf.get() if isinstance(leaf, Ref) else leaf)
+            self._wait()
+            digest = values.save(self.workspace.blobs, result)
+            self.workspace.meta.put(
+                digest,
+                Edge(
+                    source=artifact_path(digest.digest),
+                    target=f"run/{self.run.id}",
+                    role="result",
+                ),
+            )
+            return result, self._note("done", result=digest.digest)
+        except StepFailed as error:
+            return None, self._note("failed", problem=error.problem, at=error.path)
+        except KeyboardInterrupt:
+            self._note("cancelled")
+            raise
+        except Exception as error:  # noqa: BLE001  # the flow's own code may raise anything
+            return None, self._note("failed", problem=problem_of(error, code="flow_failed"))
+        finally:
+            context.session.reset(token)
+            self.scheduler.let_go(self.run.id)
+
+    def _wait(self) -> None:
+        """Until every task has ended; a failure that the flow did not hear of is the run's."""
+        for node in self.nodes:
+            node.ended.wait()
+        for node in self.nodes:
+            if node.output is None and not node.seen and node.failed_at == node.path:
+                self.scheduler.result(node)
+
+    def _note(
+        self,
+        status: RunStatus,
+        *,
+        result: str | None = None,
+        problem: Problem | None = None,
+        at: str | None = None,
+    ) -> RunState:
+        if problem is not None and at is not None:
+            problem = msgspec.structs.replace(problem, fields={**problem.fields, "task": at})
+        state = RunState(
+            run=self.run.id, status=status, at=utcnow(), result=result, problem=problem
+        )
+        return self.workspace.meta.add(state)
+
+    def _code_of(self, step: Step[..., Any]) -> str:
+        known = self.codes.get(id(step))
+        if known is None:
+            code = fingerprint(step.function)
+            artifact = values.save(self.workspace.blobs, msgspec.to_builtins(code))
+            self.workspace.meta.put(artifact)
+            known = self.codes[id(step)] = artifact.digest
+        return known
+
+
+def start_run(
+    flow: Flow[..., Any],
+    params: Mapping[str, Any],
+    *,
+    workspace: Workspace | None = None,
+    reporter: Reporter | None = None,
+    fresh: bool = False,
+    resume: Run | None = None,
+) -> RunHandle:
+    """Run a flow to its end, or go on with a run that was interrupted. Ctrl-C passes through."""
+    if context.task.get() is not None:
+        raise Invalid(
+            f"The step {context.task.get().call.step!r} called the flow {flow.name!r}.",  # pyright: ignore[reportOptionalMemberAccess]
+            hint="Call a flow from a flow: it becomes a child run.",
+        )
+    workspace = workspace or open_workspace()
+    reporter = reporter or Silent()
+    pool = warm_pool(workspace.settings, flow)
+    scheduler = Scheduler(workspace, pool, reporter, fresh=fresh)
+    try:
+        if resume is not None:
+            scheduler.recall(resume.id)
+        run = resume or _new_run(workspace, flow, params)
+        reporter.run_started(run)
+        began = time.monotonic()
+        session = Session(workspace, scheduler, run)
+        status = "cancelled"
+        try:
+            _, state = session.drive(flow, params)
+            status = state.status
+        finally:
+            reporter.run_ended(run, status, time.monotonic() - began)
+    finally:
+        scheduler.stop()
+    return RunHandle(workspace, run, state)
+
+
+def params_of(run: Run, flow: Flow[..., Any]) -> dict[str, Any]:
+    """A run's recorded parameters in the types of its flow."""
+    return flow.convert(run.params)
+
+
+_pools: dict[tuple[Settings, str], LocalPool] = {}
+
+
+def warm_pool(settings: Settings, flow: Flow[..., Any] | None = None, file: Path | None = None) -> LocalPool:
+    """The workers of this process, with the imports of the flow's file made beforehand.
+
+    They stay for the next run of the same file in the same state; a changed file gets new ones.
+    """
+    file = file or (flow.file if flow is not None else None)
+    key = (settings, _state_of(file))
+    pool = _pools.get(key)
+    if pool is None or not pool.alive:
+        while _pools:
+            _pools.popitem()[1].close()
+        preload = third_party_imports(file) if file is not None else []
+        pool = _pools[key] = LocalPool(settings, preload=preload)
+    return pool
+
+
+def close_pools() -> None:
+    """End all workers of this process; the next run starts new ones."""
+    while _pools:
+        _pools.popitem()[1].close()
+
+
+atexit.register(close_pools)
+
+
+def _state_of(file: Path | None) -> str:
+    """A name for the file and all Python files beside it, as they are now."""
+    if file is None:
+        return new_id()  # a notebook's cells change between runs
+    stats = [(path, path.stat()) for path in sorted(file.parent.glob("**/*.py"))[:500]]
+    return f"{file}|" + "|".join(f"{p.name}:{s.st_mtime_ns}:{s.st_size}" for p, s in stats)
+
+
+def _new_run(
+    workspace: Workspace,
+    flow: Flow[..., Any],
+    params: Mapping[str, Any],
+    *,
+    run_id: str | None = None,
+    parent: str | None = None,
+) -> Run:
+    run = Run(
+        id=run_id or new_id(),
+        flow=flow.name,
+        entry=_relative(flow.entry, workspace.settings.root),
+        params={name: _recorded(name, value) for name, value in params.items()},
+        project=workspace.settings.project,
+        started_at=utcnow(),
+        parent=parent,
+    )
+    return workspace.meta.add(run)
+
+
+def _recorded(name: str, value: Any) -> Any:
+    try:
+        return msgspec.to_builtins(value, enc_hook=_to_text)
+    except (TypeError, NotImplementedError):
+        raise Invalid(
+            f"The flow's parameter {name!r} is a {type(value).__name__}, which can't be recorded.",
+            hint="Flows take numbers, text, dates, paths and lists of them; data come from steps.",
+            param=name,
+        ) from None
+
+
+def _to_text(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, date | datetime):
+        return value.isoformat()
+    raise NotImplementedError
+
+
+def _relative(entry: str, root: Path) -> str:
+    file, _, name = entry.rpartition(":")
+    try:
+        return f"{Path(file).relative_to(root)}:{name}"
+    except ValueError:
+        return entry
+
+
+def _function_ref(step: Step[..., Any]) -> FunctionRef:
+    function = step.function
+    name = function.__qualname__
+    module = sys.modules.get(function.__module__)
+    try:
+        file = inspect.getsourcefile(function)
+    except TypeError:
+        file = None
+    importable = (
+        module is not None and "<locals>" not in name and file is not None and Path(file).is_file()
+    )
+    if not importable:
+        import cloudpickle
+
+        return FunctionRef(name=name, pickle=cloudpickle.dumps(function))
+    if function.__module__ == "__main__":
+        return FunctionRef(name=name, file=file, module="__mp_main__")
+    if function.__module__.startswith("upturn.") or module.__spec__ is None:
+        return FunctionRef(name=name, module=function.__module__)
+    if "." in function.__module__:
+        return FunctionRef(name=name, module=function.__module__)
+    return FunctionRef(name=name, file=file, module=function.__module__)
+
+

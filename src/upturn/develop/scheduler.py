@@ -1,0 +1,477 @@
+"""The scheduler: a thread that runs tasks when their inputs are made, and writes down what becomes of them."""
+
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from upturn.core.errors import Problem, StepFailed, UpturnError
+from upturn.core.executor import (
+    Call,
+    Event,
+    Executor,
+    Failed,
+    Finished,
+    FunctionRef,
+    Logged,
+    Started,
+)
+from upturn.core.ids import artifact_path, task_path
+from upturn.core.records import (
+    Edge,
+    Exhibit,
+    Input,
+    Memo,
+    Metric,
+    Record,
+    Task,
+    TaskState,
+    TaskStatus,
+)
+from upturn.core.time import utcnow
+from upturn.develop.inputs import inputs_of, memo_of, resolved
+from upturn.develop.ref import refs_in
+from upturn.develop.reporting import Reporter
+from upturn.develop.step import StepOptions
+from upturn.stores.workspace import Workspace
+
+LEASE_TTL_S = 8.0
+_RENEW_S = 2.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """One task of a run, from its call in the flow to its end."""
+
+    run: str
+    step: str
+    index: int
+    options: StepOptions
+    function: FunctionRef
+    code: str
+    flow_params: dict[str, Any]
+    arguments: dict[str, Any]  # by parameter
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    status: str = "waiting"
+    waiting_for: int = 0
+    dependents: list["Node"] = field(default_factory=list["Node"])
+    inputs: tuple[Input, ...] = ()
+    memo: str = ""
+    attempt: int = 0
+    deadline: float | None = None
+    output: str | None = None
+    problem: Problem | None = None
+    failed_at: str = ""  # the path of the task that failed, this one or one that it needs
+    seen: bool = False  # the flow was told of the failure
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def path(self) -> str:
+        """The task's path."""
+        return task_path(self.run, self.step, self.index)
+
+
+class Scheduler:
+    """Runs the tasks of one flow and of the flows that it calls, on one executor."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        executor: Executor,
+        reporter: Reporter,
+        *,
+        fresh: bool = False,
+    ) -> None:
+        self._workspace = workspace
+        self._executor = executor
+        self._reporter = reporter
+        self._fresh = fresh
+        self._inbox: deque[Node] = deque()
+        self._ready: deque[Node] = deque()
+        self._running: dict[str, Node] = {}
+        self._later: list[tuple[float, Node]] = []
+        self._writes: list[Record] = []
+        self._finishing: list[Node] = []
+        self._leases: dict[str, str] = {}
+        self._finished_before: dict[str, TaskState] = {}
+        self._stopping = False
+        self._fault: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name="upturn-scheduler", daemon=True)
+        self._thread.start()
+
+    def submit(self, node: Node) -> None:
+        """Take a task over. Returns at once."""
+        self._inbox.append(node)
+        self._executor.wake()
+
+    def hold(self, run: str, owner: str) -> None:
+        """Keep the lease of a run until `let_go`."""
+        self._leases[run] = owner
+        self._workspace.meta.claim(f"run/{run}", owner, ttl_s=LEASE_TTL_S)
+
+    def let_go(self, run: str) -> None:
+        """Give the lease of a run back."""
+        owner = self._leases.pop(run, None)
+        if owner is not None:
+            self._workspace.meta.release(f"run/{run}", owner)
+
+    def recall(self, run: str) -> None:
+        """Remember what was finished in the run before it was interrupted: it is not repeated."""
+        meta = self._workspace.meta
+        for state in meta.last_each(TaskState, run=run):
+            if state.status in ("done", "reused"):
+                self._finished_before[task_path(run, state.step, state.index)] = state
+
+    def result(self, node: Node) -> str:
+        """The digest of a task's output, waited for. Raises StepFailed."""
+        node.ended.wait()
+        if self._fault is not None:
+            raise self._fault
+        if node.output is None:
+            node.seen = True
+            problem = node.problem or Problem(code="cancelled", message=f"{node.path} was cancelled.")
+            raise StepFailed(problem, path=node.failed_at or node.path)
+        return node.output
+
+    def stop(self) -> None:
+        """Kill what runs, cancel what waits, and end the thread."""
+        self._stopping = True
+        self._executor.wake()
+        self._thread.join()
+
+    def _work(self) -> None:
+        try:
+            next_renewal = 0.0
+            while not self._stopping:
+                now = time.monotonic()
+                if now >= next_renewal:
+                    self._renew()
+                    next_renewal = now + _RENEW_S
+                self._take_inbox()
+                self._take_later(now)
+                self._dispatch()
+                self._commit()
+                if self._inbox or self._ready and self._has_room(self._ready[0]):
+                    continue
+                for event in self._executor.poll(self._pause(next_renewal)):
+                    self._handle(event)
+                self._expire()
+                self._commit()
+            self._cancel_all()
+        except BaseException as fault:  # noqa: BLE001  # the flow's thread raises it
+            self._fault = fault
+            self._cancel_all()
+
+    # What becomes ready
+
+    def _take_inbox(self) -> None:
+        while self._inbox:
+            node = self._inbox.popleft()
+            makers = {id(ref.node): ref.node for ref in refs_in(node.arguments)}
+            for maker in makers.values():
+                if maker.status in ("done", "reused"):
+                    continue
+                if maker.status in ("failed", "cancelled"):
+                    self._skip(node, maker)
+                    break
+                maker.dependents.append(node)
+                node.waiting_for += 1
+            else:
+                if not node.waiting_for:
+                    self._make_ready(node)
+
+    def _make_ready(self, node: Node) -> None:
+        node.inputs = inputs_of(node.arguments)
+        node.memo = memo_of(node.code, node.inputs)
+        before = self._output_before(node)
+        if before is not None:
+            node.output = before
+            node.status = "reused"
+            self._finishing.append(node)
+            self._reporter.task_reused(node.path, node.path)
+            return
+        self._write_task(node)
+        found = self._known_output(node)
+        if found is None:
+            node.status = "ready"
+            self._ready.append(node)
+            return
+        output, source = found
+        node.output = output
+        self._note_state(node, "reused", output=output, reused_from=source)
+        self._link_output(node)
+        node.status = "reused"
+        self._finishing.append(node)
+        self._reporter.task_reused(node.path, source)
+
+    def _output_before(self, node: Node) -> str | None:
+        """What the task made before its run was interrupted, if its code and inputs are the same."""
+        state = self._finished_before.get(node.path)
+        if state is None or state.output is None or not self._workspace.blobs.has(state.output):
+            return None
+        task = self._workspace.meta.find(Task, node.run, node.step, node.index)
+        return state.output if task is not None and task.memo == node.memo else None
+
+    def _known_output(self, node: Node) -> tuple[str, str] | None:
+        """What a task with the same memo made, and its path, unless it may not be used."""
+        if self._fresh or node.options.cache is False:
+            return None
+        memo = self._workspace.meta.find(Memo, node.memo)
+        if memo is None or not self._workspace.blobs.has(memo.output):
+            return None
+        if not isinstance(node.options.cache, bool) and utcnow() - memo.at > node.options.cache:
+            return None
+        return memo.output, memo.task
+
+    def _take_later(self, now: float) -> None:
+        due = [node for at, node in self._later if at <= now]
+        if due:
+            self._later = [(at, node) for at, node in self._later if at > now]
+            self._ready.extend(due)
+
+    # What runs
+
+    def _has_room(self, node: Node) -> bool:
+        used = sum(other.options.cpus for other in self._running.values())
+        return not used or used + node.options.cpus <= self._executor.slots
+
+    def _dispatch(self) -> None:
+        while self._ready and self._has_room(self._ready[0]):
+            node = self._ready.popleft()
+            node.attempt += 1
+            node.status = "running"
+            if node.options.timeout is not None:
+                node.deadline = time.monotonic() + node.options.timeout.total_seconds()
+            self._note_state(node, "running")
+            output_file = self._output_file(node)
+            self._running[node.path] = node
+            self._reporter.task_started(node.path, node.attempt, output_file)
+            self._executor.start(
+                Call(
+                    id=node.path,
+                    run=node.run,
+                    step=node.step,
+                    index=node.index,
+                    attempt=node.attempt,
+                    flow_params=node.flow_params,
+                    function=node.function,
+                    args=resolved(node.args),
+                    kwargs=resolved(node.kwargs),
+                    inputs=node.inputs,
+                    code=node.code,
+                    output_file=output_file,
+                )
+            )
+
+    def _output_file(self, node: Node) -> str:
+        return str(self._workspace.output_dir / node.run / node.step / f"{node.index}.log")
+
+    def _handle(self, event: Event) -> None:
+        node = self._running.get(event.call)
+        if node is None:
+            return
+        match event:
+            case Started():
+                pass
+            case Logged():
+                self._note_logged(node, event)
+            case Finished():
+                del self._running[node.path]
+                self._finish(node, event)
+            case Failed():
+                del self._running[node.path]
+                self._fail(node, event.problem, event.seconds)
+
+    def _note_logged(self, node: Node, event: Logged) -> None:
+        at = utcnow()
+        place = {"run": node.run, "step": node.step, "index": node.index, "at": at}
+        for name, value in event.metrics.items():
+            self._writes.append(Metric(**place, name=name, value=value, at_step=event.at_step))
+        if event.metrics:
+            self._reporter.task_logged(node.path, event.metrics, event.at_step)
+        if event.artifact is not None:
+            self._writes.append(event.artifact)
+            self._writes.append(
+                Exhibit(
+                    **place,
+                    title=event.title or "",
+                    media=event.media or "",
+                    artifact=event.artifact.digest,
+                )
+            )
+
+    def _finish(self, node: Node, event: Finished) -> None:
+        node.output = event.artifact.digest
+        self._writes.append(event.artifact)
+        self._note_state(node, "done", output=node.output, seconds=event.seconds)
+        if node.options.cache is not False:
+            self._writes.append(
+                Memo(memo=node.memo, output=node.output, task=node.path, at=utcnow())
+            )
+        self._link_output(node)
+        node.status = "done"
+        self._finishing.append(node)
+        self._reporter.task_done(node.path, event.seconds, event.artifact.summary)
+
+    def _fail(self, node: Node, problem: Problem, seconds: float) -> None:
+        self._note_state(node, "failed", problem=problem, seconds=seconds)
+        if problem.code == "corrupt" and (digest := problem.fields.get("digest")):
+            # Once it is gone, the task that made it is repeated instead of its bytes being trusted.
+            self._workspace.blobs.delete(str(digest))
+        elif node.attempt <= node.options.retries:
+            pause = _pause_after(node.attempt)
+            self._later.append((time.monotonic() + pause, node))
+            node.status = "ready"
+            self._reporter.task_failed(node.path, problem, pause)
+            return
+        node.status = "failed"
+        node.problem = problem
+        node.failed_at = node.path
+        self._finishing.append(node)
+        self._reporter.task_failed(node.path, problem, None)
+
+    def _skip(self, node: Node, cause: Node) -> None:
+        node.status = "cancelled"
+        node.problem = cause.problem
+        node.failed_at = cause.failed_at
+        self._finishing.append(node)
+
+    def _expire(self) -> None:
+        now = time.monotonic()
+        for node in list(self._running.values()):
+            if node.deadline is not None and now > node.deadline:
+                self._executor.kill(node.path)
+                del self._running[node.path]
+                limit = node.options.timeout
+                assert limit is not None
+                problem = Problem(
+                    code="step_timeout",
+                    message=f"The step took longer than its timeout of {limit.total_seconds():g} s.",
+                    hint="Give it more time: @up.step(timeout=…).",
+                )
+                self._fail(node, problem, limit.total_seconds())
+
+    def _pause(self, next_renewal: float) -> float:
+        times = [next_renewal, *(at for at, _ in self._later)]
+        times.extend(node.deadline for node in self._running.values() if node.deadline is not None)
+        return max(0.0, min(times) - time.monotonic())
+
+    # What is written down
+
+    def _commit(self) -> None:
+        """Write first, then let the flow and the next tasks know: nothing is told that could be lost."""
+        while self._writes or self._finishing:
+            writes, self._writes = self._writes, []
+            if writes:
+                self._workspace.meta.put(*writes)
+            finishing, self._finishing = self._finishing, []
+            for node in finishing:
+                for dependent in node.dependents:
+                    self._tell(dependent, node)
+                node.dependents.clear()
+                node.ended.set()
+
+    def _tell(self, dependent: Node, maker: Node) -> None:
+        if dependent.status != "waiting":
+            return
+        if maker.output is None:
+            self._skip(dependent, maker)
+            return
+        dependent.waiting_for -= 1
+        if not dependent.waiting_for:
+            self._make_ready(dependent)
+
+    def _write_task(self, node: Node) -> None:
+        known = self._workspace.meta.find(Task, node.run, node.step, node.index)
+        if known is not None and known.memo == node.memo:
+            return  # the run was resumed
+        self._writes.append(
+            Task(
+                run=node.run,
+                step=node.step,
+                index=node.index,
+                memo=node.memo,
+                code=node.code,
+                inputs=node.inputs,
+                created_at=utcnow(),
+            )
+        )
+        self._writes.extend(_input_edges(node))
+
+    def _note_state(
+        self,
+        node: Node,
+        status: TaskStatus,
+        *,
+        output: str | None = None,
+        reused_from: str | None = None,
+        seconds: float | None = None,
+        problem: Problem | None = None,
+    ) -> None:
+        self._writes.append(
+            TaskState(
+                run=node.run,
+                step=node.step,
+                index=node.index,
+                status=status,
+                attempt=node.attempt,
+                at=utcnow(),
+                output=output,
+                reused_from=reused_from,
+                seconds=seconds,
+                problem=problem,
+            )
+        )
+
+    def _link_output(self, node: Node) -> None:
+        assert node.output is not None
+        self._writes.append(
+            Edge(source=node.path, target=artifact_path(node.output), role="output")
+        )
+
+    def _renew(self) -> None:
+        for run, owner in list(self._leases.items()):
+            self._workspace.meta.claim(f"run/{run}", owner, ttl_s=LEASE_TTL_S)
+
+    def _cancel_all(self) -> None:
+        for node in list(self._running.values()):
+            self._executor.kill(node.path)
+            self._note_state(node, "cancelled")
+        waiting = [*self._running.values(), *self._ready, *self._inbox]
+        waiting.extend(node for _, node in self._later)
+        for node in waiting:
+            _cancel(node)
+        self._writes, writes = [], self._writes
+        if writes and self._fault is None:
+            self._workspace.meta.put(*writes)
+
+
+def _cancel(node: Node) -> None:
+    node.status = "cancelled"
+    for dependent in node.dependents:
+        if dependent.status == "waiting":
+            _cancel(dependent)
+    node.ended.set()
+
+
+def _pause_after(attempt: int) -> float:
+    """Exponential backoff with full jitter, so that retries of many tasks don't come at once."""
+    longest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (attempt - 1))
+    return random.uniform(longest / 2, longest)
+
+
+def _input_edges(node: Node) -> Sequence[Edge]:
+    edges = [Edge(source=f"code/{node.code}", target=node.path, role="code")]
+    for item in node.inputs:
+        if item.name.endswith(":shape"):
+            continue
+        source = f"file/{item.digest}" if item.path is not None else artifact_path(item.digest)
+        edges.append(Edge(source=source, target=node.path, role=f"input {item.name}"))
+    return edges
+
+
