@@ -36,8 +36,8 @@ def command(loop: str, seq: int | None, everything: bool, as_json: bool) -> None
     A rehearsal's decisions are those of the loop `rehearsal/ID`.
     """
     import msgspec
-    from upturn.cli.render import console
 
+    from upturn.cli.render import console
     from upturn.stores.workspace import open_workspace
 
     workspace = open_workspace()
@@ -127,6 +127,7 @@ def versions(decision: Decision) -> str:
 
 def _print_one(decision: Decision) -> None:
     from rich.json import JSON
+
     from upturn.cli.render import console
 
     out = console()

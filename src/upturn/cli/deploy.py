@@ -54,9 +54,8 @@ def command(
 
 
 def _version(workspace: Workspace, ref: str) -> Version:
-    from upturn.model.registry import get_version
-
     from upturn.core.records import Version
+    from upturn.model.registry import get_version
 
     # A plain name is the newest version here: what was just trained is what one wants to see.
     newest = None if set(ref) & set(":@") else workspace.meta.find(Version, ref)

@@ -27,7 +27,9 @@ def command(path: str, forward: bool) -> None:
             else upstream(start, lambda at: meta.select(Edge, target=at))
         )
         if len(nodes) == 1 and not depth:
-            raise NotFound(f"Nothing is linked to {start}.", hint="Is it spelled as it was printed?")
+            raise NotFound(
+                f"Nothing is linked to {start}.", hint="Is it spelled as it was printed?"
+            )
         for node in nodes:
             click.echo(_line(workspace, node, depth))
     finally:
@@ -55,7 +57,9 @@ def _through_log(workspace: Workspace, prediction: str) -> str:
         for row in rows:
             if row["shadow"]:
                 continue
-            click.echo(f"prediction/{prediction}  {row['at']:%Y-%m-%d %H:%M}Z  answered {row['answer']}")
+            click.echo(
+                f"prediction/{prediction}  {row['at']:%Y-%m-%d %H:%M}Z  answered {row['answer']}"
+            )
             click.echo(
                 f"  route/{endpoint.name}/{row['route']}  arm {row['arm']}, "
                 f"propensity {row['propensity']:g}, {row['latency_s'] * 1000:.1f} ms"

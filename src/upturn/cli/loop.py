@@ -23,7 +23,6 @@ def command(target: str, once: bool, at: str | None) -> None:
     """
     from upturn.cli.render import console
     from upturn.cli.target import load_target
-
     from upturn.core.time import instant, spell, utcnow
     from upturn.improve.loop import Loop
     from upturn.improve.runner import run_forever, sole_runner, tick

@@ -14,7 +14,7 @@ _MOST_LINES = 30  # of tasks that ended the same way, before they are only count
 
 
 class Lines:
-    """A Reporter that prints: one line a task that ended, and what tasks print behind their names."""
+    """A Reporter that prints: one line a task that ended, and what tasks print."""
 
     def __init__(self) -> None:
         self.run: Run | None = None

@@ -36,9 +36,9 @@ def command(
     with never retraining and with retraining on a calendar.
     """
     import msgspec
+
     from upturn.cli.render import console
     from upturn.cli.target import load_target
-
     from upturn.core.time import instant
     from upturn.improve.loop import Loop
     from upturn.stores.workspace import open_workspace

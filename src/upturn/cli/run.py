@@ -144,5 +144,3 @@ def _result_text(result: Any) -> str:
         return f"Registered {result.name}{metrics}\nServe it with: upturn deploy {result.model}"
     text = str(result)
     return text if len(text) < 2000 else text[:2000] + " …"
-
-

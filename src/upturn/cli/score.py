@@ -31,9 +31,8 @@ def command(ref: str, file: Path, output: Path | None) -> None:
     The output has all of FILE's columns, `prediction` and `version`. When it is interrupted, the
     same command goes on where it was.
     """
-    from upturn.model.registry import get_version
-
     from upturn.deploy.batch import default_output, score_file
+    from upturn.model.registry import get_version
     from upturn.stores.workspace import open_workspace
 
     output = output or default_output(file)

@@ -20,7 +20,9 @@ def command() -> None:
     workspace = open_workspace(settings)
     try:
         counts = workspace.meta.counts()
-        rows = [(name.replace("_", " "), f"{number:,}") for name, number in counts.items() if number]
+        rows = [
+            (name.replace("_", " "), f"{number:,}") for name, number in counts.items() if number
+        ]
         print_table(("records", ""), rows)
         click.echo(f"artifacts  {bytes_text(workspace.blobs.size_bytes())}")
         logged = sum(f.stat().st_size for f in workspace.log_dir.rglob("*") if f.is_file())

@@ -4,7 +4,7 @@ import importlib.util
 from pathlib import Path
 from typing import TypeVar
 
-from upturn.core.errors import Invalid, NotFound, UpturnError, did_you_mean
+from upturn.core.errors import Invalid, NotFound, Problem, UpturnError, did_you_mean
 from upturn.develop.frames import problem_of
 from upturn.develop.loading import load_file
 
@@ -16,6 +16,15 @@ class LoadFailed(UpturnError):
 
     code = "load_failed"
     exit_status = 2
+
+    def __init__(self, file: str, cause: Problem) -> None:
+        super().__init__(f"{file} can't be loaded: {cause.message}")
+        self._frames = cause.frames
+
+    @property
+    def problem(self) -> Problem:
+        """With the frames of the user's own code."""
+        return Problem(code=self.code, message=self.message, frames=self._frames)
 
 
 def target_file(text: str, *, root: Path | None = None) -> tuple[Path, str]:
@@ -51,11 +60,8 @@ def load_target(text: str, kind: type[T], *, root: Path | None = None) -> T:
         module = load_file(path)
     except UpturnError:
         raise
-    except (Exception, SystemExit) as error:
-        problem = problem_of(error)
-        failed = LoadFailed(f"{path.name} can't be loaded: {problem.message}")
-        failed.__traceback__ = error.__traceback__
-        raise _WithFrames(failed, error) from None
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # the user's file may raise anything
+        raise LoadFailed(path.name, problem_of(error)) from None
     of_kind = [key for key, value in vars(module).items() if isinstance(value, kind)]
     found = getattr(module, name, None)
     noun = kind.__name__.lower()
@@ -66,16 +72,3 @@ def load_target(text: str, kind: type[T], *, root: Path | None = None) -> T:
         hint = did_you_mean(name, of_kind)
         raise Invalid(f"{name!r} in {path.name} is no {noun}.", hint=hint)
     return found
-
-
-class _WithFrames(LoadFailed):
-    def __init__(self, failed: LoadFailed, error: BaseException) -> None:
-        super().__init__(failed.message)
-        self._error = error
-
-    @property
-    def problem(self):  # noqa: ANN201
-        import msgspec
-
-        frames = problem_of(self._error).frames
-        return msgspec.structs.replace(super().problem, frames=frames)

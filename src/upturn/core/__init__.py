@@ -1,1 +1,1 @@
-"""The core: records, ids, errors, settings, time and lineage, and the protocols that stores implement."""
+"""The core: records, ids, errors, settings, time, lineage, and the stores' protocols."""

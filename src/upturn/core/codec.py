@@ -17,7 +17,7 @@ class Encoded(msgspec.Struct, frozen=True):
 
 
 class Codec(Protocol):
-    """Turns values of some types into buffers; equal values give equal bytes where that is possible."""
+    """Turns values of some types into buffers; equal values give equal bytes where they can."""
 
     @property
     def name(self) -> str:

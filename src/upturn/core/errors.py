@@ -1,4 +1,4 @@
-"""Errors as data: a code, a message that states the fact, a hint that states the way out, and fields."""
+"""Errors as data: a code, a message that states the fact, a hint at the way out, and fields."""
 
 import difflib
 from collections.abc import Iterable

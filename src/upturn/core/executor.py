@@ -86,7 +86,7 @@ Event = Started | Logged | Finished | Failed
 
 
 class Executor(Protocol):
-    """Runs calls, each in a process that runs nothing else meanwhile. `wake` alone is thread-safe."""
+    """Runs calls, each in a process of its own meanwhile. `wake` alone is thread-safe."""
 
     @property
     def slots(self) -> int:

@@ -1,4 +1,4 @@
-"""Ids: short random ones for runs, time-ordered ones for predictions, and the paths that name things."""
+"""Ids: short random ones for runs, time-ordered ones for predictions, and paths."""
 
 import os
 import re

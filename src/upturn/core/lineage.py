@@ -1,4 +1,4 @@
-"""Lineage as pure functions over edges: what a thing was made from, and everything that it touched."""
+"""Lineage as pure functions over edges: what a thing was made from, and all that it touched."""
 
 from collections.abc import Callable, Iterable
 
@@ -30,7 +30,10 @@ def downstream(start: str, edges_from: Neighbours) -> list[Node]:
 
     `edges_from(path)` gives the edges whose source is that path.
 
-    >>> edges = [Edge(source="a", target="b", role="input"), Edge(source="b", target="c", role="output")]
+    >>> edges = [
+    ...     Edge(source="a", target="b", role="input"),
+    ...     Edge(source="b", target="c", role="output"),
+    ... ]
     >>> [node.path for node in downstream("a", lambda path: [e for e in edges if e.source == path])]
     ['a', 'b', 'c']
     """

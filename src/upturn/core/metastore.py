@@ -22,7 +22,7 @@ class MetaStore(Protocol):
     """Append-only tables of records, and leases. Safe to use from several threads and processes."""
 
     def put(self, *records: Record) -> tuple[Record, ...]:
-        """Write the records in one transaction and return them, numbered where they have a sequence.
+        """Write the records in one transaction and return them, numbered in their sequences.
 
         An Edge or an Artifact that exists already is left as it is; for any other record whose key
         exists this raises Conflict, and nothing is written.

@@ -245,7 +245,7 @@ class Endpoint(Record, frozen=True, kw_only=False):
 
 
 class Arm(msgspec.Struct, frozen=True, kw_only=True):
-    """One entry of a route: a version with a share of the units, or a shadow that sees every request."""
+    """One entry of a route: a version with a share of the units, or a shadow of every request."""
 
     name: str
     version: int

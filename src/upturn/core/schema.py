@@ -1,4 +1,4 @@
-"""Signature and Profile: what a model expects of its inputs, and what its training data looked like."""
+"""Signature and Profile: what a model expects, and what its training data looked like."""
 
 from typing import Any, Literal
 
@@ -30,7 +30,9 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
     output: OutputKind
     target: str | None = None
     classes: tuple[str | int | bool, ...] = ()  # of a classifier, in the order of its scores
-    frame: Literal["pandas", "polars", "pyarrow", "numpy"] = "numpy"  # what predict() is called with
+    frame: Literal["pandas", "polars", "pyarrow", "numpy"] = (
+        "numpy"  # what predict() is called with
+    )
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -17,13 +17,13 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from blake3 import blake3
-from upturn.model.adapters import Predictor, load_predictor
 
 from upturn.core.errors import Conflict, Invalid
 from upturn.core.ids import artifact_path, version_path
 from upturn.core.records import Edge, Version
 from upturn.deploy.columns import input_table
 from upturn.deploy.files import RowFile, open_rows
+from upturn.model.adapters import Predictor, load_predictor
 from upturn.stores.workspace import Workspace
 
 PART_ROWS = 20_000

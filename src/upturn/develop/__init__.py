@@ -1,1 +1,1 @@
-"""The wing that makes versions: steps, flows, runs, and the memory that reruns only what changed."""
+"""The wing that makes versions: steps, flows, runs, and the memory that reruns what changed."""

@@ -21,5 +21,20 @@ class TaskContext:
     send: Callable[[Any], None]
 
 
+class _RunningTask:
+    """The task that this process runs: one at a time, and the same for all threads of the step."""
+
+    def __init__(self) -> None:
+        self._value: TaskContext | None = None
+
+    def get(self) -> TaskContext | None:
+        """The task; None in a process that is no worker."""
+        return self._value
+
+    def set(self, value: TaskContext | None) -> None:
+        """From now on it is this one."""
+        self._value = value
+
+
 session: ContextVar["Session | None"] = ContextVar("session", default=None)
-task: ContextVar[TaskContext | None] = ContextVar("task", default=None)
+task = _RunningTask()

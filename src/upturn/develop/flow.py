@@ -81,9 +81,7 @@ class Flow(Generic[P, R]):
         """
         from upturn.develop.run import start_run
 
-        return start_run(
-            self, self.convert(params), reporter=upturn_reporter, fresh=upturn_fresh
-        )
+        return start_run(self, self.convert(params), reporter=upturn_reporter, fresh=upturn_fresh)
 
     def convert(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The parameters in the types of the signature, defaults included."""
@@ -106,7 +104,7 @@ def _converted(flow: str, param: FlowParam, given: Mapping[str, Any]) -> Any:
         if param.required:
             raise Invalid(
                 f"The flow {flow!r} needs a value for {param.name!r}.",
-                hint=f"Give it: --{param.name.replace('_', '-')} {type_name(param.type).upper()}",
+                hint=f"Give it: --{param.name.replace('_', '-')} VALUE ({type_name(param.type)})",
                 param=param.name,
             )
         return param.default

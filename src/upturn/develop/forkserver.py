@@ -1,8 +1,8 @@
 """The fork server: a fresh process that imports what a flow imports, and forks workers from there.
 
-It is started by exec, not forked from the driver: a process that has used polars' or OpenMP's threads
-can't be forked safely, and a notebook or a server has. It imports distributions, never the user's own
-modules, whose top level may compute; each worker imports those itself.
+It is started by exec, not forked from the driver: a process that has used polars' or OpenMP's
+threads can't be forked safely, and a notebook or a server has. It imports distributions, never the
+user's own modules, whose top level may compute; each worker imports those itself.
 """
 
 import contextlib
@@ -21,7 +21,6 @@ def main(control_fd: int) -> None:
     """Serve the driver at the other end of `control_fd` until it closes that, or dies."""
     control = socket.socket(fileno=control_fd)
     setup, _ = wire.receive(control)
-    sys.path[:] = setup["sys_path"]
     os.chdir(setup["cwd"])
     for name in setup["preload"]:
         # What can't be imported here fails with its own message in the step that needs it.
@@ -52,9 +51,13 @@ def _serve(control: socket.socket, setup: dict[str, Any]) -> None:
             except (EOFError, ConnectionError):
                 _end(workers)
                 return
+            server = os.getpid()
             pid = os.fork()
             if pid == 0:
-                _become_worker(fds[0], [control, wakeup_read, wakeup_write], selector, setup)
+                inherited = [control, wakeup_read, wakeup_write]
+                _become_worker(fds[0], inherited, selector, setup, server)
+            with contextlib.suppress(OSError):
+                os.setpgid(pid, pid)  # before anybody can want to kill the group
             os.close(fds[0])
             workers[pid] = name
             wire.send(control, ("forked", name, pid))
@@ -65,6 +68,7 @@ def _become_worker(
     inherited: list[socket.socket],
     selector: selectors.BaseSelector,
     setup: dict[str, Any],
+    server: int,
 ) -> None:
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -73,7 +77,7 @@ def _become_worker(
         sock.close()
     status = 1
     try:
-        worker.main(fd, setup)
+        worker.main(fd, setup, server)
         status = 0
     finally:
         # Not sys.exit: the fork server's own cleanup is not the worker's to run.
@@ -88,6 +92,8 @@ def _reap(control: socket.socket, workers: dict[int, str]) -> None:
             return
         if pid == 0:
             return
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)  # what it started and left behind
         name = workers.pop(pid, None)
         if name is not None:
             with contextlib.suppress(OSError):
@@ -100,5 +106,8 @@ def _end(workers: dict[int, str]) -> None:
             os.killpg(pid, signal.SIGKILL)
 
 
-if __name__ == "__main__":
-    main(int(sys.argv[1]))
+def run() -> None:
+    """Serve the driver whose socket the command line names."""
+    fd = int(sys.argv[1])
+    del sys.argv[1:]
+    main(fd)

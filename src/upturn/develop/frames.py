@@ -1,4 +1,4 @@
-"""A step's exception as a problem: the user's own frames, without ours and without the libraries'."""
+"""A step's exception as a problem: the user's own frames, without ours and the libraries'."""
 
 import sys
 import traceback

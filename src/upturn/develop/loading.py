@@ -1,4 +1,4 @@
-"""Loading the user's own code: a file as a module, what it names, and which libraries it imports."""
+"""Loading the user's own code: a file as a module, what it names, which libraries it imports."""
 
 import ast
 import importlib
@@ -22,7 +22,9 @@ def load_file(path: Path, *, name: str | None = None) -> ModuleType:
     if loaded is not None and _is_of(loaded, path):
         return loaded
     if not path.is_file():
-        near = [str(other.name) for other in path.parent.glob("*.py")] if path.parent.is_dir() else []
+        near = (
+            [str(other.name) for other in path.parent.glob("*.py")] if path.parent.is_dir() else []
+        )
         raise NotFound(f"No file {path}.", hint=did_you_mean(path.name, near), file=str(path))
     if str(path.parent) not in sys.path:
         sys.path.insert(0, str(path.parent))
@@ -68,31 +70,42 @@ def third_party_imports(path: Path) -> list[str]:
     project's own modules are followed.
     """
     names: list[str] = []
-    _collect(path.resolve(), path.resolve().parent, names, set())
+    _collect(path.resolve(), path.resolve().parent, names, {})
     return names
 
 
-def _collect(path: Path, root: Path, names: list[str], seen: set[Path]) -> None:
+def own_files(path: Path) -> list[Path]:
+    """The file and those beside it that it imports anywhere, in the order in which they are met."""
+    seen: dict[Path, None] = {}
+    _collect(path.resolve(), path.resolve().parent, [], seen)
+    return list(seen)
+
+
+def _collect(path: Path, root: Path, names: list[str], seen: dict[Path, None]) -> None:
     if path in seen:
         return
-    seen.add(path)
+    seen[path] = None
     try:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError):
         return  # the driver reports it
-    for node in tree.body:
-        if isinstance(node, ast.Import):
-            imported = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            imported = [node.module]
-        else:
-            continue
-        for name in imported:
+    top = {id(node) for node in tree.body}
+    for node in ast.walk(tree):
+        for name in _imported(node):
             own = _own_file(name, root)
             if own is not None:
                 _collect(own, root, names, seen)
-            elif name.partition(".")[0] not in sys.stdlib_module_names:
+            elif id(node) in top and name.partition(".")[0] not in sys.stdlib_module_names:
                 names.append(name)
+
+
+def _imported(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        # What is imported from a folder may be a module in it.
+        return [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return []
 
 
 def _own_file(name: str, root: Path) -> Path | None:

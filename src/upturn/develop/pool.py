@@ -19,6 +19,9 @@ from upturn.core.settings import Settings
 from upturn.develop import wire
 
 
+_GRACE_S = 0.2
+
+
 @dataclass(slots=True)
 class _Worker:
     name: str
@@ -29,11 +32,18 @@ class _Worker:
     hung_up: bool = False
     doomed: bool = False
 
+    @property
+    def idle(self) -> bool:
+        """Whether it waits for a call."""
+        return self.call is None and not self.hung_up and not self.doomed
+
 
 class LocalPool:
     """Runs calls in forked processes, as many at once as there are cores; implements Executor."""
 
-    def __init__(self, settings: Settings, *, preload: Sequence[str] = ()) -> None:
+    def __init__(
+        self, settings: Settings, *, preload: Sequence[str] = (), folders: Sequence[str] = ()
+    ) -> None:
         self._slots = settings.cores
         self._workers: dict[str, _Worker] = {}
         self._events: deque[Event] = deque()
@@ -42,7 +52,7 @@ class LocalPool:
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
         self._selector.register(self._wake_read, selectors.EVENT_READ, None)
-        self._server, self._control = _start_fork_server(settings, preload)
+        self._server, self._control = _start_fork_server(settings, preload, folders)
         self._selector.register(self._control, selectors.EVENT_READ, None)
 
     @property
@@ -57,13 +67,18 @@ class LocalPool:
 
     def start(self, call: Call) -> None:
         """Run the call on an idle worker, or on a new one."""
-        worker = next((w for w in self._workers.values() if w.call is None), None) or self._fork()
-        worker.call = call.id
-        worker.began = time.perf_counter()
-        try:
-            wire.send(worker.sock, call)
-        except OSError:
-            self._hang_up(worker)
+        idle = [worker for worker in self._workers.values() if worker.idle]
+        for worker in [*idle, None]:
+            chosen = worker or self._fork()
+            try:
+                wire.send(chosen.sock, call)
+            except OSError:  # it died while it was idle, which is not the call's fault
+                self._hang_up(chosen)
+                if worker is not None:
+                    continue
+            chosen.call = call.id
+            chosen.began = time.perf_counter()
+            return
 
     def kill(self, call: str) -> None:
         """End the call's process and what it started, now."""
@@ -104,8 +119,8 @@ class LocalPool:
         self._wake_read.close()
         self._wake_write.close()
         try:
-            self._server.wait(timeout=5)
-        except subprocess.TimeoutExpired:
+            self._server.wait(timeout=_GRACE_S)
+        except subprocess.TimeoutExpired:  # it is still importing
             self._server.kill()
             self._server.wait()
 
@@ -153,6 +168,7 @@ class LocalPool:
             self._selector.unregister(self._control)
             self._control.close()
             for worker in list(self._workers.values()):
+                self._end(worker)
                 self._bury(worker, -signal.SIGKILL)
             return
         kind, name, number = message
@@ -168,7 +184,13 @@ class LocalPool:
             self._bury(worker, number)
 
     def _drain(self, worker: _Worker) -> None:
-        """Read what it said before it ended: its exit may be heard before its last words."""
+        """Read what it said before it ended: its exit may be heard before its last words.
+
+        They are here in whole. What it forked may hold its end of the socket open, so that waiting
+        for the end could take forever.
+        """
+        if not worker.hung_up:
+            worker.sock.setblocking(False)
         while not worker.hung_up:
             self._hear(worker)
 
@@ -207,21 +229,22 @@ def _death(status: int) -> Problem:
 
 
 def _start_fork_server(
-    settings: Settings, preload: Sequence[str]
+    settings: Settings, preload: Sequence[str], folders: Sequence[str]
 ) -> tuple["subprocess.Popen[bytes]", socket.socket]:
     ours, theirs = socket.socketpair()
+    path = [*(folder for folder in folders if folder not in sys.path), *sys.path]
+    # Not by PYTHONPATH: what a step starts would inherit it, another Python's programs included.
+    main = "import sys; sys.path[:] = sys.argv[2:]; import upturn.develop.forkserver as f; f.run()"
     server = subprocess.Popen(
-        [sys.executable, "-m", "upturn.develop.forkserver", str(theirs.fileno())],
+        [sys.executable, "-P", "-c", main, str(theirs.fileno()), *path],
         pass_fds=(theirs.fileno(),),
         stdin=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C in the terminal is the driver's to answer
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
     )
     theirs.close()
     setup = {
         "settings": settings,
         "preload": list(preload),
-        "sys_path": sys.path,
         "cwd": os.getcwd(),
     }
     wire.send(ours, setup)

@@ -46,10 +46,10 @@ class Ref(Generic[R]):
     def __iter__(self) -> Iterator[Any]:
         self._refuse("iterate over")
 
-    def __bool__(self) -> bool:
+    def __bool__(self) -> NoReturn:  # noqa: PLE0304  # it raises
         self._refuse("test")
 
-    def __len__(self) -> int:
+    def __len__(self) -> NoReturn:  # noqa: PLE0303  # it raises
         self._refuse("measure")
 
     def __getitem__(self, key: object) -> Any:

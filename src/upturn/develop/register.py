@@ -11,7 +11,12 @@ from upturn.stores.workspace import Workspace, open_workspace
 
 
 def register(
-    name: str, model: Any, *, data: Any = None, target: str | None = None, exclude: list[str] | None = None
+    name: str,
+    model: Any,
+    *,
+    data: Any = None,
+    target: str | None = None,
+    exclude: list[str] | None = None,
 ) -> Version:
     """Register a model as the next version of `name`; in a flow, a Ref to that version.
 
@@ -26,17 +31,27 @@ def register(
 
 
 @step
-def _register(name: str, model: Any, *, data: Any, target: str | None, exclude: list[str]) -> Version:
+def _register(
+    name: str, model: Any, *, data: Any, target: str | None, exclude: list[str]
+) -> Version:
     from upturn.model.registry import register_version
 
     task = context.task.get()
     if task is None:
         return register_version(
-            open_workspace(), name, model, data=data, target=target, exclude=tuple(exclude), now=utcnow()
+            open_workspace(),
+            name,
+            model,
+            data=data,
+            target=target,
+            exclude=tuple(exclude),
+            now=utcnow(),
         )
     digests = {item.name: item.digest for item in task.call.inputs}
     if "model" not in digests:
-        raise Invalid("up.register takes one model.", hint="Choose one in a step, and register that.")
+        raise Invalid(
+            "up.register takes one model.", hint="Choose one in a step, and register that."
+        )
     return register_version(
         task.workspace,
         name,

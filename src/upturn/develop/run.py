@@ -1,4 +1,4 @@
-"""Running a flow: its function runs here, its steps in workers, and its records tell what happened."""
+"""Running a flow: its function runs here, its steps in workers, its records tell what happened."""
 
 import atexit
 import inspect
@@ -106,7 +106,7 @@ class Session:
         return Ref(node, self.read)
 
     def read(self, node: Node) -> Any:
-        """A task's output, waited for. What is damaged is deleted, so that a resume makes it again."""
+        """A task's output, waited for. What is damaged is deleted, so that a resume remakes it."""
         digest = self.scheduler.result(node)
         try:
             return values.load(self.workspace.blobs, digest)
@@ -129,7 +129,9 @@ class Session:
         child_id = f"{self.run.id}-{flow.name}-{number}"
         known = self.workspace.meta.find(Run, child_id)
         converted = flow.convert(plain)
-        run = known or _new_run(self.workspace, flow, converted, run_id=child_id, parent=self.run.id)
+        run = known or _new_run(
+            self.workspace, flow, converted, run_id=child_id, parent=self.run.id
+        )
         if known is not None:
             self.scheduler.recall(child_id)
         child = Session(self.workspace, self.scheduler, run, codes=self.codes)
@@ -248,7 +250,9 @@ def params_of(run: Run, flow: Flow[..., Any]) -> dict[str, Any]:
 _pools: dict[tuple[Settings, str], LocalPool] = {}
 
 
-def warm_pool(settings: Settings, flow: Flow[..., Any] | None = None, file: Path | None = None) -> LocalPool:
+def warm_pool(
+    settings: Settings, flow: Flow[..., Any] | None = None, file: Path | None = None
+) -> LocalPool:
     """The workers of this process, with the imports of the flow's file made beforehand.
 
     They stay for the next run of the same file in the same state; a changed file gets new ones.
@@ -350,5 +354,3 @@ def _function_ref(step: Step[..., Any]) -> FunctionRef:
     if "." in function.__module__:
         return FunctionRef(name=name, module=function.__module__)
     return FunctionRef(name=name, file=file, module=function.__module__)
-
-

@@ -34,7 +34,9 @@ def view_run(workspace: Workspace, text: str) -> RunView:
     run = workspace.meta.find(Run, wanted)
     if run is None:
         runs = workspace.meta.select(Run)
-        near = [other for other in runs if wanted and other.id.startswith(wanted) and not other.parent]
+        near = [
+            other for other in runs if wanted and other.id.startswith(wanted) and not other.parent
+        ]
         if len(near) > 1:
             names = ", ".join(other.id for other in near[:5])
             raise Invalid(f"Several runs begin with {wanted!r}: {names}.", hint="Type more of it.")
@@ -77,7 +79,9 @@ def parse_task(text: str) -> tuple[str, str | None, int | None]:
     """
     parts = text.removeprefix("run/").strip("/").split("/")
     if len(parts) > 3 or (len(parts) == 3 and not parts[2].isdecimal()):
-        raise Invalid(f"{text!r} is no path of a task.", hint="Write RUN, RUN/STEP or RUN/STEP/INDEX.")
+        raise Invalid(
+            f"{text!r} is no path of a task.", hint="Write RUN, RUN/STEP or RUN/STEP/INDEX."
+        )
     step = parts[1] if len(parts) > 1 else None
     return parts[0], step, int(parts[2]) if len(parts) > 2 else None
 

@@ -1,4 +1,4 @@
-"""The scheduler: a thread that runs tasks when their inputs are made, and writes down what becomes of them."""
+"""The scheduler: a thread that runs tasks when their inputs are made, and keeps their records."""
 
 import random
 import threading
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from upturn.core.errors import Problem, StepFailed, UpturnError
+from upturn.core.errors import Problem, StepFailed
 from upturn.core.executor import (
     Call,
     Event,
@@ -134,7 +134,9 @@ class Scheduler:
             raise self._fault
         if node.output is None:
             node.seen = True
-            problem = node.problem or Problem(code="cancelled", message=f"{node.path} was cancelled.")
+            problem = node.problem or Problem(
+                code="cancelled", message=f"{node.path} was cancelled."
+            )
             raise StepFailed(problem, path=node.failed_at or node.path)
         return node.output
 
@@ -156,7 +158,7 @@ class Scheduler:
                 self._take_later(now)
                 self._dispatch()
                 self._commit()
-                if self._inbox or self._ready and self._has_room(self._ready[0]):
+                if self._inbox or (self._ready and self._has_room(self._ready[0])):
                     continue
                 for event in self._executor.poll(self._pause(next_renewal)):
                     self._handle(event)
@@ -210,7 +212,7 @@ class Scheduler:
         self._reporter.task_reused(node.path, source)
 
     def _output_before(self, node: Node) -> str | None:
-        """What the task made before its run was interrupted, if its code and inputs are the same."""
+        """What the task made before its run was interrupted, if code and inputs are the same."""
         state = self._finished_before.get(node.path)
         if state is None or state.output is None or not self._workspace.blobs.has(state.output):
             return None
@@ -351,7 +353,7 @@ class Scheduler:
                 assert limit is not None
                 problem = Problem(
                     code="step_timeout",
-                    message=f"The step took longer than its timeout of {limit.total_seconds():g} s.",
+                    message=f"The step outlasted its timeout of {limit.total_seconds():g} s.",
                     hint="Give it more time: @up.step(timeout=…).",
                 )
                 self._fail(node, problem, limit.total_seconds())
@@ -364,7 +366,7 @@ class Scheduler:
     # What is written down
 
     def _commit(self) -> None:
-        """Write first, then let the flow and the next tasks know: nothing is told that could be lost."""
+        """Write first, then let the flow and the next tasks know: nothing told can be lost."""
         while self._writes or self._finishing:
             writes, self._writes = self._writes, []
             if writes:
@@ -473,5 +475,3 @@ def _input_edges(node: Node) -> Sequence[Edge]:
         source = f"file/{item.digest}" if item.path is not None else artifact_path(item.digest)
         edges.append(Edge(source=source, target=node.path, role=f"input {item.name}"))
     return edges
-
-

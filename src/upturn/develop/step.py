@@ -27,7 +27,7 @@ class StepOptions:
 
 
 class Step(Generic[P, R]):
-    """A function that, called in a flow, becomes a task; called anywhere else, it is just called."""
+    """A function that becomes a task when a flow calls it; anywhere else it is just called."""
 
     def __init__(self, function: Callable[P, R], options: StepOptions) -> None:
         if not callable(function):
@@ -44,7 +44,7 @@ class Step(Generic[P, R]):
         self.signature = inspect.signature(function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """In a flow: a Ref to what the function will return, at once. Elsewhere: what it returns."""
+        """In a flow: a Ref to what the function will return, at once. Elsewhere: the value."""
         session = context.session.get()
         if session is None:
             return self.function(*args, **kwargs)
@@ -111,8 +111,9 @@ def step(
     """Make a function a step.
 
     `cpus` cores are kept for each of its tasks; a failed attempt is repeated up to `retries` times,
-    with growing pauses; an attempt that takes longer than `timeout` ('10m') is killed. `cache=False`
-    runs it in every run (but not twice in one that is resumed); `cache="7d"` lets its results expire.
+    with growing pauses; an attempt that takes longer than `timeout` ('10m') is killed.
+    `cache=False` runs it in every run (but not twice in one that is resumed); `cache="7d"` lets
+    its results expire.
 
     >>> import upturn as up
     >>> @up.step(retries=2, timeout="10m")

@@ -1,5 +1,6 @@
 """A worker: one process that runs one task at a time, and says what became of it."""
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -7,6 +8,7 @@ import random
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,9 +26,9 @@ from upturn.stores.workspace import Workspace, open_workspace
 _PR_SET_PDEATHSIG = 1
 
 
-def main(fd: int, setup: dict[str, Any]) -> None:
-    """Run the calls that come over the socket until it closes."""
-    _settle_in()
+def main(fd: int, setup: dict[str, Any], server: int) -> None:
+    """Run the calls that come over the socket until it closes, or the fork server dies."""
+    _settle_in(server)
     sock = socket.socket(fileno=fd)
     settings: Settings = setup["settings"]
     workspace = open_workspace(settings)
@@ -39,12 +41,14 @@ def main(fd: int, setup: dict[str, Any]) -> None:
         gc.collect(0)
 
 
-def _settle_in() -> None:
-    os.setsid()  # its own group, so that killing it kills what it started
+def _settle_in(server: int) -> None:
+    os.setpgid(0, 0)  # its own group, so that killing it kills what it started
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to answer
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != server:  # it died before we could ask to die with it
+        os._exit(1)
     random.seed()
     if "numpy" in sys.modules:
         # Forked workers would otherwise all draw the same "random" numbers.
@@ -52,14 +56,17 @@ def _settle_in() -> None:
 
 
 def _run(call: Call, sock: socket.socket, workspace: Workspace) -> None:
+    speaking = threading.Lock()  # a step's threads may log too
+
     def tell(message: object) -> None:
-        wire.send(sock, message)
+        with speaking:
+            wire.send(sock, message)
 
     tell(Started(call.id, os.getpid()))
-    _redirect_output(call.output_file)
-    token = context.task.set(context.TaskContext(workspace, call, tell))
+    context.task.set(context.TaskContext(workspace, call, tell))
     began = time.perf_counter()
     try:
+        _redirect_output(call.output_file)
         function = resolve(call.function)
         args = _value(call.args, workspace)
         kwargs = _value(call.kwargs, workspace)
@@ -68,12 +75,13 @@ def _run(call: Call, sock: socket.socket, workspace: Workspace) -> None:
         message: object = Finished(call.id, artifact, time.perf_counter() - began)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001  # the one place that reports it
         message = Failed(call.id, _problem(error), time.perf_counter() - began)
     finally:
-        context.task.reset(token)
-        sys.stdout.flush()
-        sys.stderr.flush()
+        context.task.set(None)
+        with contextlib.suppress(OSError, ValueError):  # a full disk; closed by the step
+            sys.stdout.flush()
+            sys.stderr.flush()
     tell(message)
 
 
@@ -100,14 +108,16 @@ def _redirect_output(path: str) -> None:
 
 def resolve(ref: FunctionRef) -> Callable[..., Any]:
     """The function that a reference names, its module imported when it is not yet."""
+    module = None
+    if ref.file is not None:
+        module = load_file(Path(ref.file), name=ref.module)
+    elif ref.module is not None:
+        module = load_module(ref.module)
     if ref.pickle is not None:
         import cloudpickle
 
         return cloudpickle.loads(ref.pickle)
-    if ref.file is not None:
-        module = load_file(Path(ref.file), name=ref.module)
-    else:
-        module = load_module(ref.module or "")
+    assert module is not None
     found = lookup(module, ref.name)
     return getattr(found, "function", found)
 

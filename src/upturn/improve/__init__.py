@@ -1,1 +1,1 @@
-"""The wing that judges: the Log, feedback, monitors, and loops that turn evidence into decisions."""
+"""The wing that judges: the Log, feedback, monitors, and loops that make decisions."""

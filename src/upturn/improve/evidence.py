@@ -33,12 +33,16 @@ class ColumnDrift(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DriftSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """The drift of the champion's rows in [since, until) against its training data."""
+    """The drift in [since, until) against the champion's training data.
+
+    Features are those of every answered row, whoever answered; `prediction` is the champion's own.
+    """
 
     since: datetime
     until: datetime
     rows: int
     columns: tuple[ColumnDrift, ...]  # largest first
+    covered: bool = True  # whether the rows reach back over half of the window at least
 
 
 class PerformanceSeen(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +53,7 @@ class PerformanceSeen(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     labelled: int
     values: dict[str, float]
+    covered: bool = True  # whether the rows reach back over half of the window at least
 
     @property
     def completeness(self) -> float:

@@ -35,7 +35,7 @@ from upturn.improve.evidence import (
     TrainingFailed,
 )
 from upturn.improve.loop import Loop
-from upturn.improve.monitor.drift import drift, observed
+from upturn.improve.monitor.drift import PREDICTION, drift, observed
 from upturn.improve.monitor.performance import outcomes, performance, scores
 from upturn.improve.rollout import LATENCY, NoWorse, Shadow
 from upturn.improve.state import Gating, Idle, Rollout, State, Training
@@ -91,18 +91,22 @@ def _champion(
         return None, None
     champion = actions.version(state.champion.version)
     since = now - loop.monitor_window
-    rows = log.joined(
-        since=since,
-        until=now,
-        known_by=now,
-        version=champion.number,
-        shadow=False,
-        features="drift" in kinds,
+    everybody = log.joined(
+        since=since, until=now, known_by=now, shadow=False, features="drift" in kinds
     )
+    rows = everybody.filter(pc.equal(everybody["version"], champion.number))
+    covered = _covers(loop, rows, now)
     drift_seen = performance_seen = None
     if "drift" in kinds:
-        columns = () if rows.num_rows < loop.min_rows else _drift(champion, rows)
-        drift_seen = DriftSeen(since=since, until=now, rows=rows.num_rows, columns=columns)
+        drift_seen = DriftSeen(
+            since=since,
+            until=now,
+            rows=everybody.num_rows,
+            columns=_drift(champion, everybody, rows if covered else None)
+            if everybody.num_rows >= loop.min_rows
+            else (),
+            covered=_covers(loop, everybody, now),
+        )
     if "performance" in kinds:
         found = performance(rows, loop.metrics, signature=champion.signature)
         performance_seen = PerformanceSeen(
@@ -111,14 +115,30 @@ def _champion(
             rows=found.rows,
             labelled=found.labelled,
             values={name: value for name, value in found.values.items() if math.isfinite(value)},
+            covered=covered,
         )
     return drift_seen, performance_seen
 
 
-def _drift(champion: Version, rows: pa.Table) -> tuple[ColumnDrift, ...]:
+def _covers(loop: Loop, rows: pa.Table, now: datetime) -> bool:
+    """Whether rows reach back over half of the monitor window: a day or two is no distribution."""
+    if not rows.num_rows:
+        return False
+    first: datetime = pc.min(rows["at"]).as_py()
+    return first <= now - loop.monitor_window / 2 + loop.every
+
+
+def _drift(
+    champion: Version, everybody: pa.Table, own: pa.Table | None
+) -> tuple[ColumnDrift, ...]:
+    """The columns' drift: features of all rows, the prediction of the champion's own, if any."""
+    features = [column.name for column in champion.profile.columns if column.name != PREDICTION]
+    seen = drift(champion.profile, observed(everybody), features)
+    if own is not None:
+        seen += drift(champion.profile, observed(own), [PREDICTION])
     found = [
         ColumnDrift(column=one.column, psi=one.psi, noise=one.psi_noise)
-        for one in drift(champion.profile, observed(rows))
+        for one in seen
         if math.isfinite(one.psi) and math.isfinite(one.psi_noise)
     ]
     return tuple(sorted(found, key=lambda one: (-one.index, one.column)))

@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from upturn.model.adapters import Predictor, load_predictor
-from upturn.model.tables import to_arrow
 
 from upturn.core.errors import Conflict, Invalid
 from upturn.core.log import FEATURE_PREFIX
@@ -24,6 +22,8 @@ from upturn.improve.evidence import Trained, TrainingFailed
 from upturn.improve.log import MemoryLog, StoredLog
 from upturn.improve.loop import Trains
 from upturn.improve.monitor.performance import outcomes
+from upturn.model.adapters import Predictor, load_predictor
+from upturn.model.tables import to_arrow
 from upturn.stores.workspace import Workspace
 
 _AT = pa.timestamp("us", "UTC")

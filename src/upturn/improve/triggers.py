@@ -92,6 +92,8 @@ class Drift(Trigger, frozen=True):
         if seen is None or seen.rows < signs.min_rows:
             rows = 0 if seen is None else seen.rows
             return Finding(False, f"{rows:,} rows are too few of {signs.min_rows:,} to judge drift")
+        if not seen.covered:
+            return Finding(False, "the rows reach back too little to judge drift")
         if not seen.columns:
             return Finding(False, "there is no column whose drift can be measured")
         worst = max(seen.columns, key=lambda column: column.index)
@@ -135,6 +137,8 @@ class Drop(Trigger, frozen=True):
                 False,
                 f"{rows:,} labelled rows are too few of {signs.min_rows:,} to judge {self.metric}",
             )
+        if not recent.covered:
+            return Finding(False, f"the champion has answered too briefly to judge {self.metric}")
         value, reference = recent.values.get(self.metric), signs.reference.get(self.metric)
         if value is None:
             return Finding(False, f"{its} can't be measured on the recent rows")

@@ -1,1 +1,1 @@
-"""What every wing knows of a model: its tables, signature, profile, how it is called, and its versions."""
+"""What every wing knows of models: tables, signature, profile, predictors, and versions."""

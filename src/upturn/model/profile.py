@@ -1,5 +1,6 @@
-"""Profile: the distribution of each column, in bins and categories that later samples are held against."""
+"""Profile: how each column is distributed, in bins and categories to hold later samples against."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -80,7 +81,8 @@ def count_into(profile: ColumnProfile, values: Any) -> Counts:
 def merge(one: Profile, other: Profile) -> Profile:
     """The profile of the rows of both, exact as both have the same columns, bins and categories.
 
-    Raises Invalid when they do not: count the other sample with `count_into` instead.
+    Moments are exact where all values are finite. Raises Invalid when they have not: profile the
+    other sample with `recount` instead.
     """
     if [column.name for column in one.columns] != [column.name for column in other.columns]:
         raise Invalid("The profiles have different columns.")
@@ -88,7 +90,7 @@ def merge(one: Profile, other: Profile) -> Profile:
     return Profile(rows=one.rows + other.rows, columns=tuple(_merge(a, b) for a, b in pairs))
 
 
-def restrict(profile: ColumnProfile, values: Any) -> ColumnProfile:
+def recount(profile: ColumnProfile, values: Any) -> ColumnProfile:
     """The profile of another sample of the column, on the same bins or categories."""
     found = count_into(profile, values)
     return msgspec.structs.replace(
@@ -135,7 +137,7 @@ def _histogram(present: np.ndarray, edges: np.ndarray) -> np.ndarray:
     return np.bincount(places, minlength=len(edges) + 1)
 
 
-def _moments(found: np.ndarray) -> dict[str, float | None]:
+def _moments(found: np.ndarray) -> dict[str, Any]:
     """Mean, standard deviation (of the sample itself), least and greatest of the finite values."""
     finite = found[np.isfinite(found)]
     if not len(finite):
@@ -151,16 +153,15 @@ def _moments(found: np.ndarray) -> dict[str, float | None]:
 
 def _numbers(column: Any) -> np.ndarray:
     """The column as float64, nan where missing; text that is no number is missing too."""
-    kind = column.type
-    if pt.is_dictionary(kind):
-        column = column.cast(kind.value_type)
-    match field_type(kind):
+    if pt.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    match field_type(column.type):
         case "bool" | "int" | "float":
             return np.asarray(floats(column), dtype=np.float64)
         case "date":
             return floats(column.cast(pa.date32()).cast(pa.int32()))
         case "datetime":
-            micros = column.cast(pa.timestamp("us", kind.tz), safe=False).cast(pa.int64())
+            micros = column.cast(pa.timestamp("us", column.type.tz), safe=False).cast(pa.int64())
             return floats(micros) / 1e6
         case _:
             return np.full(len(column), np.nan)
@@ -226,11 +227,11 @@ def _merge(a: ColumnProfile, b: ColumnProfile) -> ColumnProfile:
     first, second = a.count - a.missing, b.count - b.missing
     share = second / (first + second)
     apart = b.mean - a.mean
-    variance = (1 - share) * a.std**2 + share * b.std**2 + share * (1 - share) * apart**2
+    keep, add = math.sqrt(1 - share), math.sqrt(share)
     return msgspec.structs.replace(
         merged,
         mean=a.mean + share * apart,
-        std=float(np.sqrt(variance)),
+        std=math.hypot(keep * a.std, add * b.std, keep * add * apart),
         low=min(a.low, b.low),
         high=max(a.high, b.high),
     )

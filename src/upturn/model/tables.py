@@ -159,6 +159,7 @@ def _from_pandas(frame: Any, index: bool) -> pa.Table:
         drop = [level for level, name in enumerate(frame.index.names) if name is None]
         frame = (frame.reset_index(drop, drop=True) if drop else frame).reset_index()
     frame = frame.set_axis([str(name) for name in frame.columns], axis="columns")
+    _check_names(list(frame.columns))
     return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
 
 
@@ -181,7 +182,8 @@ def _check_names(names: Sequence[str]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise Invalid(
-            f"The table has more than one column {twice[0]!r}.", hint="Each needs a name of its own."
+            f"The table has more than one column {twice[0]!r}.",
+            hint="Each needs a name of its own.",
         )
 
 

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
 
-from upturn.model.adapters import Predictor, load_predictor
-
 from upturn.core.errors import Unavailable
 from upturn.core.records import Version
 from upturn.core.schema import Signature
@@ -14,6 +12,7 @@ from upturn.deploy.fields import example_value
 from upturn.deploy.serve.decoding import Row
 from upturn.deploy.serve.problems import reason
 from upturn.deploy.serve.worker import Predict
+from upturn.model.adapters import Predictor, load_predictor
 from upturn.stores.workspace import Workspace
 
 _INLINE_S = 0.001

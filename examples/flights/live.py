@@ -1,0 +1,127 @@
+"""The year as it goes by: every flight a row of a request, every landing a label, a tick a day."""
+
+import http.client
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+import polars as pl
+from data import FEATURES
+from data import features as describe
+from flights import loop, midnight
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+import upturn as up
+from upturn.core.records import Decision
+from upturn.deploy.running import running_server
+from upturn.improve.runner import tick
+from upturn.wiring import loop_parts
+
+DAY = timedelta(days=1)
+
+
+class Year:
+    """The flights between two days, and what came of asking about them."""
+
+    def __init__(self, start: date, until: date) -> None:
+        self.start, self.end = midnight(start), midnight(until) + DAY
+        self.workspace = up.open_workspace()
+        self.log, self.actions = loop_parts(self.workspace, loop)
+        self.decisions: list[Decision] = []
+        self.sample = ""  # the prediction whose lineage the report shows
+        self._ids: dict[int, str] = {}
+
+    def live(self) -> None:
+        """Send everything in time order, and let the loop decide at the end of each day."""
+        table = describe().filter(pl.col("at") >= self.start, pl.col("at") < self.end)
+        server = running_server(self.workspace)
+        assert server is not None
+        client = Client(server.url)
+        landings = _by_hour(table.filter(pl.col("landed_at").is_not_null()), "landed_at")
+        landed = next(landings, None)
+        with _progress() as bar:
+            days = bar.add_task("", total=(self.end - self.start) // DAY)
+            day = self.start
+            for hour, flights in _by_hour(table, "at"):
+                while hour >= day + DAY:
+                    day += DAY
+                    self._decide(day, bar)
+                    bar.update(days, advance=1, description=f"{day:%d %b}")
+                while landed is not None and landed[0] < hour:
+                    self._tell(client, landed[1])
+                    landed = next(landings, None)
+                self._ask(client, flights)
+            while landed is not None and landed[0] < self.end:
+                self._tell(client, landed[1])
+                landed = next(landings, None)
+            self._decide(self.end, bar)
+            bar.update(days, completed=(self.end - self.start) // DAY)
+        client.close()
+
+    def _ask(self, client: "Client", flights: pl.DataFrame) -> None:
+        rows = flights.select(*FEATURES, "tail_number").to_dicts()
+        at = [moment.isoformat() for moment in flights["at"]]
+        answer = client.post("predict", {"rows": rows, "at": at})
+        ids = [prediction["id"] for prediction in answer["predictions"]]
+        self._ids.update(zip(flights["flight_id"], ids, strict=True))
+        self.sample = ids[0]
+
+    def _tell(self, client: "Client", flights: pl.DataFrame) -> None:
+        columns = flights.select("flight_id", "late", "landed_at").iter_rows()
+        feedback = [
+            {"id": self._ids.pop(flight), "label": bool(late), "known_at": landed.isoformat()}
+            for flight, late, landed in columns
+            if flight in self._ids
+        ]
+        if feedback:
+            client.post("feedback", {"feedback": feedback})
+
+    def _decide(self, now: datetime, bar: Progress) -> None:
+        for decision in tick(loop, self.log, self.actions, self.workspace.meta, now):
+            self.decisions.append(decision)
+            if decision.action not in ("keep", "watch", "wait"):
+                bar.print(f"  {now:%d %b}  {decision.action:<9}{decision.why}", highlight=False)
+
+
+class Client:
+    """One connection to the endpoint, kept open."""
+
+    def __init__(self, url: str) -> None:
+        self._connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
+
+    def post(self, what: str, body: Any) -> Any:
+        """The answer to a request. Raises RuntimeError with the server's words for any refusal."""
+        self._connection.request(
+            "POST",
+            f"/v1/endpoints/{loop.endpoint.name}/{what}",
+            msgspec.json.encode(body),
+            {"Content-Type": "application/json"},
+        )
+        response = self._connection.getresponse()
+        data = response.read()
+        if response.status >= 300:
+            raise RuntimeError(f"{what}: {response.status} {data.decode()}")
+        return msgspec.json.decode(data)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.close()
+
+
+def _by_hour(table: pl.DataFrame, time: str) -> Iterator[tuple[datetime, pl.DataFrame]]:
+    """The rows of each hour, in order, with the hour."""
+    hours = table.sort(time, "flight_id").with_columns(turn=pl.col(time).dt.truncate("1h"))
+    for (hour,), rows in hours.group_by("turn", maintain_order=True):
+        yield hour, rows
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("  {task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("days"),
+        TimeElapsedColumn(),
+    )

@@ -1,0 +1,123 @@
+"""The parts that a step's code is made of, and whole modules as parts where names lead nowhere."""
+
+import ast
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from blake3 import blake3
+
+from upturn.develop.distributions import versions
+from upturn.develop.names import Import
+from upturn.develop.source import cells, is_own_file, locate, module_name, source_of
+
+Kind = Literal["function", "class", "constant", "module", "distribution", "python", "opaque"]
+
+DYNAMIC = {
+    "builtins": {"getattr", "exec", "eval", "globals", "vars", "locals", "__import__"},
+    "importlib": {"import_module", "__import__"},
+    "runpy": {"run_path", "run_module"},
+    "sys": {"modules"},
+}
+
+
+class Part(msgspec.Struct, frozen=True):
+    """One thing that a step's result depends on: its name, its digest, and its source for a diff."""
+
+    name: str
+    kind: Kind
+    digest: str
+    source: str
+
+
+class Parts:
+    """The parts found so far."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Part] = {}
+
+    def add(self, name: str, kind: Kind, source: str, content: str | None = None) -> None:
+        """Add a part; its digest is that of `content`, or of its source."""
+        text = source if content is None else content
+        digest = blake3(f"{kind}\0{text}".encode("utf-8", "surrogatepass")).hexdigest()
+        other = self.found.get(name)
+        if other is not None and other.digest != digest:
+            name = f"{name} ({digest[:8]})"
+        self.found[name] = Part(name, kind, digest, source)
+
+    def distribution(self, module: str) -> None:
+        """Add the distributions behind a module that is not the user's own."""
+        for name, version in versions(module.partition(".")[0]).items():
+            self.add(f"distribution {name}", "distribution", version)
+
+    def whole_of(self, namespace: dict[str, Any]) -> str:
+        """Add the source of the module with that namespace, and of the user's modules it imports."""
+        file = namespace.get("__file__") or next(iter(namespace.get("__path__") or ()), None)
+        name = module_name(namespace)
+        if file is None:
+            self.add(f"module {name}", "opaque", cells())
+        else:
+            self.whole(name, file, package_of(namespace))
+        return f"module {name}"
+
+    def whole(self, name: str, file: str, package: str) -> None:
+        """The same for a module by its name, its file, and the package for its relative imports."""
+        waiting = [(name, file, package)]
+        while waiting:
+            name, file, package = waiting.pop()
+            if f"module {name}" in self.found:
+                continue
+            source = source_of(file)
+            if source is None:
+                self.add(f"module {name}", "opaque", _bytes_of(file))
+                continue
+            self.add(f"module {name}", "opaque", ast.unparse(ast.parse(source.text)))
+            for item in source.uses(source.tree).imports:
+                waiting.extend(self._loaded_by(item, package))
+
+    def _loaded_by(self, item: Import, package: str) -> list[tuple[str, str, str]]:
+        """The user's modules that an import can load: it, the packages around it, a submodule."""
+        target = absolute(item, package)
+        parts = target.split(".")
+        names = [".".join(parts[: end + 1]) for end in range(len(parts))]
+        if item.path:
+            names.append(f"{target}.{item.path[0]}")
+        found: list[tuple[str, str, str]] = []
+        for name in names:
+            file = locate(name)
+            if file is None or not is_own_file(file):
+                self.distribution(name)
+            else:
+                found.append((name, file, package_in(name, file)))
+        return found
+
+
+def _bytes_of(file: str) -> str:
+    path = Path(file)
+    files = sorted(path.glob("**/*.py")) if path.is_dir() else [path]
+    return "\n".join(f"{found.name} {blake3(found.read_bytes()).hexdigest()}" for found in files)
+
+
+def absolute(item: Import, package: str) -> str:
+    """The absolute name of an imported module."""
+    if not item.level:
+        return item.module
+    base = package.split(".")
+    base = base[: len(base) - item.level + 1]
+    return ".".join([*base, item.module] if item.module else base)
+
+
+def package_of(namespace: dict[str, Any]) -> str:
+    """The package that a module's relative imports start from."""
+    return namespace.get("__package__") or ""
+
+
+def package_in(name: str, file: str) -> str:
+    """The same for a module that may not be loaded."""
+    is_package = Path(file).stem == "__init__" or Path(file).is_dir()
+    return name if is_package else name.rpartition(".")[0]
+
+
+def is_dynamic(item: Import) -> bool:
+    """Whether it imports what reaches code that no name leads to."""
+    return bool(item.path) and item.path[0] in DYNAMIC.get(item.module, ())

@@ -1,0 +1,441 @@
+"""Following code by name: from a function to all of the user's own code that it can reach."""
+
+import ast
+import builtins
+import importlib
+import sys
+import types
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from blake3 import blake3
+
+from upturn.develop.constants import Contents, Unreadable, shown
+from upturn.develop.names import UNFOLLOWED, Chain, Uses, chain_of
+from upturn.develop.parts import DYNAMIC, Parts, is_dynamic, package_of
+from upturn.develop.slices import Slices
+from upturn.develop.source import (
+    Source,
+    file_of,
+    is_own_file,
+    is_own_module,
+    module_name,
+    source_of,
+)
+
+Namespace = dict[str, Any]
+_ABSENT = object()
+_SKIPPED = {"__spec__", "__loader__", "__builtins__", "__cached__"}
+_GENERATED = {"__dict__", "__weakref__", "__doc__", "__module__", "__qualname__"}
+_DESCRIPTORS = (
+    types.MemberDescriptorType,
+    types.GetSetDescriptorType,
+    types.WrapperDescriptorType,
+    types.MethodDescriptorType,
+    types.ClassMethodDescriptorType,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where a piece of code looks its names up."""
+
+    namespace: Namespace
+    closure: Namespace
+    name: str  # of the code, for the names of what it closes over
+
+    @property
+    def module(self) -> str:
+        """The module's name."""
+        return module_name(self.namespace)
+
+
+class Reach:
+    """Collects the parts of what it is told to follow."""
+
+    def __init__(self) -> None:
+        self.parts = Parts()
+        self._slices = Slices(self.parts)
+        self._names: dict[int, str] = {}
+        self._taken: dict[str, int] = {}
+        self._waiting: deque[tuple[str, Any]] = deque()
+        self._contents: dict[str, Contents] = {}
+        self._kept: list[Any] = []  # so that no id is used twice
+
+    def start(self, function: Any) -> str:
+        """Follow `function` to the end, and return what names it among the parts."""
+        namespace = _namespace_of(function)
+        root = self._value(function, namespace, "the step")
+        while self._waiting:
+            name, value = self._waiting.popleft()
+            if isinstance(value, type):
+                self._class(name, value)
+            else:
+                self._function(name, value)
+        return root
+
+    # --- what a value is called, following it later ---
+
+    def refer(self, value: Any) -> str:
+        """The name of code: a function, a class or a module."""
+        if isinstance(value, types.ModuleType):
+            if is_own_module(value):
+                return self.parts.whole_of(vars(value))
+            self.parts.distribution(value.__name__)
+            return value.__name__
+        known = self._names.get(id(value))
+        if known is not None:
+            return known
+        self._kept.append(value)
+        name = f"{_module_of(value)}.{getattr(value, '__qualname__', '')}"
+        if not _is_own(value):
+            self._names[id(value)] = name
+            self.parts.distribution(getattr(value, "__module__", None) or "builtins")
+            if isinstance(value, types.FunctionType):
+                self._inside_library(value)
+            return name
+        count = self._taken[name] = self._taken.get(name, 0) + 1
+        name = name if count == 1 else f"{name}#{count}"
+        self._names[id(value)] = name
+        self._waiting.append((name, value))
+        return name
+
+    def _inside_library(self, wrapper: types.FunctionType) -> None:
+        """Follow the user's code that a library's wrapper holds."""
+        held = [vars(wrapper).get("__wrapped__"), *_closure(wrapper).values()]
+        held += list(getattr(wrapper, "registry", {}).values())
+        for value in held:
+            value = _unwrapped(value)
+            if isinstance(value, types.FunctionType | types.MethodType | type):
+                self.refer(value.__func__ if isinstance(value, types.MethodType) else value)
+
+    def _value(self, value: Any, namespace: Namespace, label: str) -> str:
+        """The name of code, or of the constant that `label` is in the namespace."""
+        value = _unwrapped(value)
+        if isinstance(value, types.ModuleType | types.FunctionType | type):
+            return self.refer(value)
+        if isinstance(value, types.BuiltinFunctionType) and _is_free(value):
+            return self.refer(value)
+        module = module_name(namespace)
+        name = f"constant {module}.{label}"
+        if name in self.parts.found:
+            return name
+        file = namespace.get("__file__")
+        home = str(_home(file, namespace)) if file else ""
+        contents = self._contents.setdefault(home, Contents(self.refer, home))
+        try:
+            digest = contents.digest(value)
+        except Unreadable:
+            whole = self.parts.whole_of(namespace)
+            self.parts.add(name, "opaque", f"<{type(value).__qualname__}> of {whole}")
+        else:
+            self.parts.add(name, "constant", shown(value, digest), digest)
+        return name
+
+    # --- names ---
+
+    def _follow(self, used: Uses, scope: Scope) -> list[str]:
+        """Follow all that is used; a line for each name that means something of another name."""
+        package = package_of(scope.namespace)
+        for item in used.imports:
+            if is_dynamic(item):
+                self.parts.whole_of(scope.namespace)
+            self._slices.add(item, package)
+        lines: list[str] = []
+        for chain in used.chains:
+            found = self._chain(chain, scope)
+            plain = ".".join([scope.module, *chain])
+            if found and found not in (plain, f"constant {plain}"):
+                lines.append(f"# {'.'.join(chain)} is {found}")
+        return lines
+
+    def _chain(self, chain: Chain, scope: Scope) -> str | None:
+        root = chain[0]
+        if chain == UNFOLLOWED:
+            return self.parts.whole_of(scope.namespace)
+        if root in scope.closure:
+            value = scope.closure[root]
+            label = f"{scope.name.removeprefix(scope.module + '.')}:{root}"
+        elif root in _SKIPPED:
+            return None
+        elif root == "__name__":
+            return scope.module
+        elif root in scope.namespace:
+            value, label = scope.namespace[root], root
+        else:
+            if hasattr(builtins, root):
+                self._mind(getattr(builtins, root), scope)
+            return None
+        if isinstance(value, types.ModuleType):
+            return self._through(value, chain[1:], scope)
+        return self._attribute(value, scope.namespace, label, chain[1:], scope)
+
+    def _mind(self, value: Any, scope: Scope) -> None:
+        if id(value) in _REFLECTION:
+            self.parts.whole_of(scope.namespace)
+
+    def _attribute(
+        self, value: Any, namespace: Namespace, label: str, path: Chain, scope: Scope
+    ) -> str | None:
+        self._mind(value, scope)
+        if value is _ABSENT:
+            return None
+        found = self._value(value, namespace, label)
+        inner = _unwrapped(value)
+        if path and isinstance(inner, types.FunctionType) and path[0] in vars(inner):
+            self._value(vars(inner)[path[0]], namespace, f"{label}.{path[0]}")
+        return found
+
+    def _through(self, module: types.ModuleType, path: Chain, scope: Scope) -> str | None:
+        """What a dotted name that starts at a module means."""
+        label = module.__name__
+        value: Any = module
+        while isinstance(value, types.ModuleType):
+            module = value
+            if not path:
+                return self.refer(module)
+            label, path = path[0], path[1:]
+            value = vars(module).get(label, _ABSENT)
+            if value is _ABSENT:
+                value = sys.modules.get(f"{module.__name__}.{label}", _ABSENT)
+        if not is_own_module(module):
+            self._mind(value, scope)
+            self.parts.distribution(module.__name__)
+            if value is not _ABSENT and _is_code(value) and _is_own(value):
+                return self.refer(value)  # the user's own, put into a library
+            return f"{module.__name__}.{label}"
+        if value is _ABSENT or label == "__dict__":
+            dynamic = "__getattr__" in vars(module) or label == "__dict__"
+            return self.parts.whole_of(vars(module)) if dynamic else None
+        return self._attribute(value, vars(module), label, path, scope)
+
+    # --- functions ---
+
+    def _function(self, name: str, function: types.FunctionType) -> None:
+        code, namespace = function.__code__, function.__globals__
+        scope = Scope(namespace, _closure(function), name)
+        source = source_of(code.co_filename, namespace)
+        node = source.function(code) if source else None
+        if source is None or node is None:
+            self._opaque_function(name, function, scope)
+        else:
+            dropped = self._upturns(node, scope)
+            lines = self._follow(source.uses(node, dropped), scope)
+            lines += self._defaults(function, scope)
+            text = source.plain(node, dropped)
+            self.parts.add(name, "function", "\n".join([text, *lines]))
+        if "__class__" in scope.closure:
+            self.refer(scope.closure["__class__"])
+        for held in (vars(function).get("__wrapped__"), _class_around(function)):
+            if held is not None:
+                self._value(held, namespace, f"{name}.__wrapped__")
+
+    def _defaults(self, function: types.FunctionType, scope: Scope) -> list[str]:
+        defaults: dict[str, Any] = dict(function.__kwdefaults__ or {})
+        values = function.__defaults__ or ()
+        code = function.__code__
+        positional = code.co_varnames[: code.co_argcount]
+        defaults.update(zip(positional[len(positional) - len(values) :], values, strict=True))
+        lines: list[str] = []
+        for parameter, value in defaults.items():
+            if value is None or type(value) in (bool, int, float, str):
+                lines.append(f"# {parameter} = {value!r}")
+                continue
+            label = f"{scope.name.removeprefix(scope.module + '.')}({parameter})"
+            lines.append(f"# {parameter} = {self._value(value, scope.namespace, label)}")
+        return lines
+
+    def _upturns(self, node: ast.AST, scope: Scope) -> frozenset[int]:
+        """Which of the node's decorators are Upturn's own."""
+        return frozenset(
+            index
+            for index, decorator in enumerate(getattr(node, "decorator_list", ()))
+            if _is_upturns(
+                chain_of(decorator.func if isinstance(decorator, ast.Call) else decorator), scope
+            )
+        )
+
+    def _opaque_function(self, name: str, function: types.FunctionType, scope: Scope) -> None:
+        codes = [function.__code__]
+        for code in codes:
+            codes += [const for const in code.co_consts if isinstance(const, types.CodeType)]
+        names = sorted({used for code in codes for used in code.co_names} | set(scope.closure))
+        chains: set[Chain] = {(used,) for used in names}
+        for used in names:
+            value = scope.closure.get(used, scope.namespace.get(used))
+            if isinstance(value, types.ModuleType) and used not in _SKIPPED:
+                chains.discard((used,))
+                chains |= {(used, inner) for inner in names if hasattr(value, inner)}
+        lines = self._follow(Uses(tuple(sorted(chains)), ()), scope)
+        lines += self._defaults(function, scope)
+        lines += [_bytecode(code) for code in codes]
+        self.parts.add(name, "opaque", "\n".join(lines))
+
+    # --- classes ---
+
+    def _class(self, name: str, cls: type) -> None:
+        module = sys.modules.get(cls.__module__)
+        namespace = vars(module) if module else {}
+        methods = [found for found in map(_function_in, vars(cls).values()) if found is not None]
+        methods = [
+            found for found in methods if found.__qualname__.startswith(f"{cls.__qualname__}.")
+        ]
+        closure = {key: value for found in methods for key, value in _closure(found).items()}
+        scope = Scope(namespace, closure, name)
+        file = namespace.get("__file__") or next((m.__code__.co_filename for m in methods), None)
+        source = source_of(file, namespace) if file else None
+        nodes = source.classes.get(cls.__qualname__, []) if source else []
+        lines: list[str] = []
+        for node in nodes:
+            source = cast(Source, source)
+            dropped = self._upturns(node, scope)
+            lines.append(source.plain(node, dropped))
+            lines += self._follow(source.uses(node, dropped), scope)
+        bases = [self.refer(base) for base in (*cls.__bases__, type(cls))]
+        lines.append(f"# bases {bases}")
+        lines += self._members(cls, nodes, namespace, name)
+        self.parts.add(name, "class" if nodes else "opaque", "\n".join(lines))
+
+    def _members(
+        self, cls: type, nodes: list[ast.ClassDef], namespace: Namespace, name: str
+    ) -> list[str]:
+        """Lines for what the class holds and its source does not say."""
+        written = {
+            child.name
+            for node in nodes
+            for child in node.body
+            if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
+        }
+        lines: list[str] = []
+        for key, value in sorted(vars(cls).items()):
+            function = _function_in(value)
+            if key in _GENERATED or key.startswith(("__pydantic", "_abc_", "__abstract")):
+                continue
+            if function is not None:
+                generated = key not in written and function.__code__.co_filename.startswith("<")
+                own = function.__qualname__ == f"{cls.__qualname__}.{key}" and key in written
+                if nodes and (generated or (own and function.__closure__ is None)):
+                    continue
+                if (
+                    own
+                    and "__wrapped__" not in vars(function)
+                    and function.__module__ == cls.__module__
+                ):
+                    continue
+                lines.append(f"# {key} is {self.refer(function)}")
+            elif not isinstance(value, _DESCRIPTORS) and not (nodes and key.startswith("__")):
+                label = f"{name.partition('.')[2] or name}.{key}"
+                lines.append(f"# {key} is {self._value(value, namespace, label)}")
+        return lines
+
+
+_REFLECTION: dict[int, Any] = {
+    id(found): found
+    for module, names in DYNAMIC.items()
+    for found in (getattr(importlib.import_module(module), name) for name in names)
+}
+
+
+def _unwrapped(value: Any) -> Any:
+    """The function of a Step or a Flow; anything else as it is."""
+    while (type(value).__module__ or "").startswith("upturn.") and hasattr(value, "function"):
+        value = value.function
+    return value
+
+
+def _is_code(value: Any) -> bool:
+    return isinstance(value, types.FunctionType | type)
+
+
+def _is_free(value: types.BuiltinFunctionType) -> bool:
+    """Whether a built-in function is bound to no object but its module or its class."""
+    return value.__self__ is None or isinstance(value.__self__, types.ModuleType | type)
+
+
+def _is_own(value: Any) -> bool:
+    if isinstance(value, types.FunctionType):
+        file = value.__code__.co_filename
+        if not file.startswith("<"):
+            return is_own_file(file)
+    elif not isinstance(value, type):
+        return False
+    module = sys.modules.get(value.__module__)
+    return module is None or is_own_module(module)
+
+
+def _module_of(value: Any) -> str:
+    if isinstance(value, types.FunctionType):
+        return module_name(value.__globals__)
+    module = sys.modules.get(getattr(value, "__module__", None) or "")
+    return module_name(vars(module)) if module else str(getattr(value, "__module__", ""))
+
+
+def _namespace_of(function: Any) -> Namespace:
+    function = _unwrapped(function)
+    if isinstance(function, types.FunctionType):
+        return function.__globals__
+    inner = getattr(function, "func", None) or getattr(function, "__func__", None)
+    if inner is not None:
+        return _namespace_of(inner)
+    owner = function if hasattr(function, "__module__") else type(function)
+    module = sys.modules.get(owner.__module__ or "")
+    return vars(module) if module else {}
+
+
+def _home(file: str, namespace: Namespace) -> Path:
+    """The folder that a module's project is in: above its outermost package."""
+    depth = len(package_of(namespace).split(".")) if package_of(namespace) else 0
+    return Path(file).resolve().parents[depth]
+
+
+def _closure(function: types.FunctionType) -> Namespace:
+    found: Namespace = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            found[name] = cell.cell_contents
+        except ValueError:
+            found[name] = _ABSENT
+    return found
+
+
+def _class_around(function: types.FunctionType) -> type | None:
+    """The class that a method is written in, when its module has it by name."""
+    outer = function.__qualname__.rpartition(".")[0]
+    found: Any = None
+    if outer and "<" not in outer:
+        found = function.__globals__.get(outer.partition(".")[0])
+        for name in outer.split(".")[1:]:
+            found = getattr(found, name, None)
+    return found if isinstance(found, type) else None
+
+
+def _is_upturns(chain: Chain | None, scope: Scope) -> bool:
+    if not chain:
+        return False
+    value: Any = scope.closure.get(chain[0], scope.namespace.get(chain[0]))
+    for name in chain[1:]:
+        value = getattr(value, name, None)
+    module = getattr(value, "__module__", None) or type(value).__module__
+    return module.partition(".")[0] == "upturn"
+
+
+def _function_in(value: Any) -> types.FunctionType | None:
+    """The plain function that a member of a class is, or wraps."""
+    if isinstance(value, staticmethod | classmethod):
+        value = cast(Any, value).__func__
+    return value if isinstance(value, types.FunctionType) else None
+
+
+def _bytecode(code: types.CodeType) -> str:
+    consts = [
+        repr(sorted(map(repr, const))) if isinstance(const, frozenset) else repr(const)
+        for const in code.co_consts
+        if not isinstance(const, types.CodeType)
+    ]
+    head = f"{code.co_name} {code.co_names} {code.co_varnames} {consts}"
+    return f"{head} {blake3(code.co_code).hexdigest()}"
+
+
+__all__ = ["Reach", "file_of"]

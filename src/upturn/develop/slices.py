@@ -1,0 +1,128 @@
+"""What an import inside a function reaches, by syntax alone: the module may not be loaded yet."""
+
+import ast
+
+from upturn.develop.names import UNFOLLOWED, Chain, Import, chain_of
+from upturn.develop.parts import DYNAMIC, Kind, Parts, absolute, is_dynamic, package_in
+from upturn.develop.source import Source, is_own_file, locate, source_of
+
+
+class Slices:
+    """Adds the top-level statements of modules that a name in them needs."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._followed: set[tuple[str, str, Chain]] = set()
+        self._waiting: list[tuple[str, str, Chain]] = []
+
+    def add(self, item: Import, package: str) -> None:
+        """Add all that the import reaches."""
+        self._imported(item, package)
+        while self._waiting:
+            module, file, chain = self._waiting.pop()
+            source = source_of(file)
+            if source is None or not self._name(source, module, file, chain):
+                self._parts.whole(module, file, package_in(module, file))
+
+    def _imported(self, item: Import, package: str) -> None:
+        name, path = absolute(item, package), item.path
+        file = locate(name)
+        if file is None or not is_own_file(file):
+            self._parts.distribution(name)
+            return
+        while path:
+            source = source_of(file)
+            inner = locate(f"{name}.{path[0]}")
+            if inner is None or (source is not None and path[0] in source.bindings):
+                break
+            name, file, path = f"{name}.{path[0]}", inner, path[1:]
+        if path:
+            self._wait(name, file, path)
+        elif path is not None:
+            self._parts.whole(name, file, package_in(name, file))
+
+    def _wait(self, module: str, file: str, chain: Chain) -> None:
+        key = (module, file, chain)
+        if key not in self._followed:
+            self._followed.add(key)
+            self._waiting.append(key)
+
+    def _name(self, source: Source, module: str, file: str, chain: Chain) -> bool:
+        """Follow one name of a module; False when only the whole module will do."""
+        if chain[0] not in source.bindings:
+            return False
+        package = package_in(module, file)
+        statements = source.bindings[chain[0]]
+        self._add_part(f"{module}.{chain[0]}", source, statements)
+        for statement in statements:
+            if isinstance(statement, ast.Import | ast.ImportFrom):
+                for item in _imports_as(statement, chain):
+                    if is_dynamic(item):
+                        return False
+                    self._imported(item, package)
+            elif not self._uses(source, statement, module, file):
+                return False
+        return True
+
+    def _uses(self, source: Source, statement: ast.stmt, module: str, file: str) -> bool:
+        used = source.uses(statement, _upturn_decorators(source, statement))
+        for item in used.imports:
+            if is_dynamic(item):
+                return False
+            self._imported(item, package_in(module, file))
+        for used_chain in used.chains:
+            if used_chain[0] in source.bindings:
+                self._wait(module, file, used_chain)
+            elif used_chain[0] in DYNAMIC["builtins"] or used_chain == UNFOLLOWED:
+                return False
+            elif "*" in source.bindings:
+                return False
+        return True
+
+    def _add_part(self, name: str, source: Source, statements: list[ast.stmt]) -> None:
+        kind: Kind = "constant"
+        if isinstance(statements[0], ast.FunctionDef | ast.AsyncFunctionDef):
+            kind = "function"
+        elif isinstance(statements[0], ast.ClassDef):
+            kind = "class"
+        text = "\n".join(
+            source.plain(item, _upturn_decorators(source, item)) for item in statements
+        )
+        self._parts.add(f"{name} (imported in a function)", kind, text)
+
+
+def _imports_as(statement: ast.Import | ast.ImportFrom, chain: Chain) -> list[Import]:
+    """What the chain means where the import statement binds its first name."""
+    found: list[Import] = []
+    for alias in statement.names:
+        if (alias.asname or alias.name.partition(".")[0]) != chain[0]:
+            continue
+        if isinstance(statement, ast.ImportFrom):
+            path = (alias.name, *chain[1:])
+            found.append(Import(statement.level, statement.module or "", path))
+        elif alias.asname:
+            found.append(Import(0, alias.name, chain[1:]))
+        else:
+            found.append(Import(0, chain[0], chain[1:]))
+    return found
+
+
+def _upturn_decorators(source: Source, node: ast.stmt) -> frozenset[int]:
+    """Which of the node's decorators are Upturn's own."""
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return frozenset()
+    return frozenset(
+        index
+        for index, decorator in enumerate(node.decorator_list)
+        if _is_upturns(source, decorator.func if isinstance(decorator, ast.Call) else decorator)
+    )
+
+
+def _is_upturns(source: Source, decorator: ast.expr) -> bool:
+    chain = chain_of(decorator)
+    return bool(chain) and any(
+        item.module.partition(".")[0] == "upturn"
+        for statement in source.bindings.get(chain[0], [])
+        if isinstance(statement, ast.Import | ast.ImportFrom)
+        for item in _imports_as(statement, chain)
+    )

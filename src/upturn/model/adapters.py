@@ -1,0 +1,154 @@
+"""Predictor: any model as one function, from a table of rows to scores and answers."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from upturn.core.errors import ModelFailed
+from upturn.core.records import Version
+from upturn.core.schema import Signature
+from upturn.model.estimator import describe, plain_class
+from upturn.model.frames import Frames
+from upturn.model.native import native_call
+from upturn.stores import values
+from upturn.stores.workspace import Workspace
+
+
+class Predictions(msgspec.Struct, frozen=True):
+    """One prediction a row.
+
+    `scores`: float64, the probability of the positive class or the number predicted; None for
+    models that give neither. `answers`: Python values that JSON can hold, what clients are told:
+    the score itself, else a label, else {class: probability}.
+    """
+
+    scores: np.ndarray | None
+    answers: list[Any]
+
+
+class Predictor:
+    """A model with its signature. Safe to share between threads as far as the model itself is."""
+
+    def __init__(
+        self, signature: Signature, frames: Frames, call: Callable[[pa.Table], Any], *, native: bool
+    ) -> None:
+        self.signature = signature
+        self.native = native  # whether the library's own booster is called on a matrix
+        self._frames = frames
+        self._call = call
+
+    def predict(self, rows: pa.Table) -> Predictions:
+        """The predictions of the rows: the signature's columns, in any order and among others.
+
+        Values are cast to the signature's types where nothing is lost. Raises Invalid for a missing
+        column or one that can't be cast, ModelFailed when the model raises or does not answer one
+        prediction a row.
+        """
+        typed = self._frames.typed(rows)
+        if not typed.num_rows:
+            return _none_of(self.signature)
+        try:
+            raw = self._call(typed)
+        except Exception as error:
+            raise _failed(error) from error
+        return predictions(raw, typed.num_rows, self.signature)
+
+
+def predictor_for(model: Any, signature: Signature) -> Predictor:
+    """The model as a Predictor. Raises Invalid for what is no model.
+
+    For LightGBM and XGBoost models their native booster is called on a matrix of numbers, where
+    that gives the very same predictions on rows made up from the signature.
+    """
+    frames = Frames(signature)
+    estimator = describe(model)
+
+    def call(rows: pa.Table) -> Any:
+        return estimator.call(frames.frame(rows))
+
+    fast = native_call(model, estimator, signature, frames, call)
+    return Predictor(signature, frames, fast or call, native=fast is not None)
+
+
+def load_predictor(workspace: Workspace, version: Version) -> Predictor:
+    """The version's model as a Predictor. Raises NotFound or Corrupt when it can't be had."""
+    return predictor_for(values.load(workspace.blobs, version.artifact), version.signature)
+
+
+def predictions(raw: Any, rows: int, signature: Signature) -> Predictions:
+    """What a model answered, as Predictions. Raises ModelFailed unless it is one a row."""
+    output = signature.output
+    if output == "json":
+        answers = _plain_list(raw)
+        _check_count(len(answers), rows)
+        return Predictions(None, answers)
+    found = np.asarray(raw)
+    if found.ndim == 2 and found.shape[1] == 1:
+        found = found[:, 0]
+    if found.ndim == 2 and output == "probability" and found.shape[1] == 2:
+        found = found[:, 1]
+    if output == "scores":
+        return _class_scores(found, rows, signature)
+    _check_count(len(found) if found.ndim == 1 else None, rows, found.shape)
+    if output == "label":
+        return Predictions(None, [plain_class(value) for value in found.tolist()])
+    try:
+        scores = found.astype(np.float64)
+    except (TypeError, ValueError):
+        raise ModelFailed(
+            f"The model answered {found.tolist()[0]!r}, where a number was expected."
+        ) from None
+    return Predictions(scores, scores.tolist())
+
+
+def _class_scores(found: np.ndarray, rows: int, signature: Signature) -> Predictions:
+    wanted = (rows, len(signature.classes))
+    if found.shape != wanted:
+        raise ModelFailed(f"The model answered {found.shape}, where {wanted} was expected.")
+    names = [class_name(value) for value in signature.classes]
+    return Predictions(None, [dict(zip(names, row, strict=True)) for row in found.tolist()])
+
+
+def class_name(value: str | int | bool) -> str:
+    """A class as JSON names it: a member of an object is text.
+
+    >>> class_name(True), class_name(3), class_name("late")
+    ('true', '3', 'late')
+    """
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _plain_list(raw: Any) -> list[Any]:
+    for method in ("tolist", "to_list", "to_pylist"):  # numpy and pandas, polars, Arrow
+        convert = getattr(raw, method, None)
+        if callable(convert):
+            raw = convert()
+            break
+    if isinstance(raw, str | bytes | dict) or not hasattr(raw, "__len__"):
+        raise ModelFailed(
+            f"The model answered a {type(raw).__name__}, where one prediction a row was expected."
+        )
+    return list(raw)
+
+
+def _check_count(count: int | None, rows: int, shape: tuple[int, ...] = ()) -> None:
+    if count == rows:
+        return
+    what = f"an array of shape {shape}"
+    if count is not None:
+        what = f"{count} prediction{'' if count == 1 else 's'}"
+    raise ModelFailed(f"The model answered {what} for {rows} row{'' if rows == 1 else 's'}.")
+
+
+def _failed(error: Exception) -> ModelFailed:
+    text = (str(error).strip().splitlines() or [""])[0]
+    kind = type(error).__name__
+    return ModelFailed(f"The model raised {kind}: {text}" if text else f"The model raised {kind}.")
+
+
+def _none_of(signature: Signature) -> Predictions:
+    scored = signature.output in ("probability", "number")
+    return Predictions(np.empty(0) if scored else None, [])
