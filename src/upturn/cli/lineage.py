@@ -1,11 +1,13 @@
 """`upturn lineage PATH`: from a prediction, a version or a run back to its sources, or forward."""
 
+from collections.abc import Iterator
+
 import click
 
 from upturn.core.errors import Invalid, NotFound
 from upturn.core.ids import is_prediction_id
 from upturn.core.lineage import Node, downstream, upstream
-from upturn.core.records import Artifact, Edge, Endpoint, Run, TaskState
+from upturn.core.records import Artifact, Edge, Endpoint, Run, Task
 from upturn.stores.workspace import Workspace, open_workspace
 
 
@@ -30,8 +32,8 @@ def command(path: str, forward: bool) -> None:
             raise NotFound(
                 f"Nothing is linked to {start}.", hint="Is it spelled as it was printed?"
             )
-        for node in nodes:
-            click.echo(_line(workspace, node, depth))
+        for node, level in _as_tree(nodes, forward):
+            click.echo(_line(workspace, node, level + depth))
     finally:
         workspace.close()
 
@@ -71,9 +73,22 @@ def _through_log(workspace: Workspace, prediction: str) -> str:
     )
 
 
-def _line(workspace: Workspace, node: Node, depth: int) -> str:
+def _as_tree(nodes: list[Node], forward: bool) -> Iterator[tuple[Node, int]]:
+    """The nodes in the order of a tree, each below the one that led to it, with its level."""
+    below: dict[str, list[Node]] = {}
+    for node in nodes[1:]:
+        assert node.edge is not None
+        below.setdefault(node.edge.source if forward else node.edge.target, []).append(node)
+    stack = [(nodes[0], 0)]
+    while stack:
+        node, level = stack.pop()
+        yield node, level
+        stack.extend((child, level + 1) for child in reversed(below.get(node.path, [])))
+
+
+def _line(workspace: Workspace, node: Node, level: int) -> str:
     role = f"{node.edge.role}: " if node.edge is not None else ""
-    return f"{'  ' * (node.depth + depth)}{role}{_short(node.path)}{_about(workspace, node.path)}"
+    return f"{'  ' * level}{role}{_short(node.path)}{_about(workspace, node)}"
 
 
 def _short(path: str) -> str:
@@ -81,17 +96,35 @@ def _short(path: str) -> str:
     return f"{kind}/{rest[:12]}" if kind in ("artifact", "code", "file") else path
 
 
-def _about(workspace: Workspace, path: str) -> str:
-    kind, _, rest = path.partition("/")
+def _about(workspace: Workspace, node: Node) -> str:
+    kind, _, rest = node.path.partition("/")
     if kind == "artifact":
         known = workspace.meta.find(Artifact, rest)
         return f"  {known.type} {known.summary}".rstrip() if known is not None else ""
+    if kind == "file":
+        return _file_name(workspace, node)
     if kind == "run":
-        parts = rest.split("/")
-        run = workspace.meta.find(Run, parts[0])
-        if run is None or len(parts) < 3:
-            return ""
-        state = workspace.meta.find(TaskState, parts[0], parts[1], int(parts[2]))
-        params = " ".join(f"{name}={value}" for name, value in run.params.items())
-        return f"  {run.entry} {params}  {state.status if state is not None else ''}"
+        return _task_text(workspace, rest)
     return ""
+
+
+def _file_name(workspace: Workspace, node: Node) -> str:
+    """The path by which a task was given the file."""
+    if node.edge is None:
+        return ""
+    for end in (node.edge.target, node.edge.source):
+        parts = end.split("/")
+        if parts[0] == "run" and len(parts) == 4:
+            task = workspace.meta.find(Task, parts[1], parts[2], int(parts[3]))
+            names = {f"file/{item.digest}": item.path for item in task.inputs} if task else {}
+            return f"  {names.get(node.path) or ''}".rstrip()
+    return ""
+
+
+def _task_text(workspace: Workspace, rest: str) -> str:
+    parts = rest.split("/")
+    run = workspace.meta.find(Run, parts[0])
+    if run is None or len(parts) < 3:
+        return ""
+    params = " ".join(f"{name}={value}" for name, value in run.params.items())
+    return f"  {run.entry} {params}".rstrip()

@@ -7,8 +7,9 @@ from upturn.cli.target import load_target, target_file
 from upturn.core.errors import Conflict
 from upturn.core.settings import load_settings
 from upturn.develop.flow import Flow
-from upturn.develop.run import params_of, warm_pool
+from upturn.develop.run import params_of
 from upturn.develop.runs import view_run
+from upturn.develop.warm import warm_up
 from upturn.stores.workspace import open_workspace
 
 
@@ -31,6 +32,6 @@ def command(run: str) -> int:
             hint="If its process was killed, it is seen as lost within 10 seconds.",
         )
     file, _ = target_file(view.run.entry, root=settings.root)
-    warm_pool(settings, file=file)
+    warm_up(settings, file)
     flow = load_target(view.run.entry, Flow, root=settings.root)
     return execute(flow, params_of(view.run, flow), resume=view.run)

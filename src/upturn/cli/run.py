@@ -12,7 +12,8 @@ from upturn.cli.progress import Lines
 from upturn.cli.target import load_target, target_file
 from upturn.core.settings import load_settings
 from upturn.develop.flow import Flow, FlowParam, type_name
-from upturn.develop.run import RunHandle, start_run, warm_pool
+from upturn.develop.run import RunHandle, start_run
+from upturn.develop.warm import warm_up
 from upturn.stores.workspace import open_workspace
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def command(fresh: bool, target: str, arguments: tuple[str, ...]) -> int:
     """
     settings = load_settings()
     file, _ = target_file(target)
-    warm_pool(settings, file=file)  # workers import what the file imports while it is loaded here
+    warm_up(settings, file)  # workers import what the file imports while it is loaded here
     flow = load_target(target, Flow)
     return _command_of(flow, target, fresh).main(
         list(arguments), prog_name=f"upturn run {target}", standalone_mode=False

@@ -50,7 +50,7 @@ class Contents:
             return blake3(self._encode(value)).hexdigest()
         except Unreadable:
             raise
-        except Exception as error:  # noqa: BLE001  # a class's own __reduce__ raises what it likes
+        except Exception as error:  # a class's own __reduce__ raises what it likes
             raise Unreadable(type(value).__qualname__) from error
 
     def _encode(self, value: Any) -> bytes:

@@ -1,15 +1,24 @@
 """Where the present code runs: in a flow, in a task, or in neither."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from upturn.core.executor import Call
 from upturn.stores.workspace import Workspace
 
-if TYPE_CHECKING:
-    from upturn.develop.run import Session
+
+class FlowContext(Protocol):
+    """What a step call or a flow call in a running flow is handed to."""
+
+    def submit(self, step: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Make a task of a step call; a Ref to its output."""
+        ...
+
+    def run_child(self, flow: Any, params: Mapping[str, Any]) -> Any:
+        """Run another flow as a child run; what it returned."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,5 +45,5 @@ class _RunningTask:
         self._value = value
 
 
-session: ContextVar["Session | None"] = ContextVar("session", default=None)
+session: ContextVar[FlowContext | None] = ContextVar("session", default=None)
 task = _RunningTask()

@@ -9,7 +9,7 @@ from blake3 import blake3
 from upturn.core.blobstore import BlobStore
 from upturn.core.errors import Invalid
 from upturn.core.executor import File, Stored
-from upturn.core.records import Input
+from upturn.core.records import Artifact, Input
 from upturn.develop.ref import Ref, map_refs
 from upturn.stores import values
 
@@ -23,20 +23,22 @@ class Made(Protocol):
     def output(self) -> str | None: ...
 
 
-def store_arguments(value: Any, blobs: BlobStore) -> Any:
+def store_arguments(value: Any, blobs: BlobStore, made: list[Artifact]) -> Any:
     """`value` with every leaf that is not a Ref stored: Stored for values, File for paths.
 
-    A list without Refs or paths in it is one value, however long.
+    A list without Refs or paths in it is one value, however long. What was stored is added to
+    `made`.
     """
     if isinstance(value, Ref | Stored | File):
         return value
     if isinstance(value, Path):
         return File(str(value), file_digest(value))
     if type(value) in (list, tuple) and _holds_handles(value):
-        return type(value)(store_arguments(item, blobs) for item in value)
+        return type(value)(store_arguments(item, blobs, made) for item in value)
     if type(value) is dict and _holds_handles(list(value.values())):
-        return {key: store_arguments(item, blobs) for key, item in value.items()}
-    return Stored(values.save(blobs, value).digest)
+        return {key: store_arguments(item, blobs, made) for key, item in value.items()}
+    made.append(values.save(blobs, value))
+    return Stored(made[-1].digest)
 
 
 def _holds_handles(value: Any) -> bool:

@@ -91,21 +91,21 @@ def _collect(path: Path, root: Path, names: list[str], seen: dict[Path, None]) -
         return  # the driver reports it
     top = {id(node) for node in tree.body}
     for node in ast.walk(tree):
-        for name in _imported(node):
-            own = _own_file(name, root)
-            if own is not None:
-                _collect(own, root, names, seen)
-            elif id(node) in top and name.partition(".")[0] not in sys.stdlib_module_names:
-                names.append(name)
+        modules, members = _imported(node)
+        own = [file for name in modules + members if (file := _own_file(name, root)) is not None]
+        for file in own:
+            _collect(file, root, names, seen)
+        if id(node) in top and not own:
+            names += [n for n in modules if n.partition(".")[0] not in sys.stdlib_module_names]
 
 
-def _imported(node: ast.AST) -> list[str]:
+def _imported(node: ast.AST) -> tuple[list[str], list[str]]:
+    """The modules that a statement imports, and what may be modules too: members of a folder."""
     if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names]
+        return [alias.name for alias in node.names], []
     if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-        # What is imported from a folder may be a module in it.
-        return [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return []
+        return [node.module], [f"{node.module}.{alias.name}" for alias in node.names]
+    return [], []
 
 
 def _own_file(name: str, root: Path) -> Path | None:

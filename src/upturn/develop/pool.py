@@ -18,7 +18,6 @@ from upturn.core.ids import new_id
 from upturn.core.settings import Settings
 from upturn.develop import wire
 
-
 _GRACE_S = 0.2
 
 

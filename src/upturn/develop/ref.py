@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
 if TYPE_CHECKING:
-    from upturn.develop.scheduler import Node
+    from upturn.develop.node import Node
 
 R = TypeVar("R")
 

@@ -1,37 +1,60 @@
 """Running a flow: its function runs here, its steps in workers, its records tell what happened."""
 
-import atexit
-import inspect
-import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from upturn.core.errors import Corrupt, Invalid, Problem, RunFailed, StepFailed
-from upturn.core.executor import FunctionRef
 from upturn.core.ids import artifact_path, new_id
-from upturn.core.records import Edge, Run, RunState, RunStatus
-from upturn.core.settings import Settings
+from upturn.core.records import Artifact, Edge, Run, RunState, RunStatus
 from upturn.core.time import utcnow
 from upturn.develop import context
 from upturn.develop.fingerprint import fingerprint
-from upturn.develop.flow import Flow
 from upturn.develop.frames import problem_of
+from upturn.develop.functions import reference_to
 from upturn.develop.inputs import store_arguments
-from upturn.develop.loading import third_party_imports
-from upturn.develop.pool import LocalPool
+from upturn.develop.node import Node
 from upturn.develop.ref import Ref, map_refs
 from upturn.develop.reporting import Reporter, Silent
-from upturn.develop.scheduler import Node, Scheduler
+from upturn.develop.scheduler import Scheduler
 from upturn.develop.step import Step
+from upturn.develop.warm import pool_for
 from upturn.stores import values
 from upturn.stores.workspace import Workspace, open_workspace
+
+
+class Runnable(Protocol):
+    """What is run: a flow."""
+
+    @property
+    def name(self) -> str:
+        """The flow's name."""
+        ...
+
+    @property
+    def entry(self) -> str:
+        """Where it is: 'flights.py:delays'."""
+        ...
+
+    @property
+    def file(self) -> Path | None:
+        """The file in which it is written, if any."""
+        ...
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """The function whose step calls become tasks."""
+        ...
+
+    def convert(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Parameters in the types of its signature."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +107,9 @@ class Session:
             raise Invalid(
                 f"{step.name}{step.signature} was called wrongly: {error}.", step=step.name
             ) from None
+        literals: list[Artifact] = []
         bound.arguments = {
-            name: store_arguments(value, self.workspace.blobs)
+            name: store_arguments(value, self.workspace.blobs, literals)
             for name, value in bound.arguments.items()
         }
         node = Node(
@@ -93,12 +117,13 @@ class Session:
             step=step.name,
             index=self.counts[step.name],
             options=step.options,
-            function=_function_ref(step),
+            function=reference_to(step.function),
             code=self._code_of(step),
             flow_params=self.run.params,
             arguments=dict(bound.arguments),
             args=bound.args,
             kwargs=bound.kwargs,
+            literals=literals,
         )
         self.counts[step.name] += 1
         self.nodes.append(node)
@@ -118,7 +143,7 @@ class Session:
                 digest=digest,
             ) from error
 
-    def run_child(self, flow: Flow[..., Any], params: Mapping[str, Any]) -> Any:
+    def run_child(self, flow: Runnable, params: Mapping[str, Any]) -> Any:
         """Run another flow's function as a child run; its tasks share this one's workers."""
         plain = {
             name: map_refs(value, lambda leaf: leaf.get() if isinstance(leaf, Ref) else leaf)
@@ -141,7 +166,7 @@ class Session:
             raise StepFailed(problem, path=f"run/{child_id}")
         return result
 
-    def drive(self, flow: Flow[..., Any], params: Mapping[str, Any]) -> tuple[Any, RunState]:
+    def drive(self, flow: Runnable, params: Mapping[str, Any]) -> tuple[Any, RunState]:
         """Run the flow's function and wait for its tasks; what it returned, and how it ended."""
         self._note("running")
         owner = new_id(12)
@@ -206,7 +231,7 @@ class Session:
 
 
 def start_run(
-    flow: Flow[..., Any],
+    flow: Runnable,
     params: Mapping[str, Any],
     *,
     workspace: Workspace | None = None,
@@ -215,79 +240,42 @@ def start_run(
     resume: Run | None = None,
 ) -> RunHandle:
     """Run a flow to its end, or go on with a run that was interrupted. Ctrl-C passes through."""
-    if context.task.get() is not None:
+    task = context.task.get()
+    if task is not None:
         raise Invalid(
-            f"The step {context.task.get().call.step!r} called the flow {flow.name!r}.",  # pyright: ignore[reportOptionalMemberAccess]
-            hint="Call a flow from a flow: it becomes a child run.",
+            f"The step {task.call.step!r} called the flow {flow.name!r}.",
+            hint="Call a flow from a flow: it becomes a child run. A script that runs a flow when it"
+            ' is loaded needs: if __name__ == "__main__":',
         )
     workspace = workspace or open_workspace()
     reporter = reporter or Silent()
-    pool = warm_pool(workspace.settings, flow)
-    scheduler = Scheduler(workspace, pool, reporter, fresh=fresh)
-    try:
-        if resume is not None:
-            scheduler.recall(resume.id)
-        run = resume or _new_run(workspace, flow, params)
-        reporter.run_started(run)
-        began = time.monotonic()
-        session = Session(workspace, scheduler, run)
-        status = "cancelled"
+    with pool_for(workspace.settings, flow.file) as pool:
+        scheduler = Scheduler(workspace, pool, reporter, fresh=fresh)
         try:
-            _, state = session.drive(flow, params)
-            status = state.status
+            if resume is not None:
+                scheduler.recall(resume.id)
+            run = resume or _new_run(workspace, flow, params)
+            reporter.run_started(run)
+            began = time.monotonic()
+            status = "cancelled"
+            try:
+                _, state = Session(workspace, scheduler, run).drive(flow, params)
+                status = state.status
+            finally:
+                reporter.run_ended(run, status, time.monotonic() - began)
         finally:
-            reporter.run_ended(run, status, time.monotonic() - began)
-    finally:
-        scheduler.stop()
+            scheduler.stop()
     return RunHandle(workspace, run, state)
 
 
-def params_of(run: Run, flow: Flow[..., Any]) -> dict[str, Any]:
+def params_of(run: Run, flow: Runnable) -> dict[str, Any]:
     """A run's recorded parameters in the types of its flow."""
     return flow.convert(run.params)
 
 
-_pools: dict[tuple[Settings, str], LocalPool] = {}
-
-
-def warm_pool(
-    settings: Settings, flow: Flow[..., Any] | None = None, file: Path | None = None
-) -> LocalPool:
-    """The workers of this process, with the imports of the flow's file made beforehand.
-
-    They stay for the next run of the same file in the same state; a changed file gets new ones.
-    """
-    file = file or (flow.file if flow is not None else None)
-    key = (settings, _state_of(file))
-    pool = _pools.get(key)
-    if pool is None or not pool.alive:
-        while _pools:
-            _pools.popitem()[1].close()
-        preload = third_party_imports(file) if file is not None else []
-        pool = _pools[key] = LocalPool(settings, preload=preload)
-    return pool
-
-
-def close_pools() -> None:
-    """End all workers of this process; the next run starts new ones."""
-    while _pools:
-        _pools.popitem()[1].close()
-
-
-atexit.register(close_pools)
-
-
-def _state_of(file: Path | None) -> str:
-    """A name for the file and all Python files beside it, as they are now."""
-    if file is None:
-        return new_id()  # a notebook's cells change between runs
-    stats = [(path, path.stat()) for path in sorted(file.parent.glob("**/*.py"))[:500]]
-    return f"{file}|" + "|".join(f"{p.name}:{s.st_mtime_ns}:{s.st_size}" for p, s in stats)
-
-
 def _new_run(
     workspace: Workspace,
-    flow: Flow[..., Any],
+    flow: Runnable,
     params: Mapping[str, Any],
     *,
     run_id: str | None = None,
@@ -330,27 +318,3 @@ def _relative(entry: str, root: Path) -> str:
         return f"{Path(file).relative_to(root)}:{name}"
     except ValueError:
         return entry
-
-
-def _function_ref(step: Step[..., Any]) -> FunctionRef:
-    function = step.function
-    name = function.__qualname__
-    module = sys.modules.get(function.__module__)
-    try:
-        file = inspect.getsourcefile(function)
-    except TypeError:
-        file = None
-    importable = (
-        module is not None and "<locals>" not in name and file is not None and Path(file).is_file()
-    )
-    if not importable:
-        import cloudpickle
-
-        return FunctionRef(name=name, pickle=cloudpickle.dumps(function))
-    if function.__module__ == "__main__":
-        return FunctionRef(name=name, file=file, module="__mp_main__")
-    if function.__module__.startswith("upturn.") or module.__spec__ is None:
-        return FunctionRef(name=name, module=function.__module__)
-    if "." in function.__module__:
-        return FunctionRef(name=name, module=function.__module__)
-    return FunctionRef(name=name, file=file, module=function.__module__)

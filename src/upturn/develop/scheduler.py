@@ -5,8 +5,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 from upturn.core.errors import Problem, StepFailed
 from upturn.core.executor import (
@@ -15,7 +13,6 @@ from upturn.core.executor import (
     Executor,
     Failed,
     Finished,
-    FunctionRef,
     Logged,
     Started,
 )
@@ -23,7 +20,6 @@ from upturn.core.ids import artifact_path, task_path
 from upturn.core.records import (
     Edge,
     Exhibit,
-    Input,
     Memo,
     Metric,
     Record,
@@ -33,47 +29,14 @@ from upturn.core.records import (
 )
 from upturn.core.time import utcnow
 from upturn.develop.inputs import inputs_of, memo_of, resolved
+from upturn.develop.node import Node
 from upturn.develop.ref import refs_in
 from upturn.develop.reporting import Reporter
-from upturn.develop.step import StepOptions
 from upturn.stores.workspace import Workspace
 
 LEASE_TTL_S = 8.0
 _RENEW_S = 2.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
-
-
-@dataclass(slots=True, eq=False)
-class Node:
-    """One task of a run, from its call in the flow to its end."""
-
-    run: str
-    step: str
-    index: int
-    options: StepOptions
-    function: FunctionRef
-    code: str
-    flow_params: dict[str, Any]
-    arguments: dict[str, Any]  # by parameter
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    status: str = "waiting"
-    waiting_for: int = 0
-    dependents: list["Node"] = field(default_factory=list["Node"])
-    inputs: tuple[Input, ...] = ()
-    memo: str = ""
-    attempt: int = 0
-    deadline: float | None = None
-    output: str | None = None
-    problem: Problem | None = None
-    failed_at: str = ""  # the path of the task that failed, this one or one that it needs
-    seen: bool = False  # the flow was told of the failure
-    ended: threading.Event = field(default_factory=threading.Event)
-
-    @property
-    def path(self) -> str:
-        """The task's path."""
-        return task_path(self.run, self.step, self.index)
 
 
 class Scheduler:
@@ -206,7 +169,8 @@ class Scheduler:
         output, source = found
         node.output = output
         self._note_state(node, "reused", output=output, reused_from=source)
-        self._link_output(node)
+        # Not as its output: the way back from an artifact leads to the task that made it.
+        self._writes.append(Edge(source=artifact_path(output), target=node.path, role="reused"))
         node.status = "reused"
         self._finishing.append(node)
         self._reporter.task_reused(node.path, source)
@@ -315,7 +279,9 @@ class Scheduler:
             self._writes.append(
                 Memo(memo=node.memo, output=node.output, task=node.path, at=utcnow())
             )
-        self._link_output(node)
+        self._writes.append(
+            Edge(source=node.path, target=artifact_path(node.output), role="output")
+        )
         node.status = "done"
         self._finishing.append(node)
         self._reporter.task_done(node.path, event.seconds, event.artifact.summary)
@@ -403,6 +369,7 @@ class Scheduler:
                 created_at=utcnow(),
             )
         )
+        self._writes.extend(node.literals)
         self._writes.extend(_input_edges(node))
 
     def _note_state(
@@ -428,12 +395,6 @@ class Scheduler:
                 seconds=seconds,
                 problem=problem,
             )
-        )
-
-    def _link_output(self, node: Node) -> None:
-        assert node.output is not None
-        self._writes.append(
-            Edge(source=node.path, target=artifact_path(node.output), role="output")
         )
 
     def _renew(self) -> None:

@@ -73,9 +73,11 @@ class Slices:
         for used_chain in used.chains:
             if used_chain[0] in source.bindings:
                 self._wait(module, file, used_chain)
-            elif used_chain[0] in DYNAMIC["builtins"] or used_chain == UNFOLLOWED:
-                return False
-            elif "*" in source.bindings:
+            elif (
+                used_chain[0] in DYNAMIC["builtins"]
+                or used_chain == UNFOLLOWED
+                or "*" in source.bindings
+            ):
                 return False
         return True
 

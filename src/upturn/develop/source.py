@@ -8,7 +8,7 @@ import os
 import sys
 import sysconfig
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
@@ -194,7 +194,7 @@ def file_of(module: ModuleType) -> str | None:
     return file or next(iter(getattr(module, "__path__", ())), None)
 
 
-@lru_cache(maxsize=None)
+@cache
 def is_own_file(file: str) -> bool:
     """Whether the file is the user's own: not Python's, an installed one, or Upturn's."""
     if file.startswith("<"):

@@ -3,27 +3,17 @@
 import functools
 import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from upturn.core.errors import Invalid
 from upturn.core.time import duration
 from upturn.develop import context
+from upturn.develop.options import StepOptions
 from upturn.develop.ref import Ref
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-@dataclass(frozen=True, slots=True)
-class StepOptions:
-    """How a step's tasks are run; none of it changes what they return."""
-
-    cpus: int = 1
-    retries: int = 0
-    timeout: timedelta | None = None
-    cache: bool | timedelta = True
 
 
 class Step(Generic[P, R]):

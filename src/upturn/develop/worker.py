@@ -10,16 +10,15 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from upturn.core.errors import UpturnError
-from upturn.core.executor import Call, Failed, File, Finished, FunctionRef, Started, Stored
+from upturn.core.executor import Call, Failed, File, Finished, Started, Stored
 from upturn.core.settings import Settings
 from upturn.develop import context, wire
 from upturn.develop.frames import problem_of
-from upturn.develop.loading import load_file, load_module, lookup
+from upturn.develop.functions import resolve
 from upturn.stores import values
 from upturn.stores.workspace import Workspace, open_workspace
 
@@ -104,22 +103,6 @@ def _redirect_output(path: str) -> None:
     # What a preloaded module may have put in their place writes elsewhere than to 1 and 2.
     sys.stdout = open(1, "w", buffering=1, encoding="utf-8", closefd=False)
     sys.stderr = open(2, "w", buffering=1, encoding="utf-8", closefd=False)
-
-
-def resolve(ref: FunctionRef) -> Callable[..., Any]:
-    """The function that a reference names, its module imported when it is not yet."""
-    module = None
-    if ref.file is not None:
-        module = load_file(Path(ref.file), name=ref.module)
-    elif ref.module is not None:
-        module = load_module(ref.module)
-    if ref.pickle is not None:
-        import cloudpickle
-
-        return cloudpickle.loads(ref.pickle)
-    assert module is not None
-    found = lookup(module, ref.name)
-    return getattr(found, "function", found)
 
 
 def _value(part: Any, workspace: Workspace) -> Any:

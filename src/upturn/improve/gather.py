@@ -128,9 +128,7 @@ def _covers(loop: Loop, rows: pa.Table, now: datetime) -> bool:
     return first <= now - loop.monitor_window / 2 + loop.every
 
 
-def _drift(
-    champion: Version, everybody: pa.Table, own: pa.Table | None
-) -> tuple[ColumnDrift, ...]:
+def _drift(champion: Version, everybody: pa.Table, own: pa.Table | None) -> tuple[ColumnDrift, ...]:
     """The columns' drift: features of all rows, the prediction of the champion's own, if any."""
     features = [column.name for column in champion.profile.columns if column.name != PREDICTION]
     seen = drift(champion.profile, observed(everybody), features)

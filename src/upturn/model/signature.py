@@ -269,6 +269,10 @@ def _call(estimator: Estimator, shape: Signature, rows: pa.Table) -> _Answered:
 def _answer(estimator: Estimator, answered: _Answered, labels: tuple[Class, ...] | None) -> Judged:
     if answered.error is not None:
         return Judged("json", ())
+    shape: tuple[int, ...] = getattr(answered.raw, "shape", ())
+    several = estimator.output == "number" and len(shape) == 2 and shape[1] > 1
+    if several:  # a regressor of several targets
+        return Judged("json")
     if estimator.output is None:
         return judge(answered.raw, estimator.classes, labels)
     classes = estimator.classes or ()

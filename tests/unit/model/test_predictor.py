@@ -169,6 +169,16 @@ def test_a_regressor_answers_numbers(kind: str) -> None:
     )
 
 
+def test_a_regressor_of_several_targets_answers_lists() -> None:
+    from sklearn.linear_model import LinearRegression
+
+    inputs = flights()[["hour", "night"]]
+    model = LinearRegression().fit(inputs, np.column_stack([inputs["hour"], inputs["hour"] * 2]))
+    found = predictor(model, inputs, target=None)
+    answers = found.predict(served(inputs, found.signature.names).slice(0, 2)).answers
+    np.testing.assert_allclose(answers, [[hour, 2 * hour] for hour in inputs["hour"][:2]])
+
+
 class Answers:
     """A model that answers whatever it is told to."""
 

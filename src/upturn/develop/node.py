@@ -1,0 +1,45 @@
+"""Node: one task of a run while the run goes on."""
+
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+from upturn.core.errors import Problem
+from upturn.core.executor import FunctionRef
+from upturn.core.ids import task_path
+from upturn.core.records import Artifact, Input
+from upturn.develop.options import StepOptions
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """One task of a run, from its call in the flow to its end."""
+
+    run: str
+    step: str
+    index: int
+    options: StepOptions
+    function: FunctionRef
+    code: str
+    flow_params: dict[str, Any]
+    arguments: dict[str, Any]  # by parameter
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    literals: list[Artifact] = field(default_factory=list[Artifact])
+    status: str = "waiting"
+    waiting_for: int = 0
+    dependents: list["Node"] = field(default_factory=list["Node"])
+    inputs: tuple[Input, ...] = ()
+    memo: str = ""
+    attempt: int = 0
+    deadline: float | None = None
+    output: str | None = None
+    problem: Problem | None = None
+    failed_at: str = ""  # the path of the task that failed, this one or one that it needs
+    seen: bool = False  # the flow was told of the failure
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def path(self) -> str:
+        """The task's path."""
+        return task_path(self.run, self.step, self.index)
