@@ -11,8 +11,8 @@ OutputKind = Literal["probability", "number", "label", "scores", "json"]
 class Field(msgspec.Struct, frozen=True, kw_only=True):
     """One named input: its type, whether it may be null, and the values seen in training.
 
-    A categorical field reaches the model as codes: its categories, spelled as text, are in the order
-    of the codes that the model was fitted on, and a value that is none of them is null.
+    A categorical field reaches the model as codes: its categories, as text, are in the order of
+    the codes that the model was fitted on, and a value that is none of them is null.
     """
 
     name: str

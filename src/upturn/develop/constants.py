@@ -54,7 +54,7 @@ class Contents:
             raise Unreadable(type(value).__qualname__) from error
 
     def _encode(self, value: Any) -> bytes:
-        kind = cast(type, type(value))
+        kind: type = type(value)
         if kind is str:
             return b"str:" + self._text(value).encode("utf-8", "surrogatepass")
         if kind in _ATOM_SET:
@@ -109,7 +109,7 @@ class Contents:
             return f"{name}!{items!r}".encode("utf-8", "surrogatepass")
         return _joined(name, [self._encode(item) for item in items])
 
-    def _special(self, value: Any) -> bytes | None:
+    def _special(self, value: Any) -> bytes | None:  # noqa: PLR0911  # one line a kind
         """Kinds that don't reduce, or reduce to more than their content."""
         if isinstance(value, staticmethod | classmethod):
             return self._sequence(type(value).__name__, [cast(Any, value).__func__])
@@ -163,7 +163,7 @@ def shown(value: Any, digest: str) -> str:
 
 
 def _shown(value: Any, mark: str, depth: int) -> str:
-    kind = cast(type, type(value))
+    kind: type = type(value)
     if kind in _ATOM_SET:
         return repr(value) if kind is not str else repr(value[: _SHOWN + 1])
     if depth and kind in (list, tuple):

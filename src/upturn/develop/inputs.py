@@ -78,7 +78,7 @@ def resolved(value: Any) -> Any:
     """Stored arguments with every Ref replaced by the output of its task, which is done."""
 
     def replace(leaf: Any) -> Any:
-        return Stored(leaf.node.output) if isinstance(leaf, Ref) else leaf
+        return Stored(leaf.node.output or "") if isinstance(leaf, Ref) else leaf
 
     return map_refs(value, replace)
 

@@ -1,4 +1,4 @@
-"""The names that a piece of syntax needs from outside itself, with the attributes read from them."""
+"""The names that a piece of syntax needs from outside, with the attributes read from them."""
 
 import ast
 from collections.abc import Iterable

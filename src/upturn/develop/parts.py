@@ -22,7 +22,7 @@ DYNAMIC = {
 
 
 class Part(msgspec.Struct, frozen=True):
-    """One thing that a step's result depends on: its name, its digest, and its source for a diff."""
+    """One thing that a step's result depends on: its name, digest, and source for a diff."""
 
     name: str
     kind: Kind
@@ -51,7 +51,7 @@ class Parts:
             self.add(f"distribution {name}", "distribution", version)
 
     def whole_of(self, namespace: dict[str, Any]) -> str:
-        """Add the source of the module with that namespace, and of the user's modules it imports."""
+        """Add the source of the namespace's module, and of the user's modules it imports."""
         file = namespace.get("__file__") or next(iter(namespace.get("__path__") or ()), None)
         name = module_name(namespace)
         if file is None:

@@ -251,7 +251,7 @@ class Reach:
         """Which of the node's decorators are Upturn's own."""
         return frozenset(
             index
-            for index, decorator in enumerate(getattr(node, "decorator_list", ()))
+            for index, decorator in enumerate(_decorators(node))
             if _is_upturns(
                 chain_of(decorator.func if isinstance(decorator, ast.Call) else decorator), scope
             )
@@ -439,3 +439,7 @@ def _bytecode(code: types.CodeType) -> str:
 
 
 __all__ = ["Reach", "file_of"]
+
+
+def _decorators(node: ast.AST) -> list[ast.expr]:
+    return getattr(node, "decorator_list", [])

@@ -244,8 +244,8 @@ def start_run(
     if task is not None:
         raise Invalid(
             f"The step {task.call.step!r} called the flow {flow.name!r}.",
-            hint="Call a flow from a flow: it becomes a child run. A script that runs a flow when it"
-            ' is loaded needs: if __name__ == "__main__":',
+            hint="Call a flow from a flow: it becomes a child run. A script that runs a flow when"
+            ' it is loaded needs: if __name__ == "__main__":',
         )
     workspace = workspace or open_workspace()
     reporter = reporter or Silent()

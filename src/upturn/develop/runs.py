@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from upturn.core.errors import Invalid, NotFound, did_you_mean
 from upturn.core.ids import task_path
@@ -49,7 +50,7 @@ def view_run(workspace: Workspace, text: str) -> RunView:
 
 def list_runs(workspace: Workspace, *, flow: str | None = None, limit: int = 20) -> list[RunView]:
     """The newest runs first."""
-    where = {} if flow is None else {"flow": flow}
+    where: dict[str, Any] = {} if flow is None else {"flow": flow}
     runs = workspace.meta.select(Run, newest_first=True, limit=limit, **where)
     return [_view(workspace, run) for run in runs]
 

@@ -5,6 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from typing import Any
 
 from upturn.core.errors import Problem, StepFailed
 from upturn.core.executor import (
@@ -255,7 +256,12 @@ class Scheduler:
 
     def _note_logged(self, node: Node, event: Logged) -> None:
         at = utcnow()
-        place = {"run": node.run, "step": node.step, "index": node.index, "at": at}
+        place: dict[str, Any] = {
+            "run": node.run,
+            "step": node.step,
+            "index": node.index,
+            "at": at,
+        }
         for name, value in event.metrics.items():
             self._writes.append(Metric(**place, name=name, value=value, at_step=event.at_step))
         if event.metrics:

@@ -94,7 +94,7 @@ def _champion(
     everybody = log.joined(
         since=since, until=now, known_by=now, shadow=False, features="drift" in kinds
     )
-    rows = everybody.filter(pc.equal(everybody["version"], champion.number))
+    rows = everybody.filter(pc.equal(everybody["version"], pa.scalar(champion.number)))
     covered = _covers(loop, rows, now)
     drift_seen = performance_seen = None
     if "drift" in kinds:

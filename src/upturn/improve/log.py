@@ -106,7 +106,7 @@ class StoredLog:
     def find(self, prediction: str) -> list[dict[str, Any]]:
         """The rows of one prediction: that of the arm that answered, and those of shadows."""
         rows = self.predictions(features=False)
-        return rows.filter(pc.equal(rows["id"], prediction)).to_pylist()
+        return rows.filter(pc.equal(rows["id"], pa.scalar(prediction))).to_pylist()
 
     def has(self, ids: Sequence[str]) -> NDArray[np.bool_]:
         """For each id, whether there is a prediction with it."""
