@@ -109,10 +109,10 @@ loop = up.Loop(
     endpoint,
     train=delays,
     window="365d",  # all there is: on this year, forgetting after 90 days costs more than it gives
-    when=up.stale("45d") | up.drift(psi=0.3) | up.drop("auc", 0.03),
+    when=up.stale("35d") | up.drift(psi=0.5) | up.drop("auc", 0.05),
     gate=up.beats("log_loss", by=0.0, alpha=0.05),
     holdout="14d",
-    cooldown="14d",
+    cooldown="21d",
     rollout=[up.shadow("2d"), up.canary(0.2, "3d"), up.full()],
     guard=[up.no_worse("log_loss", 0.02)],
     history=history,
