@@ -87,7 +87,14 @@ def delays(start: date, end: date, leaves: int = 15):
     """Train on the flights from `start` to `end`, both included, and register the model."""
     table = flights([installed() / name for name in SOURCE])
     data = labelled(table, start, end)
-    return up.register("delays", train(leaves, data=data), data=data, target="late", exclude=KEYS)
+    return up.register(
+        "delays",
+        train(leaves, data=data),
+        data=data,
+        target="late",
+        exclude=KEYS,
+        nullable=NUMBERS,  # a gap in the weather may come, though there was none until now
+    )
 
 
 def history(start: date, end: date) -> pl.DataFrame:

@@ -54,11 +54,10 @@ def command(
 
 
 def _version(workspace: Workspace, ref: str) -> Version:
-    from upturn.core.records import Version
-    from upturn.model.registry import get_version
+    from upturn.model.registry import get_version, newest_version
 
     # A plain name is the newest version here: what was just trained is what one wants to see.
-    newest = None if set(ref) & set(":@") else workspace.meta.find(Version, ref)
+    newest = None if set(ref) & set(":@") else newest_version(workspace, ref)
     return newest or get_version(workspace, ref)
 
 

@@ -142,6 +142,6 @@ def _result_text(result: Any) -> str:
 
     if isinstance(result, Version):
         metrics = "".join(f"  {name} {value:.4g}" for name, value in result.metrics.items())
-        return f"Registered {result.name}{metrics}\nServe it with: upturn deploy {result.model}"
+        return f"Registered {result.name}{metrics}\nServe it with: upturn deploy {result.name}"
     text = str(result)
     return text if len(text) < 2000 else text[:2000] + " …"

@@ -42,6 +42,7 @@ class Run(Record, frozen=True, kw_only=True):
     project: str
     started_at: datetime
     parent: str | None = None
+    rehearsal: bool = False  # a loop was rehearsed: what it registers is not deployed unasked
 
 
 class RunState(Record, frozen=True, kw_only=True):

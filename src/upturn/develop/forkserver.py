@@ -49,6 +49,7 @@ def _serve(control: socket.socket, setup: dict[str, Any]) -> None:
             try:
                 name, fds = wire.receive(control)
             except (EOFError, ConnectionError):
+                signal.set_wakeup_fd(-1)
                 _end(workers)
                 return
             server = os.getpid()
@@ -60,7 +61,8 @@ def _serve(control: socket.socket, setup: dict[str, Any]) -> None:
                 os.setpgid(pid, pid)  # before anybody can want to kill the group
             os.close(fds[0])
             workers[pid] = name
-            wire.send(control, ("forked", name, pid))
+            with contextlib.suppress(OSError):  # the driver left; the next receive says so
+                wire.send(control, ("forked", name, pid))
 
 
 def _become_worker(

@@ -17,22 +17,32 @@ def register(
     data: Any = None,
     target: str | None = None,
     exclude: list[str] | None = None,
+    nullable: list[str] | None = None,
 ) -> Version:
     """Register a model as the next version of `name`; in a flow, a Ref to that version.
 
     `data` is the table that it was trained on: the signature (names, types, categories) and the
     baseline profile of features and predictions are learned from it; `target` is the column to be
-    predicted, and `exclude` are columns that are no inputs. A model that knows its feature names is
+    predicted, and `exclude` are columns that are no inputs. An input that is never missing in the
+    data is refused as null when it is served, unless it is among `nullable`. A model that knows its feature names is
     taken at its word. The same model with the same data is the same version.
 
     Raises Invalid when the name, the data or the model doesn't fit.
     """
-    return _register(name, model, data=data, target=target, exclude=exclude or [])
+    return _register(
+        name, model, data=data, target=target, exclude=exclude or [], nullable=nullable or []
+    )
 
 
 @step
 def _register(
-    name: str, model: Any, *, data: Any, target: str | None, exclude: list[str]
+    name: str,
+    model: Any,
+    *,
+    data: Any,
+    target: str | None,
+    exclude: list[str],
+    nullable: list[str],
 ) -> Version:
     from upturn.model.registry import register_version
 
@@ -45,6 +55,7 @@ def _register(
             data=data,
             target=target,
             exclude=tuple(exclude),
+            nullable=tuple(nullable),
             now=utcnow(),
         )
     digests = {item.name: item.digest for item in task.call.inputs}
@@ -59,6 +70,7 @@ def _register(
         data=data,
         target=target,
         exclude=tuple(exclude),
+        nullable=tuple(nullable),
         run=task.call.run,
         task=task.call.id,
         params=task.call.flow_params,

@@ -13,6 +13,7 @@ import msgspec
 from upturn.core.errors import Corrupt, Invalid, Problem, RunFailed, StepFailed
 from upturn.core.ids import artifact_path, new_id
 from upturn.core.records import Artifact, Edge, Run, RunState, RunStatus
+from upturn.core.rehearsing import rehearsing
 from upturn.core.time import utcnow
 from upturn.develop import context
 from upturn.develop.fingerprint import fingerprint
@@ -289,6 +290,7 @@ def _new_run(
         project=workspace.settings.project,
         started_at=utcnow(),
         parent=parent,
+        rehearsal=rehearsing.get(),
     )
     return workspace.meta.add(run)
 

@@ -17,9 +17,7 @@ from upturn.core.log import FEATURE_PREFIX
 from upturn.core.records import Version
 from upturn.improve.actions import Actions
 from upturn.improve.compare import (
-    ArmRows,
     Comparison,
-    compare_arms,
     compare_latency,
     compare_paired,
 )
@@ -44,7 +42,7 @@ if TYPE_CHECKING:
     from upturn.improve.log import LogView
 
 _HOUR, _DAY = 3_600_000_000, 86_400_000_000  # microseconds
-_ENOUGH_DAYS = 8  # with fewer, a bootstrap that draws days says too little
+_ENOUGH_DAYS = 8  # with fewer, a bootstrap that draws days hardly sees harm
 
 
 def gather(
@@ -176,7 +174,7 @@ def _gate(
     except UpturnError as error:
         return _noted(seen, f"the Log's rows can't be scored: {error}", impossible=True)
     comparison = compare_paired(
-        gate.metric, truth, old, new, blocks(rows), alpha=gate.alpha, seed=seed_of(loop, now)
+        gate.metric, truth, old, new, days(rows), alpha=gate.alpha, seed=seed_of(loop, now)
     )
     if not comparison.conclusive:
         return _noted(seen, f"the rows are too few or too alike to compare {gate.metric}")
@@ -211,11 +209,22 @@ def _values(loop: Loop, truth: np.ndarray, predicted: np.ndarray) -> dict[str, f
     return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
-def blocks(rows: pa.Table) -> np.ndarray:
-    """What each row is drawn together with: its UTC day, or its hour when there are few days."""
+def days(rows: pa.Table) -> np.ndarray:
+    """The UTC day of each row: what it is drawn together with, since a day's errors go together."""
     at = np.asarray(rows["at"].combine_chunks().cast(pa.int64()).to_numpy(zero_copy_only=False))
-    days = at // _DAY
-    return days if len(np.unique(days)) >= _ENOUGH_DAYS else at // _HOUR
+    return at // _DAY
+
+
+def blocks(rows: pa.Table) -> np.ndarray:
+    """What the rows of a stage are drawn by: days, or hours where a stage has only a few days.
+
+    Hours make a guard too sure of harm, never too slow to see it: a false alarm costs a retrain.
+    """
+    by_day = days(rows)
+    if len(np.unique(by_day)) >= _ENOUGH_DAYS:
+        return by_day
+    at = np.asarray(rows["at"].combine_chunks().cast(pa.int64()).to_numpy(zero_copy_only=False))
+    return at // _HOUR
 
 
 # --- The guards -----------------------------------------------------------------------------
@@ -231,6 +240,7 @@ def _guards(
         known_by=now,
         version=state.candidate.version,
         shadow=shadowed,
+        features=not shadowed,
     )
     champion = log.joined(
         since=state.since, until=now, known_by=now, version=state.champion.version, shadow=False
@@ -241,8 +251,9 @@ def _guards(
     def seen(guard: NoWorse) -> GuardSeen:
         if guard.metric == LATENCY:
             return _latency(guard, champion, candidate, seed)
-        compare = _on_same_rows if shadowed else _on_arms
-        return compare(guard, champion, candidate, version, seed)
+        if shadowed:
+            return _on_same_rows(guard, champion, candidate, version, seed)
+        return _on_own_rows(guard, state.champion.version, candidate, version, actions, seed)
 
     return tuple(seen(guard) for guard in loop.guard)
 
@@ -271,22 +282,34 @@ def _on_same_rows(
     return _seen(guard, int(known.sum()), compare)
 
 
-def _on_arms(
-    guard: NoWorse, champion: pa.Table, candidate: pa.Table, version: Version, seed: int
+def _on_own_rows(
+    guard: NoWorse,
+    champion: int,
+    candidate: pa.Table,
+    version: Version,
+    actions: Actions,
+    seed: int,
 ) -> GuardSeen:
-    # Both arms have to be cut into blocks alike.
-    joint = blocks(pa.concat_tables([champion.select(["at"]), candidate.select(["at"])]))
-    parts = [(champion, joint[: champion.num_rows]), (candidate, joint[champion.num_rows :])]
-    arms = [
-        ArmRows(labels=outcomes(table, version.signature), scores=scores(table), blocks=block)
-        for table, block in parts
-    ]
-    rows = min(int((~np.isnan(np.asarray(arm.labels))).sum()) for arm in arms)
-    return _seen(
-        guard,
-        rows,
-        lambda: compare_arms(guard.metric, arms[0], arms[1], alpha=guard.alpha, seed=seed),
-    )
+    """What a canary answered, against what the champion makes of the same rows of the Log.
+
+    Not against what the champion answered meanwhile: those are other rows, and in a stage of a few
+    days what differs between rows is far more than what differs between models.
+    """
+    rows = candidate.filter(pc.is_valid(candidate["label"]))
+    truth = outcomes(rows, version.signature)
+
+    def compare() -> Comparison:
+        return compare_paired(
+            guard.metric,
+            truth,
+            actions.score(champion, inputs(rows)),
+            scores(rows),
+            blocks(rows),
+            alpha=guard.alpha,
+            seed=seed,
+        )
+
+    return _seen(guard, int((~np.isnan(truth)).sum()), compare)
 
 
 def _latency(guard: NoWorse, champion: pa.Table, candidate: pa.Table, seed: int) -> GuardSeen:

@@ -211,7 +211,9 @@ def _conclusion(rehearsal: Rehearsal) -> str:
             continue
         against = _AGAINST[one.against].format(rehearsal.calendar)
         said = f"{found.difference:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
-        if one.verdict == "open":
+        if found.difference == 0 and found.low == found.high:
+            sentences.append(f"The loop and {against} gave the same answers.")
+        elif one.verdict == "open":
             sentences.append(
                 f"Whether the loop or {against} had the better {found.metric} can't be told:"
                 f" {said}."

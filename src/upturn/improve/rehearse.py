@@ -13,6 +13,7 @@ import numpy as np
 from upturn.core.errors import Invalid, RunFailed, did_you_mean
 from upturn.core.ids import new_id
 from upturn.core.records import Arm, Decision, Version
+from upturn.core.rehearsing import rehearsing
 from upturn.core.time import duration, instant, spell
 from upturn.improve.actions import window_params
 from upturn.improve.evidence import Trained, TrainingFailed
@@ -73,8 +74,38 @@ def rehearse(
 
     Raises Invalid when there is nothing to rehearse on, RunFailed when the first training fails.
     """
+    token = rehearsing.set(True)
+    try:
+        return _rehearse(
+            workspace,
+            loop,
+            start=instant(start),
+            end=instant(end),
+            history=history,
+            initial=initial,
+            baselines=baselines,
+            calendar=calendar,
+            progress=progress,
+            seed=seed,
+        )
+    finally:
+        rehearsing.reset(token)
+
+
+def _rehearse(
+    workspace: Workspace,
+    loop: Loop,
+    *,
+    start: datetime,
+    end: datetime,
+    history: Any,
+    initial: int | None,
+    baselines: Sequence[str],
+    calendar: Duration,
+    progress: Callable[[Progress], None] | None,
+    seed: int,
+) -> Rehearsal:
     began = time.perf_counter()
-    start, end = instant(start), instant(end)
     _check(start, end, baselines)
     heard = progress or (lambda _: None)
     days = _Days(start, end, loop.every, heard)

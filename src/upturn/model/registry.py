@@ -10,7 +10,7 @@ import numpy as np
 
 from upturn.core.errors import Conflict, Invalid, NotFound, did_you_mean
 from upturn.core.ids import artifact_path, version_path
-from upturn.core.records import Alias, Edge, Record, Version
+from upturn.core.records import Alias, Edge, Record, Run, Version
 from upturn.core.schema import ColumnProfile, Profile, Signature
 from upturn.model.adapters import predictor_for
 from upturn.model.environment import present_environment
@@ -36,6 +36,7 @@ def register_version(
     data: Any = None,
     target: str | None = None,
     exclude: Sequence[str] = (),
+    nullable: Sequence[str] = (),
     run: str | None = None,
     task: str | None = None,
     params: Mapping[str, Any] | None = None,
@@ -58,7 +59,7 @@ def register_version(
             f"What {name!r} takes can't be learned without the data that it was fitted on.",
             hint="Give data=, a table with the model's inputs and the target.",
         )
-    signature = learn_signature(data, model, target=target, exclude=exclude)
+    signature = learn_signature(data, model, target=target, exclude=exclude, nullable=nullable)
     artifacts: list[Record] = []
     if model_digest is None:
         artifacts.append(saved := values.save(workspace.blobs, model, sync=True))
@@ -192,10 +193,19 @@ def get_version(workspace: Workspace, ref: str) -> Version:
     if pointer is not None:
         return _numbered(workspace, model, pointer.number)
     if alias is None:
-        return newest
+        return newest_version(workspace, model) or newest
     names = {one.name for one in workspace.meta.select(Alias, model=model)}
     hint = did_you_mean(alias, names) or "It has none; upturn deploy makes one its champion."
     raise NotFound(f"Model {model!r} has no alias {alias!r}.", hint=hint, model=model)
+
+
+def newest_version(workspace: Workspace, model: str) -> Version | None:
+    """The newest version, those of rehearsals left out; None when there is no other."""
+    for version in reversed(list_versions(workspace, model)):
+        run = workspace.meta.find(Run, version.run) if version.run is not None else None
+        if run is None or not run.rehearsal:
+            return version
+    return None
 
 
 def _numbered(workspace: Workspace, model: str, number: int) -> Version:

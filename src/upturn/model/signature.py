@@ -25,12 +25,18 @@ _log = logging.getLogger("upturn.model")
 
 
 def learn_signature(
-    data: Any, model: Any, *, target: str | None = None, exclude: Sequence[str] = ()
+    data: Any,
+    model: Any,
+    *,
+    target: str | None = None,
+    exclude: Sequence[str] = (),
+    nullable: Sequence[str] = (),
 ) -> Signature:
     """What the model takes and answers.
 
     Its inputs are the columns that it says it was fitted on, else all of the data's but the target
-    and those excluded. Raises Invalid when data and model do not fit each other.
+    and those excluded. An input may be null when it is somewhere in the data, or is among
+    `nullable`. Raises Invalid when data and model do not fit each other.
 
     >>> data = {"delay": [5.0, 40.0, None], "carrier": ["AA", "B6", "AA"], "late": [0, 1, 0]}
     >>> found = learn_signature(data, lambda rows: [0.1, 0.9, 0.2], target="late")
@@ -44,9 +50,18 @@ def learn_signature(
     if target is not None:
         _check_target(table, estimator, target)
     names = _inputs(table, estimator, target, exclude)
+    for name in nullable:
+        if name not in names:
+            raise Invalid(
+                f"{name!r} is no input that could be null.", hint=did_you_mean(name, names)
+            )
     fields = tuple(
         learn_field(name, table.column(name), estimator.categories.get(place))
         for place, name in enumerate(names)
+    )
+    fields = tuple(
+        msgspec.structs.replace(field, nullable=field.nullable or field.name in nullable)
+        for field in fields
     )
     draft = Signature(inputs=fields, output="json", target=target)
     labels = None if target is None else _labels(table.column(target))
