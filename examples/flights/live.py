@@ -30,7 +30,8 @@ class Year:
         self.workspace = up.open_workspace()
         self.log, self.actions = loop_parts(self.workspace, loop)
         self.decisions: list[Decision] = []
-        self.sample = ""  # the prediction whose lineage the report shows
+        self.sample = ""  # the prediction whose lineage the report shows, and its row in the source
+        self.sample_row = 0
         self._ids: dict[int, str] = {}
 
     def live(self) -> None:
@@ -39,23 +40,19 @@ class Year:
         server = running_server(self.workspace)
         assert server is not None
         client = Client(server.url)
-        landings = _by_hour(table.filter(pl.col("landed_at").is_not_null()), "landed_at")
-        landed = next(landings, None)
+        landings = Landings(table)
         with _progress() as bar:
             days = bar.add_task("", total=(self.end - self.start) // DAY)
             day = self.start
-            for hour, flights in _by_hour(table, "at"):
+            for hour, flights in _by_hour(table):
                 while hour >= day + DAY:
                     day += DAY
+                    self._tell(client, landings.before(day))
                     self._decide(day, bar)
                     bar.update(days, advance=1, description=f"{day:%d %b}")
-                while landed is not None and landed[0] < hour:
-                    self._tell(client, landed[1])
-                    landed = next(landings, None)
+                self._tell(client, landings.before(hour))
                 self._ask(client, flights)
-            while landed is not None and landed[0] < self.end:
-                self._tell(client, landed[1])
-                landed = next(landings, None)
+            self._tell(client, landings.before(self.end))
             self._decide(self.end, bar)
             bar.update(days, completed=(self.end - self.start) // DAY)
         client.close()
@@ -66,14 +63,12 @@ class Year:
         answer = client.post("predict", {"rows": rows, "at": at})
         ids = [prediction["id"] for prediction in answer["predictions"]]
         self._ids.update(zip(flights["flight_id"], ids, strict=True))
-        self.sample = ids[0]
+        self.sample, self.sample_row = ids[0], flights["flight_id"][0]
 
-    def _tell(self, client: "Client", flights: pl.DataFrame) -> None:
-        columns = flights.select("flight_id", "late", "landed_at").iter_rows()
+    def _tell(self, client: "Client", landed: pl.DataFrame) -> None:
         feedback = [
-            {"id": self._ids.pop(flight), "label": bool(late), "known_at": landed.isoformat()}
-            for flight, late, landed in columns
-            if flight in self._ids
+            {"id": self._ids.pop(flight), "label": bool(late), "known_at": at.isoformat()}
+            for flight, late, at in landed.iter_rows()
         ]
         if feedback:
             client.post("feedback", {"feedback": feedback})
@@ -110,9 +105,23 @@ class Client:
         self._connection.close()
 
 
-def _by_hour(table: pl.DataFrame, time: str) -> Iterator[tuple[datetime, pl.DataFrame]]:
-    """The rows of each hour, in order, with the hour."""
-    hours = table.sort(time, "flight_id").with_columns(turn=pl.col(time).dt.truncate("1h"))
+class Landings:
+    """The flights in the order in which they land."""
+
+    def __init__(self, table: pl.DataFrame) -> None:
+        landed = table.filter(pl.col("landed_at").is_not_null())
+        self._left = landed.select("flight_id", "late", "landed_at").sort("landed_at", "flight_id")
+
+    def before(self, at: datetime) -> pl.DataFrame:
+        """Those that land before an instant and were not given yet."""
+        count = self._left["landed_at"].search_sorted(at)
+        found, self._left = self._left[:count], self._left[count:]
+        return found
+
+
+def _by_hour(table: pl.DataFrame) -> Iterator[tuple[datetime, pl.DataFrame]]:
+    """The flights that are due in each hour, in order, with the hour."""
+    hours = table.sort("at", "flight_id").with_columns(turn=pl.col("at").dt.truncate("1h"))
     for (hour,), rows in hours.group_by("turn", maintain_order=True):
         yield hour, rows
 

@@ -1,5 +1,6 @@
 """Lines: what happens in a run, as lines on the terminal while it happens."""
 
+import contextlib
 import threading
 from pathlib import Path
 
@@ -82,12 +83,15 @@ class Lines:
             self._say(f"  … further tasks that are {status} are only counted")
 
     def _say(self, text: str) -> None:
-        click.echo(text, err=True)
+        with contextlib.suppress(OSError):  # nobody reads any more, which is no reason to stop
+            click.echo(text, err=True)
 
     def _end_of(self, path: str) -> None:
         self._pump()
         with self._lock:
-            self._files.pop(path, None)
+            file, at = self._files.pop(path, (None, 0))
+            if file is not None:
+                self._print(path, _rest(file, at))  # a last line without an end
 
     def _pump_on(self) -> None:
         while not self._closed.wait(_PUMP_S):
@@ -98,17 +102,28 @@ class Lines:
             for path, (file, at) in list(self._files.items()):
                 text, at = _new_lines(file, at)
                 self._files[path] = (file, at)
-                name = path.split("/", 2)[2]
-                for line in text:
-                    self._say(click.style(f"  {name} │ ", dim=True) + line)
+                self._print(path, text)
+
+    def _print(self, path: str, lines: list[str]) -> None:
+        name = path.split("/", 2)[2]
+        for line in lines:
+            self._say(click.style(f"  {name} │ ", dim=True) + line)
 
 
 def _new_lines(file: Path, at: int) -> tuple[list[str], int]:
+    data = _read(file, at)
+    end = data.rfind(b"\n") + 1
+    return data[:end].decode(errors="replace").splitlines(), at + end
+
+
+def _rest(file: Path, at: int) -> list[str]:
+    return _read(file, at).decode(errors="replace").splitlines()
+
+
+def _read(file: Path, at: int) -> bytes:
     try:
         with file.open("rb") as stream:
             stream.seek(at)
-            data = stream.read()
+            return stream.read()
     except OSError:
-        return [], at
-    end = data.rfind(b"\n") + 1
-    return data[:end].decode(errors="replace").splitlines(), at + end
+        return b""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,13 +16,14 @@ if TYPE_CHECKING:
     from upturn.improve.rehearsal import Rehearsal
     from upturn.stores.workspace import Workspace
 
+_WIDE = 110  # columns of a terminal that holds all metrics of three policies
 _NAMES = {"auc": "AUC", "log_loss": "log loss", "brier": "Brier", "mae": "MAE", "rmse": "RMSE"}
 
 
 @click.command("rehearse")
 @click.argument("target", metavar="FILE:LOOP")
 @click.option("--start", required=True, metavar="DATE", help="The first day to act on.")
-@click.option("--end", required=True, metavar="DATE", help="The first day that is left out.")
+@click.option("--end", required=True, metavar="DATE", help="The last day, included.")
 @click.option(
     "--calendar", default="30d", show_default=True, help="How often the baseline retrains."
 )
@@ -113,7 +115,9 @@ def print_rehearsal(found: Rehearsal, out: Console) -> None:
     title = f"{found.loop} from {found.start:%Y-%m-%d} until {found.end:%Y-%m-%d}"
     out.print(f"[bold]{title}[/]: {found.rows:,} rows, {found.labelled:,} with labels\n")
     out.print(decisions_table(found.decisions), "")
-    out.print(months_table(found), "")
+    wide = out.width >= _WIDE
+    for metrics in [found.metrics] if wide else [(metric,) for metric in found.metrics]:
+        out.print(months_table(found, metrics), "")
     out.print(differences_table(found), "")
     out.print(found.conclusion, style="bold", highlight=False)
     out.print(
@@ -124,7 +128,7 @@ def print_rehearsal(found: Rehearsal, out: Console) -> None:
     )
 
 
-def months_table(found: Rehearsal) -> Table:
+def months_table(found: Rehearsal, metrics: Sequence[str]) -> Table:
     """One line a month: volume, base rate, completeness, and each policy's metrics; then all."""
     from rich.table import Table
 
@@ -132,7 +136,7 @@ def months_table(found: Rehearsal) -> Table:
     for name in ("month", "rows", "labelled", "base rate"):
         table.add_column(name, justify="left" if name == "month" else "right")
     policies = [policy.name for policy in found.policies]
-    for metric in found.metrics:
+    for metric in metrics:
         for place, policy in enumerate(policies):
             label = f"{_NAMES.get(metric, metric)}\n{policy}" if place == 0 else f"\n{policy}"
             table.add_column(label, justify="right")
@@ -144,7 +148,7 @@ def months_table(found: Rehearsal) -> Table:
             "" if month.base_rate is None else f"{month.base_rate:.1%}",
             *(
                 _number(month.values[policy].get(metric))
-                for metric in found.metrics
+                for metric in metrics
                 for policy in policies
             ),
         )
@@ -154,11 +158,7 @@ def months_table(found: Rehearsal) -> Table:
         f"{found.rows:,}",
         f"{found.labelled / found.rows:.1%}" if found.rows else "",
         "",
-        *(
-            _number(policy.values.get(metric))
-            for metric in found.metrics
-            for policy in found.policies
-        ),
+        *(_number(policy.values.get(metric)) for metric in metrics for policy in found.policies),
         style="bold",
     )
     return table

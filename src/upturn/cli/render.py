@@ -41,6 +41,17 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     console().print(table)
 
 
+def plain(text: str) -> str:
+    """Text for a cell, in which brackets are brackets and no markup.
+
+    >>> plain("[/x] is no tag")
+    '\\\\[/x] is no tag'
+    """
+    from rich.markup import escape
+
+    return escape(text)
+
+
 def status_text(status: str) -> str:
     """A status in its colour."""
     colour = STATUS_COLOURS.get(status, "white")

@@ -8,7 +8,7 @@ from upturn.core.errors import Conflict
 from upturn.core.settings import load_settings
 from upturn.develop.flow import Flow
 from upturn.develop.run import params_of
-from upturn.develop.runs import view_run
+from upturn.develop.runs import top_run, view_run
 from upturn.develop.warm import warm_up
 from upturn.stores.workspace import open_workspace
 
@@ -20,7 +20,7 @@ def command(run: str) -> int:
     settings = load_settings()
     workspace = open_workspace(settings)
     try:
-        view = view_run(workspace, run)
+        view = view_run(workspace, top_run(workspace, view_run(workspace, run).run).id)
     finally:
         workspace.close()
     if view.status == "done":

@@ -2,7 +2,7 @@
 
 import click
 
-from upturn.cli.render import print_table, seconds_text, status_text, when_text
+from upturn.cli.render import plain, print_table, seconds_text, status_text, when_text
 from upturn.develop.runs import list_runs
 from upturn.stores.workspace import open_workspace
 
@@ -29,7 +29,7 @@ def command(flow: str | None, limit: int) -> None:
                 status_text(view.status),
                 when_text(view.run.started_at),
                 seconds_text(view.seconds),
-                " ".join(f"{name}={value}" for name, value in view.run.params.items())[:60],
+                plain(" ".join(f"{name}={value}" for name, value in view.run.params.items())[:60]),
             )
             for view in views
         ],

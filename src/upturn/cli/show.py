@@ -3,7 +3,7 @@
 import click
 
 from upturn.cli import print_problem
-from upturn.cli.render import console, print_table, seconds_text, status_text, when_text
+from upturn.cli.render import console, plain, print_table, seconds_text, status_text, when_text
 from upturn.core.records import Artifact, Exhibit, Metric, Task, TaskState
 from upturn.develop.runs import RunView, parse_task, path_of, pick_tasks, view_run
 from upturn.stores.workspace import Workspace, open_workspace
@@ -30,7 +30,7 @@ def command(path: str) -> None:
 def _show_run(workspace: Workspace, view: RunView, tasks: list[TaskState]) -> None:
     out = console()
     run = view.run
-    out.print(f"[bold]run/{run.id}[/]  {run.flow}  {status_text(view.status)}  {run.entry}")
+    out.print(f"[bold]run/{run.id}[/]  {run.flow}  {status_text(view.status)}  {plain(run.entry)}")
     out.print(f"started {when_text(run.started_at)}  {seconds_text(view.seconds)}")
     for name, value in run.params.items():
         out.print(f"  {name} = {value}", markup=False)
@@ -41,7 +41,7 @@ def _show_run(workspace: Workspace, view: RunView, tasks: list[TaskState]) -> No
                 f"{task.step}/{task.index}",
                 status_text(task.status),
                 seconds_text(task.seconds),
-                _output_text(workspace, task),
+                plain(_output_text(workspace, task)),
                 _metrics_text(workspace, task),
             )
             for task in tasks
@@ -79,7 +79,7 @@ def _show_task(workspace: Workspace, task: TaskState) -> None:
 
 def _output_text(workspace: Workspace, task: TaskState) -> str:
     if task.output is None:
-        return task.problem.message[:60] if task.problem is not None else ""
+        return task.problem.message.split("\n")[0][:60] if task.problem is not None else ""
     known = workspace.meta.find(Artifact, task.output)
     what = f"{known.type} {known.summary}".strip() if known is not None else ""
     return f"{task.output[:12]} {what}".strip()

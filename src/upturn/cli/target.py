@@ -1,5 +1,6 @@
 """FILE:NAME on the command line, as the object that it names."""
 
+import contextlib
 import importlib.util
 from pathlib import Path
 from typing import TypeVar
@@ -40,9 +41,10 @@ def target_file(text: str, *, root: Path | None = None) -> tuple[Path, str]:
         )
     path = (root or Path.cwd()) / file
     if path.suffix != ".py" and not path.exists():
-        spec = importlib.util.find_spec(file)
-        if spec is not None and spec.origin:
-            path = Path(spec.origin)
+        with contextlib.suppress(ImportError, ValueError):  # it is no module's name
+            spec = importlib.util.find_spec(file)
+            if spec is not None and spec.origin:
+                path = Path(spec.origin)
     if not path.is_file():
         near = [other.name for other in path.parent.glob("*.py")] if path.parent.is_dir() else []
         raise NotFound(f"No file {file!r}.", hint=did_you_mean(path.name, near))

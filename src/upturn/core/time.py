@@ -68,6 +68,18 @@ def instant(value: str | date | datetime) -> datetime:
     return value.astimezone(UTC)
 
 
+def end_instant(value: str | date | datetime) -> datetime:
+    """The instant at which a span up to `value` ends: for a date the midnight after it.
+
+    >>> end_instant("2013-12-31").isoformat()
+    '2014-01-01T00:00:00+00:00'
+    """
+    if isinstance(value, str):
+        value = _parse(value)
+    whole_day = not isinstance(value, datetime)
+    return instant(value) + timedelta(days=1) if whole_day else instant(value)
+
+
 def _parse(text: str) -> date | datetime:
     try:
         if len(text) == len("2013-04-01"):

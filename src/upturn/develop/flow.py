@@ -35,8 +35,20 @@ class Flow(Generic[P, R]):
         functools.update_wrapper(self, function)
         self.function = function
         self.name = function.__name__
+        if inspect.iscoroutinefunction(function):
+            raise Invalid(
+                f"The flow {self.name!r} is async.",
+                hint="Write a plain def: steps run in parallel without await.",
+            )
         self.schedule = schedule
         self.signature = inspect.signature(function)
+        for name, param in self.signature.parameters.items():
+            if param.kind not in (param.POSITIONAL_OR_KEYWORD, param.KEYWORD_ONLY):
+                raise Invalid(
+                    f"The flow {self.name!r} takes {param}, and a flow's parameters have names.",
+                    hint="They are options on the command line; take a list instead.",
+                    param=name,
+                )
 
     @property
     def file(self) -> Path | None:

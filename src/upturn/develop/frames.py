@@ -3,7 +3,6 @@
 import sys
 import traceback
 from pathlib import Path
-from types import TracebackType
 
 from upturn.core.errors import Frame, Problem, UpturnError
 
@@ -18,22 +17,39 @@ def problem_of(error: BaseException, *, code: str = "step_failed") -> Problem:
     """
     if isinstance(error, UpturnError):
         own = error.problem
-        return Problem(own.code, own.message, own.hint, own.fields, _frames(error.__traceback__))
-    text = "".join(traceback.format_exception_only(error)).strip()
+        fields = {name: _plain(value) for name, value in own.fields.items()}
+        return Problem(own.code, own.message, own.hint, fields, _frames(error))
     return Problem(
         code=code,
-        message=text.splitlines()[-1] if text else type(error).__name__,
+        message=_text(error),
         fields={"type": type(error).__name__},
-        frames=_frames(error.__traceback__),
+        frames=_frames(error),
     )
 
 
-def _frames(trace: TracebackType | None) -> tuple[Frame, ...]:
+def _text(error: BaseException) -> str:
+    if isinstance(error, SyntaxError):  # its lines of code are a frame
+        return f"{type(error).__name__}: {error.msg}"
+    # The notes that were added to it come after.
+    text = traceback.format_exception_only(error)[0].strip()
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _plain(value: object) -> object:
+    """A field of a user's own error may be anything, and is stored as JSON."""
+    return value if isinstance(value, str | int | float | None) else str(value)
+
+
+def _frames(error: BaseException) -> tuple[Frame, ...]:
     found = [
         Frame(summary.filename, summary.lineno or 0, summary.name, summary.line or "")
-        for summary in traceback.extract_tb(trace)
+        for summary in traceback.extract_tb(error.__traceback__)
         if is_users(summary.filename)
     ]
+    if isinstance(error, SyntaxError) and error.filename and is_users(error.filename):
+        found.append(
+            Frame(error.filename, error.lineno or 0, "<module>", (error.text or "").strip())
+        )
     return tuple(found)
 
 

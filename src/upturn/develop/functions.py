@@ -4,6 +4,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -26,9 +27,17 @@ def reference_to(function: Callable[..., Any]) -> FunctionRef:
         place = FunctionRef(
             name=name, file=file, module="__mp_main__" if home == "__main__" else home
         )
-    if "<locals>" in name or "<lambda>" in name:
+    if not _is_named(function, module):
         return msgspec.structs.replace(place, pickle=_by_value(function))
     return place
+
+
+def _is_named(function: Callable[..., Any], module: ModuleType) -> bool:
+    """Whether its name leads to it: not from within a function, and not past a decorator of it."""
+    found: Any = module
+    for part in function.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return found is function or getattr(found, "function", None) is function
 
 
 def _file_of(function: Callable[..., Any]) -> str | None:

@@ -35,7 +35,7 @@ class Node:
     deadline: float | None = None
     output: str | None = None
     problem: Problem | None = None
-    failed_at: str = ""  # the path of the task that failed, this one or one that it needs
+    cause: "Node | None" = None  # the task that failed: this one, or one that it needs
     seen: bool = False  # the flow was told of the failure
     ended: threading.Event = field(default_factory=threading.Event)
 

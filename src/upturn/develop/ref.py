@@ -60,6 +60,30 @@ class Ref(Generic[R]):
             raise AttributeError(name)
         self._refuse(f"read .{name} of")
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Ref):
+            self._refuse("compare")
+        return self is other
+
+    __hash__ = object.__hash__
+
+    def _compare(self, _other: object) -> Any:
+        self._refuse("compare")
+
+    def _reckon(self, *_others: object) -> Any:
+        self._refuse("reckon with")
+
+    __lt__ = __le__ = __gt__ = __ge__ = _compare
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = _reckon
+    __truediv__ = __rtruediv__ = __floordiv__ = __mod__ = __pow__ = __matmul__ = _reckon
+    __neg__ = __abs__ = __int__ = __float__ = __round__ = __invert__ = _reckon
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            f"{self.path} is a Ref inside a value that steps don't look into; pass it alone or in "
+            "lists, tuples and dicts, or call .get() to wait for the value"
+        )
+
 
 def map_refs(value: Any, replace: Callable[[Any], Any]) -> Any:
     """`value` with every leaf of its lists, tuples and dicts replaced."""

@@ -24,8 +24,8 @@ def register(
     `data` is the table that it was trained on: the signature (names, types, categories) and the
     baseline profile of features and predictions are learned from it; `target` is the column to be
     predicted, and `exclude` are columns that are no inputs. An input that is never missing in the
-    data is refused as null when it is served, unless it is among `nullable`. A model that knows its feature names is
-    taken at its word. The same model with the same data is the same version.
+    data is refused as null when it is served, unless it is among `nullable`. A model that knows its
+    feature names is taken at its word. The same model with the same data is the same version.
 
     Raises Invalid when the name, the data or the model doesn't fit.
     """

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from inspect import Parameter
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -98,7 +99,7 @@ class Session:
     run: Run
     nodes: list[Node] = field(default_factory=list[Node])
     counts: Counter[str] = field(default_factory=Counter[str])
-    codes: dict[int, str] = field(default_factory=dict[int, str])
+    codes: dict[Any, str] = field(default_factory=dict[Any, str])  # by step
 
     def submit(self, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Make a task of a step call; a Ref to its output, at once."""
@@ -110,7 +111,7 @@ class Session:
             ) from None
         literals: list[Artifact] = []
         bound.arguments = {
-            name: store_arguments(value, self.workspace.blobs, literals)
+            name: self._stored(value, step.signature.parameters[name].kind, literals)
             for name, value in bound.arguments.items()
         }
         node = Node(
@@ -130,6 +131,17 @@ class Session:
         self.nodes.append(node)
         self.scheduler.submit(node)
         return Ref(node, self.read)
+
+    def _stored(self, value: Any, kind: Any, literals: list[Artifact]) -> Any:
+        """An argument as `store_arguments` has it; of *args and **kwargs, each one by itself."""
+        if kind is Parameter.VAR_POSITIONAL:
+            return tuple(store_arguments(item, self.workspace.blobs, literals) for item in value)
+        if kind is Parameter.VAR_KEYWORD:
+            return {
+                key: store_arguments(item, self.workspace.blobs, literals)
+                for key, item in value.items()
+            }
+        return store_arguments(value, self.workspace.blobs, literals)
 
     def read(self, node: Node) -> Any:
         """A task's output, waited for. What is damaged is deleted, so that a resume remakes it."""
@@ -164,14 +176,12 @@ class Session:
         result, state = child.drive(flow, converted)
         if state.status != "done":
             problem = state.problem or Problem(code="run_failed", message="The child run failed.")
-            raise StepFailed(problem, path=f"run/{child_id}")
+            raise StepFailed(problem, path=problem.fields.get("task", f"run/{child_id}"))
         return result
 
     def drive(self, flow: Runnable, params: Mapping[str, Any]) -> tuple[Any, RunState]:
         """Run the flow's function and wait for its tasks; what it returned, and how it ended."""
         self._note("running")
-        owner = new_id(12)
-        self.scheduler.hold(self.run.id, owner)
         token = context.session.set(self)
         try:
             result = flow.function(**params)
@@ -192,19 +202,19 @@ class Session:
         except KeyboardInterrupt:
             self._note("cancelled")
             raise
-        except Exception as error:  # noqa: BLE001  # the flow's own code may raise anything
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # the flow's own code
             return None, self._note("failed", problem=problem_of(error, code="flow_failed"))
         finally:
             context.session.reset(token)
-            self.scheduler.let_go(self.run.id)
 
     def _wait(self) -> None:
         """Until every task has ended; a failure that the flow did not hear of is the run's."""
         for node in self.nodes:
             node.ended.wait()
         for node in self.nodes:
-            if node.output is None and not node.seen and node.failed_at == node.path:
+            if node.output is None and not (node.cause or node).seen:
                 self.scheduler.result(node)
+        self.scheduler.check()
 
     def _note(
         self,
@@ -222,12 +232,12 @@ class Session:
         return self.workspace.meta.add(state)
 
     def _code_of(self, step: Step[..., Any]) -> str:
-        known = self.codes.get(id(step))
+        known = self.codes.get(step)
         if known is None:
             code = fingerprint(step.function)
             artifact = values.save(self.workspace.blobs, msgspec.to_builtins(code))
             self.workspace.meta.put(artifact)
-            known = self.codes[id(step)] = artifact.digest
+            known = self.codes[step] = artifact.digest
         return known
 
 
@@ -256,6 +266,7 @@ def start_run(
             if resume is not None:
                 scheduler.recall(resume.id)
             run = resume or _new_run(workspace, flow, params)
+            scheduler.hold(run.id)
             reporter.run_started(run)
             began = time.monotonic()
             status = "cancelled"
@@ -266,6 +277,7 @@ def start_run(
                 reporter.run_ended(run, status, time.monotonic() - began)
         finally:
             scheduler.stop()
+            scheduler.let_go()
     return RunHandle(workspace, run, state)
 
 

@@ -59,10 +59,17 @@ def _view(workspace: Workspace, run: Run) -> RunView:
     state = workspace.meta.find(RunState, run.id)
     status: str = "running" if state is None else state.status
     if status == "running":
-        lease = workspace.meta.lease(f"run/{run.id}")
+        lease = workspace.meta.lease(f"run/{top_run(workspace, run).id}")
         if lease is None or lease.until < time.time():
             status = "lost"
     return RunView(run, state, status)
+
+
+def top_run(workspace: Workspace, run: Run) -> Run:
+    """The run that nobody called, of which this one is a part: its driver has the lease."""
+    while run.parent is not None:
+        run = workspace.meta.get(Run, run.parent)
+    return run
 
 
 def tasks_of(workspace: Workspace, run: str) -> list[TaskState]:

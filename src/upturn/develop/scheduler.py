@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from upturn.core.errors import Problem, StepFailed
+from upturn.core.errors import Conflict, Problem, StepFailed
 from upturn.core.executor import (
     Call,
     Event,
@@ -17,7 +17,7 @@ from upturn.core.executor import (
     Logged,
     Started,
 )
-from upturn.core.ids import artifact_path, task_path
+from upturn.core.ids import artifact_path, new_id, task_path
 from upturn.core.records import (
     Edge,
     Exhibit,
@@ -61,7 +61,11 @@ class Scheduler:
         self._later: list[tuple[float, Node]] = []
         self._writes: list[Record] = []
         self._finishing: list[Node] = []
-        self._leases: dict[str, str] = {}
+        self._lease: tuple[str, str] | None = None  # its name and us, its owner
+        self._leasing = threading.Lock()
+        self._open: set[Node] = set()  # submitted, and not ended
+        self._submitting = threading.Lock()
+        self._over = False
         self._finished_before: dict[str, TaskState] = {}
         self._stopping = False
         self._fault: BaseException | None = None
@@ -70,19 +74,26 @@ class Scheduler:
 
     def submit(self, node: Node) -> None:
         """Take a task over. Returns at once."""
-        self._inbox.append(node)
+        with self._submitting:
+            if self._over:
+                _cancel(node)
+                return
+            self._open.add(node)
+            self._inbox.append(node)
         self._executor.wake()
 
-    def hold(self, run: str, owner: str) -> None:
-        """Keep the lease of a run until `let_go`."""
-        self._leases[run] = owner
-        self._workspace.meta.claim(f"run/{run}", owner, ttl_s=LEASE_TTL_S)
+    def hold(self, run: str) -> None:
+        """Keep the lease of the run until `let_go`. Raises Conflict when another process has it."""
+        with self._leasing:
+            self._lease = (f"run/{run}", new_id(12))
+            self._claim(*self._lease)
 
-    def let_go(self, run: str) -> None:
-        """Give the lease of a run back."""
-        owner = self._leases.pop(run, None)
-        if owner is not None:
-            self._workspace.meta.release(f"run/{run}", owner)
+    def let_go(self) -> None:
+        """Give the lease back."""
+        with self._leasing:  # so that no renewal takes it again
+            if self._lease is not None:
+                self._workspace.meta.release(*self._lease)
+                self._lease = None
 
     def recall(self, run: str) -> None:
         """Remember what was finished in the run before it was interrupted: it is not repeated."""
@@ -97,12 +108,18 @@ class Scheduler:
         if self._fault is not None:
             raise self._fault
         if node.output is None:
-            node.seen = True
-            problem = node.problem or Problem(
-                code="cancelled", message=f"{node.path} was cancelled."
+            cause = node.cause or node
+            node.seen = cause.seen = True
+            problem = cause.problem or Problem(
+                code="cancelled", message=f"{cause.path} was cancelled."
             )
-            raise StepFailed(problem, path=node.failed_at or node.path)
+            raise StepFailed(problem, path=cause.path)
         return node.output
+
+    def check(self) -> None:
+        """Raise what ended the scheduler early, if anything did."""
+        if self._fault is not None:
+            raise self._fault
 
     def stop(self) -> None:
         """Kill what runs, cancel what waits, and end the thread."""
@@ -293,11 +310,18 @@ class Scheduler:
         self._reporter.task_done(node.path, event.seconds, event.artifact.summary)
 
     def _fail(self, node: Node, problem: Problem, seconds: float) -> None:
-        self._note_state(node, "failed", problem=problem, seconds=seconds)
-        if problem.code == "corrupt" and (digest := problem.fields.get("digest")):
+        damaged = problem.fields.get("digest") if problem.code == "corrupt" else None
+        if damaged is not None:
             # Once it is gone, the task that made it is repeated instead of its bytes being trusted.
-            self._workspace.blobs.delete(str(digest))
-        elif node.attempt <= node.options.retries:
+            self._workspace.blobs.delete(str(damaged))
+            problem = Problem(
+                code="corrupt",
+                message=f"An input of {node.path} was damaged on disk.",
+                hint="It was deleted; a resume makes it again.",
+                fields={"digest": damaged},
+            )
+        self._note_state(node, "failed", problem=problem, seconds=seconds)
+        if damaged is None and node.attempt <= node.options.retries:
             pause = _pause_after(node.attempt)
             self._later.append((time.monotonic() + pause, node))
             node.status = "ready"
@@ -305,14 +329,13 @@ class Scheduler:
             return
         node.status = "failed"
         node.problem = problem
-        node.failed_at = node.path
+        node.cause = node
         self._finishing.append(node)
         self._reporter.task_failed(node.path, problem, None)
 
-    def _skip(self, node: Node, cause: Node) -> None:
+    def _skip(self, node: Node, maker: Node) -> None:
         node.status = "cancelled"
-        node.problem = cause.problem
-        node.failed_at = cause.failed_at
+        node.cause = maker.cause or maker
         self._finishing.append(node)
 
     def _expire(self) -> None:
@@ -348,6 +371,7 @@ class Scheduler:
                 for dependent in node.dependents:
                     self._tell(dependent, node)
                 node.dependents.clear()
+                self._open.discard(node)
                 node.ended.set()
 
     def _tell(self, dependent: Node, maker: Node) -> None:
@@ -404,27 +428,36 @@ class Scheduler:
         )
 
     def _renew(self) -> None:
-        for run, owner in list(self._leases.items()):
-            self._workspace.meta.claim(f"run/{run}", owner, ttl_s=LEASE_TTL_S)
+        with self._leasing:
+            if self._lease is not None:
+                self._claim(*self._lease)
+
+    def _claim(self, name: str, owner: str) -> None:
+        if not self._workspace.meta.claim(name, owner, ttl_s=LEASE_TTL_S):
+            raise Conflict(
+                f"Another process drives {name}.",
+                hint="When that was killed, the run is seen as lost within 10 seconds.",
+            )
 
     def _cancel_all(self) -> None:
-        for node in list(self._running.values()):
-            self._executor.kill(node.path)
-            self._note_state(node, "cancelled")
-        waiting = [*self._running.values(), *self._ready, *self._inbox]
-        waiting.extend(node for _, node in self._later)
-        for node in waiting:
-            _cancel(node)
-        self._writes, writes = [], self._writes
-        if writes and self._fault is None:
-            self._workspace.meta.put(*writes)
+        """End every task that has not ended, whatever happens, so that nobody waits for ever."""
+        with self._submitting:
+            self._over = True
+        try:
+            for node in list(self._running.values()):
+                self._executor.kill(node.path)
+                self._note_state(node, "cancelled")
+            self._writes, writes = [], self._writes
+            if writes and self._fault is None:
+                self._workspace.meta.put(*writes)
+        finally:
+            for node in self._open:
+                _cancel(node)
 
 
 def _cancel(node: Node) -> None:
     node.status = "cancelled"
-    for dependent in node.dependents:
-        if dependent.status == "waiting":
-            _cancel(dependent)
+    node.output = None
     node.ended.set()
 
 

@@ -14,7 +14,7 @@ from upturn.core.errors import Invalid, RunFailed, did_you_mean
 from upturn.core.ids import new_id
 from upturn.core.records import Arm, Decision, Version
 from upturn.core.rehearsing import rehearsing
-from upturn.core.time import duration, instant, spell
+from upturn.core.time import duration, end_instant, instant, spell
 from upturn.improve.actions import window_params
 from upturn.improve.evidence import Trained, TrainingFailed
 from upturn.improve.loop import Duration, Loop
@@ -56,7 +56,9 @@ def rehearse(
     progress: Callable[[Progress], None] | None = None,
     seed: int = 0,
 ) -> Rehearsal:
-    """Run the loop over the rows of [start, end) with a simulated clock, and judge what it gained.
+    """Run the loop over the rows from `start` to `end` with a simulated clock, and judge it.
+
+    A date as `end` is the last day, included; an instant is the first that is left out.
 
     The clock moves by `loop.every`. At each step the rows since the last one are answered by the
     arms of the simulated route, the labels that became known are told, and the very `tick` that
@@ -80,7 +82,7 @@ def rehearse(
             workspace,
             loop,
             start=instant(start),
-            end=instant(end),
+            end=end_instant(end),
             history=history,
             initial=initial,
             baselines=baselines,

@@ -19,7 +19,7 @@ from upturn.improve.runner import replay
 from upturn.improve.state import state_to_json
 from upturn.stores.workspace import Workspace, open_workspace
 
-SPAN = {"start": "2013-01-22", "end": "2013-03-12"}
+SPAN = {"start": "2013-01-22", "end": "2013-03-11"}
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_what_cannot_be_rehearsed_says_so(workspace: Workspace) -> None:
     table = past(10)
     flow = Flow(workspace, table, fails=0)
     with pytest.raises(Invalid, match="has no days"):
-        rehearse(workspace, make_loop(flow), start="2013-02-01", end="2013-02-01")
+        rehearse(workspace, make_loop(flow), start="2013-02-02", end="2013-02-01")
     with pytest.raises(Invalid, match="no baseline 'nver'"):
         rehearse(workspace, make_loop(flow), **SPAN, baselines=["nver"])
     with pytest.raises(RunFailed, match="The first training failed: It broke"):
