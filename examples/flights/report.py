@@ -36,12 +36,12 @@ def print_report(year: Year, *, seconds: Callable[[], float]) -> None:
     out.print("\n[bold]One prediction, back to its sources[/]\n")
     out.print(_lineage(year.sample), markup=False, soft_wrap=True)
     out.print(
-        f"The flight asked about is row {year.sample_row} of flights.csv, and each row of the training"
-        " data says in flight_id which row it is."
+        f"The flight asked about is row {year.sample_row} of flights.csv, and each row of the"
+        " training data says in flight_id which row it is."
     )
     out.print(f"\n{seconds():.0f} s in all. Look further, in {_relative(HERE)}:")
     for line in (
-        f"upturn decisions {loop.name}                       each decision; with its number, all its evidence",
+        "upturn decisions delays                       each decision; with its number, in full",
         "upturn monitor delays --until 2014-01-01      drift and performance",
         "upturn rehearse flights.py:loop --start 2013-04-01 --end 2013-12-31",
         "upturn runs; upturn deploy delays             the trainings; serve again",
