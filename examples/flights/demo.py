@@ -26,6 +26,7 @@ def main() -> None:
     options.add_argument("--until", type=date.fromisoformat, default=date(2013, 12, 31))
     until: date = options.parse_args().until
     began = time.monotonic()
+    os.chdir(HERE)
     home = Path(os.environ["UPTURN_HOME"])
     if home == HERE / ".upturn":
         shutil.rmtree(home, ignore_errors=True)  # the demo's own; it begins with an empty store

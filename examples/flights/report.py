@@ -1,6 +1,5 @@
 """The demo's report: each policy by month, the decisions, and one prediction's lineage."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -39,7 +38,7 @@ def print_report(year: Year, *, seconds: Callable[[], float]) -> None:
         f"The flight asked about is row {year.sample_row} of flights.csv, and each row of the"
         " training data says in flight_id which row it is."
     )
-    out.print(f"\n{seconds():.0f} s in all. Look further, in {_relative(HERE)}:")
+    out.print(f"\n{seconds():.0f} s in all. Look further, in examples/flights:")
     for line in (
         "upturn decisions delays                       each decision; with its number, in full",
         "upturn monitor delays --until 2014-01-01      drift and performance",
@@ -140,7 +139,3 @@ def _lineage(prediction: str) -> str:
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
-
-
-def _relative(path: Path) -> str:
-    return os.path.relpath(path)

@@ -1,4 +1,4 @@
-"""Bad days of a run, each with real processes: kills, Ctrl-C, damaged files; nothing is done twice."""
+"""Bad days of a run, with real processes: kills, Ctrl-C, damaged files; nothing is done twice."""
 
 import os
 import signal
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-FLOW = '''
+FLOW = """
 import os, time
 import upturn as up
 
@@ -56,7 +56,7 @@ def helper(found: dict):
 @up.flow
 def broken(how: str):
     return bad(how)
-'''
+"""
 DEADLINE_S = 30
 
 
@@ -178,9 +178,7 @@ def test_a_damaged_output_is_found_and_made_again(project: Path) -> None:
         ("kill", "SIGKILL"),
     ],
 )
-def test_a_step_that_fails_fails_alone_and_is_explained(
-    project: Path, how: str, said: str
-) -> None:
+def test_a_step_that_fails_fails_alone_and_is_explained(project: Path, how: str, said: str) -> None:
     failed = upturn(project, "run", "sums.py:broken", "--how", how)
     assert failed.returncode == 1
     assert said in failed.stderr

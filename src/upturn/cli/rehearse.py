@@ -80,7 +80,7 @@ def _with_progress(
         TimeElapsedColumn(),
     )
     reached = start
-    with Bar(*columns, console=out, transient=True) as bar:
+    with Bar(*columns, console=out, transient=True, disable=not out.is_terminal) as bar:
         task = bar.add_task("starting", at=start, total=None)
 
         def progress(now: Progress) -> None:

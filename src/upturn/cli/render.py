@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
+_PIPED_WIDTH = 160  # where nobody said how wide lines may be
 STATUS_COLOURS = {
     "done": "green",
     "reused": "cyan",
@@ -23,10 +25,10 @@ def console(*, stderr: bool = False) -> Console:
     """The console that commands print to; plain text when it is no terminal."""
     from rich.console import Console
 
-    made = Console(stderr=stderr, highlight=False, soft_wrap=False)
-    if not made.is_terminal:
-        made = Console(stderr=stderr, highlight=False, width=160)
-    return made
+    made = Console(stderr=stderr, highlight=False)
+    if made.is_terminal or "COLUMNS" in os.environ:
+        return made
+    return Console(stderr=stderr, highlight=False, width=_PIPED_WIDTH)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

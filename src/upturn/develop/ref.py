@@ -52,6 +52,9 @@ class Ref(Generic[R]):
     def __len__(self) -> NoReturn:  # noqa: PLE0303  # it raises
         self._refuse("measure")
 
+    def __contains__(self, item: object) -> NoReturn:
+        self._refuse("search")
+
     def __getitem__(self, key: object) -> Any:
         self._refuse("index")
 

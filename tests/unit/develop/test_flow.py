@@ -116,7 +116,7 @@ def test_a_wrong_call_of_a_step_is_told_when_it_is_made() -> None:
 
 MISUSES: list[tuple[Callable[[Any], Any], str]] = [
     (list, "iterate over"),
-    (lambda ref: 1 in ref, "iterate over"),
+    (lambda ref: 1 in ref, "search"),
     (lambda ref: 1 if ref else 2, "test"),
     (len, "measure"),
     (lambda ref: ref[0], "index"),
