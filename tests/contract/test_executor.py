@@ -1,6 +1,5 @@
 """The contract of Executor, run by every backend."""
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -25,6 +24,7 @@ from upturn.core.settings import Settings, load_settings
 from upturn.develop.pool import LocalPool
 from upturn.stores import values
 from upturn.stores.workspace import Workspace, open_workspace
+from waiting import lives, until
 
 BACKENDS = {"local": LocalPool}
 WAIT_S = 30
@@ -109,27 +109,6 @@ def own_bench(bench: Bench, tmp_path: Path) -> Iterator[Bench]:
     made = Bench(bench.make, tmp_path)
     yield made
     made.workspace.close()
-
-
-def until(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
-
-
-def runs(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        if Path("/proc/self").exists():
-            return False
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return False
-        return True
-    return state != "Z"  # dead; whoever adopted it has not asked yet
 
 
 def pids_in(note: Path) -> list[int]:
@@ -245,7 +224,7 @@ def test_what_a_dead_process_left_behind_is_ended_and_holds_nothing_up(
     assert isinstance(failed, Failed)
     assert failed.problem.fields == {"exit_status": 7}
     (child,) = pids_in(tmp_path / "note")
-    until(lambda: not runs(child), "the child lives on")
+    until(lambda: not lives(child), "the child lives on")
 
 
 def test_a_killed_call_ends_with_what_it_started_and_says_nothing_more(
@@ -255,7 +234,7 @@ def test_a_killed_call_ends_with_what_it_started_and_says_nothing_more(
     pids = pids_in(tmp_path / "note")
     bench.executor.poll(0)
     bench.executor.kill(call)
-    until(lambda: not any(map(runs, pids)), "it lives on")
+    until(lambda: not any(map(lives, pids)), "it lives on")
     other = bench.begin("add", 1)
     assert not [e for e in bench.until_ended(other).get(call, []) if not isinstance(e, Started)]
 
@@ -269,7 +248,7 @@ def test_a_call_can_be_killed_before_it_has_a_process(bench: Bench, tmp_path: Pa
         assert call not in seen
     assert bench.value("add", 1) == 2
     started = [int(word) for note in tmp_path.iterdir() for word in note.read_text().split()]
-    until(lambda: not any(map(runs, started)), "it lives on")
+    until(lambda: not any(map(lives, started)), "it lives on")
 
 
 def test_the_same_call_may_start_again_at_once_after_it_was_killed(
@@ -311,7 +290,7 @@ def test_close_leaves_no_process(own_bench: Bench, tmp_path: Path) -> None:
     own_bench.begin("start_and_sleep", str(tmp_path / "two"))
     pids = pids_in(tmp_path / "one") + pids_in(tmp_path / "two")
     own_bench.executor.close()
-    until(lambda: not any(map(runs, pids)), "it lives on")
+    until(lambda: not any(map(lives, pids)), "it lives on")
 
 
 def test_close_before_anything_ran(own_bench: Bench) -> None:

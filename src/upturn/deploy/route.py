@@ -65,9 +65,10 @@ def set_route(
 
 
 def rollback(workspace: Workspace, endpoint: str, *, why: str = "", now: datetime) -> Route:
-    """Route again as before the last change of arms: a new revision, which is returned.
+    """Route to the champion before: a new revision, which is returned.
 
-    Raises NotFound for an unknown endpoint and Invalid when there is nothing to go back to.
+    During a rollout that is the champion that still answers, alone again; else the last version
+    before it that answered alone. Raises NotFound for an unknown endpoint and Invalid when there is nothing to go back to.
     """
     get_endpoint(workspace, endpoint)
     current = current_route(workspace, endpoint)
@@ -76,14 +77,20 @@ def rollback(workspace: Workspace, endpoint: str, *, why: str = "", now: datetim
             f"Endpoint {endpoint!r} has no route to roll back.", hint=f"upturn deploy {endpoint}"
         )
     revisions = workspace.meta.select(Route, endpoint=endpoint, newest_first=True)
-    before = next((route for route in revisions if route.arms != current.arms), None)
+    before = next((route for route in revisions if _is_before(route, current)), None)
     if before is None:
         raise Invalid(
-            f"The arms of {endpoint!r} have never been others than now.",
+            f"No other version has answered {endpoint!r} alone.",
             hint="There is nothing to roll back to.",
         )
     why = why or f"rolled back to the arms of revision {before.revision}"
     return set_route(workspace, endpoint, before.arms, why=why, now=now, after=current.revision)
+
+
+def _is_before(route: Route, current: Route) -> bool:
+    alone = len(route.arms) == 1
+    same_champion = route.arms[0].version == current.arms[0].version
+    return alone and (not same_champion or len(current.arms) > 1)
 
 
 def describe_arms(arms: Sequence[Arm]) -> str:

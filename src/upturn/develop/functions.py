@@ -23,7 +23,10 @@ def reference_to(function: Callable[..., Any]) -> FunctionRef:
     if home.startswith("upturn.") or "." in home:
         place = FunctionRef(name=name, module=home)
     else:
-        # As a worker loads a script: not under the name that would run it.
+        # As a worker loads a script: not under the name that would run it. What it makes comes
+        # back with classes of that name.
+        if home == "__main__":
+            sys.modules.setdefault("__mp_main__", module)
         place = FunctionRef(
             name=name, file=file, module="__mp_main__" if home == "__main__" else home
         )

@@ -67,8 +67,9 @@ def file_digest(path: Path) -> str:
     try:
         return blake3(max_threads=blake3.AUTO).update_mmap(path).hexdigest()
     except OSError as error:
+        why = error if path.exists() else "there is nothing"
         raise Invalid(
-            f"A step was given the path {path}, which can't be read: {error.strerror}.",
+            f"A step was given the path {path}, which can't be read: {why}.",
             hint="A Path argument is an input by content, so it must exist when the flow runs.",
             path=str(path),
         ) from None

@@ -129,6 +129,7 @@ class LocalPool:
         try:
             wire.send(self._control, worker.name, fds=(theirs.fileno(),))
         except OSError:
+            ours.close()
             raise Unavailable(
                 "The process that starts workers is gone.", hint="Run it again, or resume the run."
             ) from None

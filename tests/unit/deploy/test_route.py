@@ -86,11 +86,26 @@ def test_rollback_goes_back_over_revisions_with_the_same_arms(workspace: Workspa
     assert rollback(workspace, "delays", why="again", now=NOW).arms == (one(2),)
 
 
+def test_rollback_ends_a_rollout_and_then_leads_to_the_champion_before(
+    workspace: Workspace,
+) -> None:
+    canary = [
+        Arm(name="champion", version=2, share=0.8),
+        Arm(name="candidate", version=3, share=0.2),
+    ]
+    for arms in ([one(1)], [one(2)], canary):
+        set_route(workspace, "delays", arms, why="", now=NOW)
+    assert rollback(workspace, "delays", now=NOW).arms == (one(2),)
+    set_route(workspace, "delays", canary, why="", now=NOW)
+    set_route(workspace, "delays", [one(3)], why="promoted", now=NOW)
+    assert rollback(workspace, "delays", now=NOW).arms == (one(2),)
+
+
 def test_there_must_be_something_to_go_back_to(workspace: Workspace) -> None:
     with pytest.raises(Invalid, match="no route"):
         rollback(workspace, "delays", now=NOW)
     set_route(workspace, "delays", [one(1)], why="", now=NOW)
-    with pytest.raises(Invalid, match="never been others"):
+    with pytest.raises(Invalid, match="No other version has answered"):
         rollback(workspace, "delays", now=NOW)
 
 

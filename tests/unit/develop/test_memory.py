@@ -134,7 +134,7 @@ def test_a_path_is_an_input_by_content(note: str, said: Said, tmp_path: Path) ->
     assert said() == ["lines of a.csv"]
     file.write_text("1\n2\n3\n")
     assert f(file) == 3
-    with pytest.raises(RunFailed, match=r"c\.csv, which can't be read: No such file"):
+    with pytest.raises(RunFailed, match=r"c\.csv, which can't be read: there is nothing"):
         f(tmp_path / "c.csv")
 
 
