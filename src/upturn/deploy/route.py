@@ -68,7 +68,8 @@ def rollback(workspace: Workspace, endpoint: str, *, why: str = "", now: datetim
     """Route to the champion before: a new revision, which is returned.
 
     During a rollout that is the champion that still answers, alone again; else the last version
-    before it that answered alone. Raises NotFound for an unknown endpoint and Invalid when there is nothing to go back to.
+    before it that answered alone. Raises NotFound for an unknown endpoint, and Invalid when there
+    is nothing to go back to.
     """
     get_endpoint(workspace, endpoint)
     current = current_route(workspace, endpoint)

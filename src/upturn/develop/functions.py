@@ -67,7 +67,11 @@ def resolve(ref: FunctionRef) -> Callable[..., Any]:
     if ref.pickle is not None:
         import cloudpickle
 
-        return cloudpickle.loads(ref.pickle)
+        function = cloudpickle.loads(ref.pickle)
+        # It leaves out globals that only the body of a class in the function names.
+        for name, value in vars(module).items() if module is not None else ():
+            function.__globals__.setdefault(name, value)
+        return function
     assert module is not None
     found = lookup(module, ref.name)
     return getattr(found, "function", found)

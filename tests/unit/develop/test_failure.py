@@ -271,7 +271,6 @@ def test_a_run_has_one_driver(workspace: Workspace, note: str) -> None:
             start_run(up.flow(double.function), {"number": 1}, resume=run)
         return double(4, note=note)
 
-    # In a thread of its own: within the flow it would be a child run.
     assert f() == 8
 
 
