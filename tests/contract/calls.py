@@ -77,6 +77,14 @@ def crash() -> None:
     ctypes.string_at(0)
 
 
+def fill_the_disk() -> bytes:
+    """Return what does not fit: no file of this process may grow beyond 100 kB any more."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+    return os.urandom(200_000)
+
+
 def pid() -> int:
     return os.getpid()
 

@@ -176,7 +176,8 @@ def test_an_exception_is_a_problem_with_the_users_frames_alone(bench: Bench) -> 
     assert failed.problem.message == "ValueError: first line\nsecond line"
     assert [frame.function for frame in failed.problem.frames] == ["fail"]
     assert "raise error" in failed.problem.frames[0].text
-    assert "Traceback" in bench.output(call).read_text()
+    assert "Traceback" in bench.output(call).with_suffix(".traceback").read_text()
+    assert not bench.output(call).read_text(), "a terminal shows the user's frames alone"
 
 
 def test_what_cannot_be_found_or_called_fails_the_call(bench: Bench) -> None:
@@ -294,6 +295,14 @@ def test_close_leaves_no_process(own_bench: Bench, tmp_path: Path) -> None:
 
 
 def test_close_before_anything_ran(own_bench: Bench) -> None:
+    own_bench.executor.close()
+
+
+def test_a_full_disk_fails_the_call_and_says_so(own_bench: Bench) -> None:
+    failed = own_bench.run("fill_the_disk")
+    assert isinstance(failed, Failed)
+    assert failed.problem.code == "unavailable"
+    assert "Make room" in failed.problem.hint
     own_bench.executor.close()
 
 

@@ -3,6 +3,7 @@
 import click
 
 from upturn.develop.runs import parse_task, path_of, pick_tasks, view_run
+from upturn.develop.worker import traceback_file
 from upturn.stores.workspace import open_workspace
 
 
@@ -19,6 +20,9 @@ def command(path: str) -> None:
             source = task.reused_from or path_of(task)
             file = workspace.output_dir.joinpath(*source.split("/")[1:]).with_suffix(".log")
             text = file.read_text(errors="replace") if file.is_file() else ""
+            trace = traceback_file(file)
+            if task.status == "failed" and trace.is_file():
+                text += trace.read_text(errors="replace")
             if not text:
                 continue
             if len(tasks) > 1:

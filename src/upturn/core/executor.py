@@ -45,7 +45,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     kwargs: dict[str, Any]
     inputs: tuple[Input, ...]
     code: str
-    output_file: str  # what the task prints goes there
+    output_file: str  # what the task prints goes there; the whole traceback of a failure beside it
 
 
 class Started(msgspec.Struct, frozen=True):

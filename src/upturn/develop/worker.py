@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from upturn.core.errors import UpturnError
+from upturn.core.errors import Problem, UpturnError
 from upturn.core.executor import Call, Failed, File, Finished, Started, Stored
 from upturn.core.settings import Settings
 from upturn.develop import context, wire
@@ -75,7 +75,7 @@ def _run(call: Call, sock: socket.socket, workspace: Workspace) -> None:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001  # the one place that reports it
-        message = Failed(call.id, _problem(error), time.perf_counter() - began)
+        message = Failed(call.id, _problem(error, call), time.perf_counter() - began)
     finally:
         context.task.set(None)
         with contextlib.suppress(OSError, ValueError):  # a full disk; closed by the step
@@ -84,14 +84,21 @@ def _run(call: Call, sock: socket.socket, workspace: Workspace) -> None:
     tell(message)
 
 
-def _problem(error: BaseException) -> Any:
+def _problem(error: BaseException, call: Call) -> Problem:
     if isinstance(error, SystemExit):
         return problem_of(RuntimeError(f"The step called sys.exit({error.code!r})."))
     if not isinstance(error, UpturnError):
         import traceback
 
-        traceback.print_exception(error)  # whole, into the task's output
+        # Not into its output, which is on the terminal live: there, the user's own frames do.
+        with contextlib.suppress(OSError), traceback_file(call.output_file).open("a") as file:
+            traceback.print_exception(error, file=file)
     return problem_of(error)
+
+
+def traceback_file(output_file: str | Path) -> Path:
+    """Where the whole traceback of a task's failure is."""
+    return Path(output_file).with_suffix(".traceback")
 
 
 def _redirect_output(path: str) -> None:
