@@ -91,4 +91,4 @@ def bytes_text(size: int) -> str:
 
 def when_text(at: datetime) -> str:
     """An instant, in the machine's own time zone."""
-    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -21,7 +21,7 @@ def command(flow: str | None, limit: int) -> None:
         click.echo("No runs yet. Start one with: upturn run FILE:FLOW")
         return
     print_table(
-        ("run", "flow", "status", "started", "took", "parameters"),
+        ("run", "flow", "status", "started (local)", "took", "parameters"),
         [
             (
                 view.run.id,

@@ -31,7 +31,7 @@ def _show_run(workspace: Workspace, view: RunView, tasks: list[TaskState]) -> No
     out = console()
     run = view.run
     out.print(f"[bold]run/{run.id}[/]  {run.flow}  {status_text(view.status)}  {plain(run.entry)}")
-    out.print(f"started {when_text(run.started_at)}  {seconds_text(view.seconds)}")
+    out.print(f"started {when_text(run.started_at)} local time  {seconds_text(view.seconds)}")
     for name, value in run.params.items():
         out.print(f"  {name} = {value}", markup=False)
     print_table(

@@ -194,7 +194,7 @@ def _json(body: bytes) -> Any:
     except (ValueError, msgspec.DecodeError) as error:
         hint = ""
         if any(token in body for token in (b"NaN", b"Infinity")):
-            hint = "JSON has no NaN and no Infinity: send null where the value is missing."
+            hint = "JSON has no NaN and no Infinity; a missing value is null, where it may be."
         elif not body.strip():
             hint = 'The body is empty: send {"rows": [{…}, …]}.'
         text = str(error).removeprefix("JSON is malformed: ")
