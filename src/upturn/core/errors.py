@@ -83,12 +83,6 @@ class Unavailable(UpturnError):
     http_status = 503
 
 
-class MissingExtra(UpturnError):
-    """An optional dependency is not installed."""
-
-    code = "missing_extra"
-
-
 class StepFailed(UpturnError):
     """A step raised, exited, was killed or ran out of time or memory."""
 

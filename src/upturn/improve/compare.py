@@ -15,7 +15,6 @@ two agree. For a mean over equally large days it is exactly the paired t test on
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,21 +23,12 @@ from upturn.improve.comparison import Comparison
 from upturn.improve.metrics import ROW_LOSSES, Floats, get_metric
 from upturn.improve.student import t_quantile
 
-__all__ = ["ArmRows", "Comparison", "compare_arms", "compare_latency", "compare_paired"]
+__all__ = ["Comparison", "compare_latency", "compare_paired"]
 
 # The metric's value in each draw, from how often each draw has each block: (draws, blocks) → draws.
 _Drawn = Callable[[Floats], Floats]
 
 _CELLS = 200_000  # of a chunk of draws × rows: small enough to stay in the processor's cache
-
-
-@dataclass(frozen=True, slots=True)
-class ArmRows:
-    """The labelled rows of one arm: label, score and block (the day) of each."""
-
-    labels: ArrayLike
-    scores: ArrayLike
-    blocks: ArrayLike
 
 
 def compare_paired(
@@ -82,36 +72,6 @@ def compare_paired(
         draws=draws,
         seed=seed,
         method="paired block bootstrap, t interval",
-    )
-
-
-def compare_arms(
-    metric: str,
-    champion: ArmRows,
-    candidate: ArmRows,
-    *,
-    alpha: float = 0.05,
-    draws: int = 1000,
-    seed: int = 0,
-) -> Comparison:
-    """Compare two arms that answered different units on the same days, which are drawn jointly.
-
-    Rows in which a label or a score is nan are left out. A day in which only one arm has rows
-    still counts as a block.
-    """
-    one, other = _clean(champion), _clean(candidate)
-    names, block = np.unique(np.concatenate((one[2], other[2])), return_inverse=True)
-    split = len(one[0])
-    return _compare(
-        metric,
-        champion=_drawn(metric, one[0], one[1], block[:split], len(names)),
-        candidate=_drawn(metric, other[0], other[1], block[split:], len(names)),
-        blocks=len(names),
-        rows=min(split, len(other[0])),
-        alpha=alpha,
-        draws=draws,
-        seed=seed,
-        method="block bootstrap of two arms, t interval",
     )
 
 
@@ -251,13 +211,6 @@ def _drawn_auc(labels: Floats, scores: Floats, block: NDArray[np.intp]) -> _Draw
         return np.divide(won, pairs, out=np.full(len(won), np.nan), where=pairs > 0)
 
     return values
-
-
-def _clean(arm: ArmRows) -> tuple[Floats, Floats, NDArray[np.generic]]:
-    labels = np.asarray(arm.labels, dtype=np.float64)
-    scores = np.asarray(arm.scores, dtype=np.float64)
-    keep = ~(np.isnan(labels) | np.isnan(scores))
-    return labels[keep], scores[keep], np.asarray(arm.blocks)[keep]
 
 
 def _without_nan(values: ArrayLike) -> Floats:

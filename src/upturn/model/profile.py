@@ -152,7 +152,10 @@ def _moments(found: np.ndarray) -> dict[str, Any]:
 
 
 def _numbers(column: Any) -> np.ndarray:
-    """The column as float64, nan where missing; text that is no number is missing too."""
+    """The column as float64, nan where missing; text that is no number is missing too.
+
+    A Log that held numbers and text under one name has the numbers as text.
+    """
     if pt.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     match field_type(column.type):
@@ -164,7 +167,10 @@ def _numbers(column: Any) -> np.ndarray:
             micros = column.cast(pa.timestamp("us", column.type.tz), safe=False).cast(pa.int64())
             return floats(micros) / 1e6
         case _:
-            return np.full(len(column), np.nan)
+            numeric = pc.match_substring_regex(column, r"^-?\d+(\.\d+)?([eE][-+]?\d+)?$")
+            return floats(
+                pc.if_else(numeric, column, pa.scalar(None, pa.string())).cast(pa.float64())
+            )
 
 
 # Categories

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from upturn.core.errors import ModelFailed
 from upturn.deploy.serve import worker as module
-from upturn.deploy.serve.problems import ModelFailed, Overloaded
+from upturn.deploy.serve.problems import Overloaded
 from upturn.deploy.serve.worker import ModelWorker
 
 

@@ -47,12 +47,6 @@ class Overloaded(Unavailable):
     code = "overloaded"
 
 
-class ModelFailed(UpturnError):
-    """The model raised, or answered something else than one prediction a row."""
-
-    code = "model_failed"
-
-
 class FieldError(msgspec.Struct, frozen=True, omit_defaults=True):
     """One thing that does not fit: in which row, which field, what it was, what would fit."""
 

@@ -14,8 +14,9 @@ from queue import SimpleQueue
 from time import perf_counter
 from typing import Any
 
+from upturn.core.errors import ModelFailed
 from upturn.deploy.serve.decoding import Row
-from upturn.deploy.serve.problems import ModelFailed, Overloaded, reason
+from upturn.deploy.serve.problems import Overloaded, reason
 
 MAX_BATCH_ROWS = 1024  # larger batches are no faster a row; one request's rows are never split
 MAX_WAITING_ROWS = 20_000

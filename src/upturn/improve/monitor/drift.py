@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from upturn.core.log import FEATURE_PREFIX
 from upturn.core.schema import ColumnProfile, Profile
+from upturn.model.profile import count_into
 
 PREDICTION = "prediction"
 _EPSILON = 0.5  # rows added to every bin, so that an empty one costs much but not infinity
@@ -117,15 +118,15 @@ def ks(before: NDArray[np.int64], after: NDArray[np.int64]) -> tuple[float, floa
 
 
 def _drift(before: ColumnProfile, values: "pa.ChunkedArray[Any]") -> Drift:
-    counts, missing, unseen = _count(before, values)
+    after = count_into(before, values)
     rows = len(values)
     index, noise = psi(
         np.array([*before.counts, before.missing, before.other], np.int64),
-        np.array([*counts, missing, unseen], np.int64),
+        np.array([*after.counts, after.missing, after.unseen], np.int64),
     )
     distance = error = None
     if before.kind == "number":
-        distance, error = ks(np.array(before.counts, np.int64), counts)
+        distance, error = ks(np.array(before.counts, np.int64), np.array(after.counts, np.int64))
     return Drift(
         column=before.name,
         kind=before.kind,
@@ -134,9 +135,9 @@ def _drift(before: ColumnProfile, values: "pa.ChunkedArray[Any]") -> Drift:
         psi_noise=noise,
         ks=distance,
         ks_error=error,
-        missing=_share(missing, rows),
+        missing=_share(after.missing, rows),
         missing_before=_share(before.missing, before.count),
-        unseen=_share(unseen, rows),
+        unseen=_share(after.unseen, rows),
         unseen_before=_share(before.other, before.count),
     )
 
@@ -160,27 +161,3 @@ def _places(values: "pa.ChunkedArray[Any]", among: Any) -> Any:
 def _plain(text: str | None) -> str | None:
     value = None if text is None else msgspec.json.decode(text)
     return value if isinstance(value, str) or value is None else str(text)
-
-
-def _count(
-    before: ColumnProfile, values: "pa.ChunkedArray[Any]"
-) -> tuple[NDArray[np.int64], int, int]:
-    """Rows in each of the profile's bins, missing ones, and ones of no category that it kept."""
-    if before.kind == "number":
-        numbers = _numbers(values)
-        missing = np.isnan(numbers)
-        bins = np.searchsorted(np.array(before.edges), numbers[~missing], side="left")
-        return np.bincount(bins, minlength=len(before.counts)), int(missing.sum()), 0
-    texts = values.cast(pa.string())
-    places = _places(texts, pa.array(before.values, pa.string()))
-    seen = places.drop_null().to_numpy(zero_copy_only=False)
-    counts = np.bincount(seen, minlength=len(before.values))
-    return counts, texts.null_count, len(texts) - texts.null_count - len(seen)
-
-
-def _numbers(values: "pa.ChunkedArray[Any]") -> NDArray[np.float64]:
-    """The values as float64, nan where missing or not a number."""
-    if pa.types.is_string(values.type):
-        numeric = pc.match_substring_regex(values, r"^-?\d+(\.\d+)?([eE][-+]?\d+)?$")
-        values = pc.if_else(numeric, values, pa.scalar(None, pa.string()))
-    return np.asarray(values.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
