@@ -69,4 +69,7 @@ def upturn(*arguments: str, quiet: bool = False) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("\nStopped. The demo begins anew when it is run again.")
