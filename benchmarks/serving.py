@@ -75,13 +75,13 @@ def prepare(home: Path, *, durable: bool) -> bytes:
     import numpy as np
     import pandas as pd
     from lightgbm import LGBMClassifier
-    from upturn.model.registry import register_version
 
     from upturn.core.records import Arm, Endpoint
     from upturn.core.time import utcnow
     from upturn.deploy.endpoint import create_endpoint
     from upturn.deploy.example import example_request
     from upturn.deploy.route import set_route
+    from upturn.model.registry import register_version
     from upturn.stores.workspace import open_workspace
 
     random = np.random.default_rng(0)

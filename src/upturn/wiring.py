@@ -18,9 +18,9 @@ from upturn.stores.workspace import Workspace
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
-    from upturn.model.adapters import Predictor
 
     from upturn.improve.log import StoredLog
+    from upturn.model.adapters import Predictor
 
 SERVED_WITHIN_S = 30.0  # a server warms a version up before it routes to it
 

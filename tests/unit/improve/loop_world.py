@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from sklearn.linear_model import LogisticRegression
-from upturn.model.registry import register_version
 
 from upturn.core.errors import Problem, StepFailed
 from upturn.core.records import Endpoint, Version
@@ -14,6 +13,7 @@ from upturn.core.time import instant, micros, utcnow
 from upturn.improve.loop import Loop
 from upturn.improve.rollout import beats, canary, full, no_worse, shadow
 from upturn.improve.triggers import drop, stale
+from upturn.model.registry import register_version
 from upturn.stores.workspace import Workspace
 
 START, END = instant("2013-01-01"), instant("2013-03-12")
