@@ -1,6 +1,5 @@
 """Reading runs: by the beginning of their id, with their present status and their tasks."""
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,10 +58,14 @@ def _view(workspace: Workspace, run: Run) -> RunView:
     state = workspace.meta.find(RunState, run.id)
     status: str = "running" if state is None else state.status
     if status == "running":
-        lease = workspace.meta.lease(f"run/{top_run(workspace, run).id}")
-        if lease is None or lease.until < time.time():
+        if not is_driven(workspace, run):
             status = "lost"
     return RunView(run, state, status)
+
+
+def is_driven(workspace: Workspace, run: Run) -> bool:
+    """Whether a living process drives the run."""
+    return workspace.meta.lease(f"run/{top_run(workspace, run).id}") is not None
 
 
 def top_run(workspace: Workspace, run: Run) -> Run:
