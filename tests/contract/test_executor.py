@@ -266,7 +266,7 @@ def test_the_same_call_may_start_again_at_once_after_it_was_killed(
 
 
 def test_calls_run_at_the_same_time_each_in_a_process(bench: Bench, tmp_path: Path) -> None:
-    assert bench.executor.slots == 2
+    assert bench.executor.capacity.cpus == 2
     calls = [bench.begin("meet", str(tmp_path), name, 1) for name in "ab"]
     seen = bench.until_ended(*calls)
     assert all(isinstance(seen[call][-1], Finished) for call in calls)
@@ -308,6 +308,6 @@ def test_a_full_disk_fails_the_call_and_says_so(own_bench: Bench) -> None:
 
 def test_settings_reach_the_executor(own_bench: Bench) -> None:
     one = own_bench.make(replace(own_bench.workspace.settings, cores=1))
-    assert one.slots == 1
+    assert one.capacity.cpus == 1
     one.close()
     own_bench.executor.close()

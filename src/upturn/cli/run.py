@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import types
 import typing
 from typing import TYPE_CHECKING, Any
@@ -102,6 +103,9 @@ def execute(
     """Run a flow in the terminal; 0, or 1 when it failed. Ctrl-C says how to resume, and passes."""
     workspace = open_workspace()
     lines = Lines()
+    # What a service manager or a closing terminal says is what Ctrl-C says.
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.default_int_handler)
     try:
         handle = start_run(
             flow, params, workspace=workspace, reporter=lines, fresh=fresh, resume=resume

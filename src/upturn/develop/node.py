@@ -1,6 +1,7 @@
 """Node: one task of a run while the run goes on."""
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,9 +27,12 @@ class Node:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     literals: list[Artifact] = field(default_factory=list[Artifact])
+    instead: str | None = None  # digest of the value that takes the place of a failed output
     status: str = "waiting"
     waiting_for: int = 0
     dependents: list["Node"] = field(default_factory=list["Node"])
+    followers: list["Node"] = field(default_factory=list["Node"])  # with the same memo
+    gpus: tuple[str, ...] = ()
     inputs: tuple[Input, ...] = ()
     memo: str = ""
     attempt: int = 0
@@ -43,3 +47,10 @@ class Node:
     def path(self) -> str:
         """The task's path."""
         return task_path(self.run, self.step, self.index)
+
+    def is_worth_another_try(self, kinds: Sequence[str]) -> bool:
+        """Whether a failed attempt, by the names of its exception's classes, is repeated."""
+        wanted = self.options.retry_on
+        return self.attempt <= self.options.retries and (
+            wanted is None or any(kind in wanted for kind in kinds)
+        )

@@ -22,6 +22,7 @@ from upturn.develop.frames import problem_of
 from upturn.develop.functions import reference_to
 from upturn.develop.inputs import store_arguments
 from upturn.develop.node import Node
+from upturn.develop.options import RAISE
 from upturn.develop.ref import Ref, map_refs
 from upturn.develop.reporting import Reporter, Silent
 from upturn.develop.scheduler import Scheduler
@@ -109,7 +110,12 @@ class Session:
             raise Invalid(
                 f"{step.name}{step.signature} was called wrongly: {error}.", step=step.name
             ) from None
+        self._refuse_impossible(step)
         literals: list[Artifact] = []
+        instead: str | None = None
+        if step.options.on_error is not RAISE:
+            literals.append(values.save(self.workspace.blobs, step.options.on_error))
+            instead = literals[-1].digest
         bound.arguments = {
             name: self._stored(value, step.signature.parameters[name].kind, literals)
             for name, value in bound.arguments.items()
@@ -126,11 +132,21 @@ class Session:
             args=bound.args,
             kwargs=bound.kwargs,
             literals=literals,
+            instead=instead,
         )
         self.counts[step.name] += 1
         self.nodes.append(node)
         self.scheduler.submit(node)
         return Ref(node, self.read)
+
+    def _refuse_impossible(self, step: Step[..., Any]) -> None:
+        asked, there = step.options.gpus, self.workspace.settings.gpus
+        if asked > len(there):
+            raise Invalid(
+                f"The step {step.name!r} needs {asked} GPUs, and there are {len(there)} here.",
+                hint="UPTURN_GPUS names those that runs may use.",
+                step=step.name,
+            )
 
     def _stored(self, value: Any, kind: Any, literals: list[Artifact]) -> Any:
         """An argument as `store_arguments` has it; of *args and **kwargs, each one by itself."""

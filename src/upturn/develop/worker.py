@@ -17,7 +17,7 @@ from upturn.core.errors import Problem, UpturnError
 from upturn.core.executor import Call, Failed, File, Finished, Started, Stored
 from upturn.core.settings import Settings
 from upturn.develop import context, wire
-from upturn.develop.frames import problem_of
+from upturn.develop.frames import kinds_of, problem_of
 from upturn.develop.functions import resolve
 from upturn.stores import values
 from upturn.stores.workspace import Workspace, open_workspace
@@ -46,6 +46,9 @@ def _settle_in(server: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        # When the kernel has to choose, a task goes before the driver and before anything else.
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text("800")
     if os.getppid() != server:  # it died before we could ask to die with it
         os._exit(1)
     random.seed()
@@ -66,6 +69,8 @@ def _run(call: Call, sock: socket.socket, workspace: Workspace) -> None:
     began = time.perf_counter()
     try:
         _redirect_output(call.output_file)
+        if call.gpus:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(call.gpus)
         function = resolve(call.function)
         args = _value(call.args, workspace)
         kwargs = _value(call.kwargs, workspace)
@@ -75,7 +80,8 @@ def _run(call: Call, sock: socket.socket, workspace: Workspace) -> None:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001  # the one place that reports it
-        message = Failed(call.id, _problem(error, call), time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        message = Failed(call.id, _problem(error, call), seconds, kinds_of(type(error)))
     finally:
         context.task.set(None)
         with contextlib.suppress(OSError, ValueError):  # a full disk; closed by the step
