@@ -18,6 +18,7 @@ class Folder:
 
     def __init__(self, folder: Path, files: dict[str, str]) -> None:
         self.folder = folder
+        folder.mkdir(exist_ok=True)
         for name, text in {"upturn.toml": 'project = "tested"\n', **files}.items():
             file = folder / name
             file.parent.mkdir(parents=True, exist_ok=True)
