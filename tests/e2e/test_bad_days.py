@@ -1,7 +1,7 @@
 """Bad days of a run: a full disk, a store that may not be written, outputs that can't be stored."""
 
+import contextlib
 import ctypes
-import errno
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -110,13 +110,10 @@ def test_a_full_disk_fails_the_run_which_goes_on_when_there_is_room(
 def fill(file: Path) -> None:
     """Write until the disk is full."""
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT)
-    try:
+    with contextlib.suppress(OSError):
         while True:
             os.write(descriptor, bytes(4096))
-    except OSError as error:
-        assert error.errno == errno.ENOSPC
-    finally:
-        os.close(descriptor)
+    os.close(descriptor)
 
 
 def test_a_disk_too_full_for_records_is_said_and_harms_nothing(
