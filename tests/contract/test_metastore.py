@@ -250,6 +250,13 @@ def test_an_expired_lease_can_be_taken(store: MetaStore) -> None:
     assert not store.claim("loop", "me", ttl_s=60)
 
 
+def test_leases_by_the_beginning_of_their_names(store: MetaStore) -> None:
+    for name, ttl_s in (("run/b", 60), ("run/a", 60), ("run/c", -1), ("runner", 60), ("loop", 60)):
+        store.claim(name, "me", ttl_s=ttl_s)
+    assert [lease.name for lease in store.leases("run/")] == ["run/a", "run/b"]
+    assert store.leases("x") == []
+
+
 def test_threads_share_a_store(store: MetaStore) -> None:
     def work(name: str) -> None:
         for _ in range(50):

@@ -78,6 +78,10 @@ class MetaStore(Protocol):
         """Who holds that name now; None when nobody does."""
         ...
 
+    def leases(self, prefix: str) -> list[Lease]:
+        """Who holds the names that begin so, by name."""
+        ...
+
     def stamp(self) -> int:
         """A number that differs after somebody, in any process, has written. Cheap to poll."""
         ...

@@ -54,6 +54,7 @@ class Scheduler:
         self._ledger = Ledger(workspace.meta)
         self._finishing: list[Node] = []
         self._lease: tuple[str, str] | None = None  # its name and us, its owner
+        self._owner = new_id(12)
         self._leasing = threading.Lock()
         self._open: set[Node] = set()  # submitted, and not ended
         self._submitting = threading.Lock()
@@ -79,7 +80,7 @@ class Scheduler:
     def hold(self, run: str) -> None:
         """Keep the lease of the run until `let_go`. Raises Conflict when another process has it."""
         with self._leasing:
-            self._lease = (f"run/{run}", new_id(12))
+            self._lease = (f"run/{run}", self._owner)
             self._claim(*self._lease)
 
     def let_go(self) -> None:
@@ -229,6 +230,10 @@ class Scheduler:
 
     # What another driver runs: one computes, the others wait for it
 
+    def _has_rivals(self) -> bool:
+        """Whether another driver is at work: it took its lease before it wrote its first task."""
+        return any(lease.owner != self._owner for lease in self._workspace.meta.leases("run/"))
+
     def _is_elsewhere(self, node: Node) -> bool:
         """Whether a task with the same memo, written down before this one, is under way elsewhere.
 
@@ -270,9 +275,11 @@ class Scheduler:
     # What runs
 
     def _dispatch(self) -> None:
+        others: bool | None = None  # asked once for all that begin together
         while (found := self._ready.take(self._tokens)) is not None:
             node, node.gpus = found
-            if not node.attempt and self._is_elsewhere(node):
+            others = self._has_rivals() if others is None else others
+            if others and not node.attempt and self._is_elsewhere(node):
                 self._tokens.give_back(node.options.needs, node.gpus)
                 self._elsewhere.append(node)
                 continue

@@ -153,15 +153,20 @@ class SqliteMetaStore:
 
     def lease(self, name: str) -> Lease | None:
         """Who holds that name now; None when nobody does."""
-        sql = "SELECT owner, until, payload FROM lease WHERE name = ? AND boot = ? AND until >= ?"
+        return next(iter(self._leases(name, name)), None)
+
+    def leases(self, prefix: str) -> list[Lease]:
+        """Who holds the names that begin so, by name."""
+        return self._leases(prefix, f"{prefix}\U0010ffff")
+
+    def _leases(self, first: str, last: str) -> list[Lease]:
         now = self._clock()
-        rows = self._read(sql, (name, boot(), now))
-        if not rows:
-            return None
-        owner, until, payload = rows[0]
-        return Lease(
-            name=name, owner=owner, left_s=until - now, payload=msgspec.json.decode(payload)
-        )
+        sql = "SELECT name, owner, until, payload FROM lease WHERE name BETWEEN ? AND ? "
+        sql += "AND boot = ? AND until >= ? ORDER BY name"
+        return [
+            Lease(name=name, owner=owner, left_s=until - now, payload=msgspec.json.decode(payload))
+            for name, owner, until, payload in self._read(sql, (first, last, boot(), now))
+        ]
 
     # The store itself
 
