@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from upturn.core.records import Version as Version
     from upturn.develop.flow import Flow as Flow
     from upturn.develop.flow import flow as flow
+    from upturn.develop.handles import Run as Run
+    from upturn.develop.handles import runs as runs
     from upturn.develop.ref import Ref as Ref
     from upturn.develop.register import register as register
     from upturn.develop.step import Step as Step
@@ -36,6 +38,8 @@ _HOMES = {
     "Version": "core.records",
     "Flow": "develop.flow",
     "flow": "develop.flow",
+    "Run": "develop.handles",
+    "runs": "develop.handles",
     "Ref": "develop.ref",
     "register": "develop.register",
     "Step": "develop.step",

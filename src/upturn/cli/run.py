@@ -12,8 +12,9 @@ import click
 from upturn.cli.progress import Lines
 from upturn.cli.target import load_target, target_file
 from upturn.core.settings import load_settings
+from upturn.develop import handles
 from upturn.develop.flow import Flow, FlowParam, type_name
-from upturn.develop.run import RunHandle, start_run
+from upturn.develop.run import start_run
 from upturn.develop.warm import warm_up
 from upturn.stores.workspace import open_workspace
 
@@ -121,7 +122,7 @@ def execute(
     return _conclude(handle)
 
 
-def _conclude(handle: RunHandle) -> int:
+def _conclude(handle: handles.Run) -> int:
     from upturn.cli import print_problem
 
     if handle.status == "done":
@@ -129,8 +130,8 @@ def _conclude(handle: RunHandle) -> int:
         if result is not None and not isinstance(result, list | dict | tuple):
             click.echo(_result_text(result))
         return 0
-    if handle.state.problem is not None:
-        problem = handle.state.problem
+    problem = handle.problem
+    if problem is not None:
         task = problem.fields.get("task")
         if task:
             click.secho(f"{task} failed:", err=True, fg="red", bold=True)

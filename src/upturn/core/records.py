@@ -43,6 +43,7 @@ class Run(Record, frozen=True, kw_only=True):
     started_at: datetime
     parent: str | None = None
     rehearsal: bool = False  # a loop was rehearsed: what it registers is not deployed unasked
+    rerun_of: str | None = None  # path of the task, or tasks, that it runs again
 
 
 class RunState(Record, frozen=True, kw_only=True):
@@ -84,6 +85,7 @@ class Task(Record, frozen=True, kw_only=True):
     memo: str  # digest of code, inputs and environment: same memo, same output
     code: str  # digest of the code part
     inputs: tuple[Input, ...]
+    layout: Any = None  # how the inputs are nested in the arguments, by parameter
     created_at: datetime
 
 

@@ -11,12 +11,12 @@ from typing import Any, Protocol
 
 import msgspec
 
-from upturn.core.errors import Corrupt, Invalid, Problem, RunFailed, StepFailed
+from upturn.core.errors import Corrupt, Invalid, Problem, StepFailed
 from upturn.core.ids import artifact_path, new_id
 from upturn.core.records import Artifact, Edge, Run, RunState, RunStatus
 from upturn.core.rehearsing import rehearsing
 from upturn.core.time import utcnow
-from upturn.develop import context
+from upturn.develop import context, handles
 from upturn.develop.fingerprint import fingerprint
 from upturn.develop.frames import problem_of
 from upturn.develop.functions import reference_to
@@ -58,37 +58,6 @@ class Runnable(Protocol):
     def convert(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Parameters in the types of its signature."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class RunHandle:
-    """A run that ended, and what it returned."""
-
-    workspace: Workspace
-    run: Run
-    state: RunState
-
-    @property
-    def id(self) -> str:
-        """The run's id."""
-        return self.run.id
-
-    @property
-    def status(self) -> RunStatus:
-        """How it ended."""
-        return self.state.status
-
-    def result(self) -> Any:
-        """What the flow returned, Refs replaced by their values. Raises RunFailed."""
-        if self.state.result is None:
-            problem = self.state.problem or Problem(code="run_failed", message="It was cancelled.")
-            raise RunFailed(
-                f"Run {self.run.id} of {self.run.flow!r} failed: {problem.message}",
-                hint=f"Look with: upturn show {self.run.id}; "
-                f"go on with: upturn resume {self.run.id}",
-                run=self.run.id,
-            )
-        return values.load(self.workspace.blobs, self.state.result)
 
 
 @dataclass(slots=True)
@@ -265,7 +234,8 @@ def start_run(
     reporter: Reporter | None = None,
     fresh: bool = False,
     resume: Run | None = None,
-) -> RunHandle:
+    rerun_of: str | None = None,
+) -> handles.Run:
     """Run a flow to its end, or go on with a run that was interrupted. Ctrl-C passes through."""
     task = context.task.get()
     if task is not None:
@@ -281,20 +251,19 @@ def start_run(
         try:
             if resume is not None:
                 scheduler.recall(resume.id)
-            run = resume or _new_run(workspace, flow, params)
+            run = resume or _new_run(workspace, flow, params, rerun_of=rerun_of)
             scheduler.hold(run.id)
             reporter.run_started(run)
             began = time.monotonic()
             status = "cancelled"
             try:
-                _, state = Session(workspace, scheduler, run).drive(flow, params)
-                status = state.status
+                status = Session(workspace, scheduler, run).drive(flow, params)[1].status
             finally:
                 reporter.run_ended(run, status, time.monotonic() - began)
         finally:
             scheduler.stop()
             scheduler.let_go()
-    return RunHandle(workspace, run, state)
+    return handles.Run(run.id, workspace=workspace)
 
 
 def params_of(run: Run, flow: Runnable) -> dict[str, Any]:
@@ -309,6 +278,7 @@ def _new_run(
     *,
     run_id: str | None = None,
     parent: str | None = None,
+    rerun_of: str | None = None,
 ) -> Run:
     run = Run(
         id=run_id or new_id(),
@@ -319,6 +289,7 @@ def _new_run(
         started_at=utcnow(),
         parent=parent,
         rehearsal=rehearsing.get(),
+        rerun_of=rerun_of,
     )
     return workspace.meta.add(run)
 
