@@ -111,6 +111,10 @@ class Ledger:
         if instead is not None:
             self._edge(node.path, artifact_path(instead), "instead")
 
+    def pruned(self, node: Node, problem: Problem, source: str | None) -> None:
+        """The task was ended early, or not run at all by what the task `source` had logged."""
+        self._state(node, "pruned", problem=problem, reused_from=source)
+
     def cancelled(self, node: Node) -> None:
         """The task was ended."""
         self._state(node, "cancelled")

@@ -9,6 +9,7 @@ from upturn.core.errors import Problem
 from upturn.core.executor import FunctionRef
 from upturn.core.ids import task_path
 from upturn.core.records import Artifact, Input
+from upturn.develop.judge import Judge
 from upturn.develop.options import StepOptions
 
 
@@ -26,6 +27,7 @@ class Node:
     arguments: dict[str, Any]  # by parameter
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    judge: Judge | None = None  # hears what it logs, and may end it
     literals: list[Artifact] = field(default_factory=list[Artifact])
     instead: str | None = None  # digest of the value that takes the place of a failed output
     status: str = "waiting"

@@ -33,6 +33,10 @@ class Reporter(Protocol):
         """An attempt failed; the next one follows, unless `retry_in_s` is None."""
         ...
 
+    def task_pruned(self, path: str, problem: Problem) -> None:
+        """A trial of a tuning was ended early, or not run at all: it did not look promising."""
+        ...
+
     def run_ended(self, run: Run, status: str, seconds: float) -> None:
         """A run ended."""
         ...
@@ -57,6 +61,9 @@ class Silent:
         """Nothing."""
 
     def task_failed(self, path: str, problem: Problem, retry_in_s: float | None) -> None:
+        """Nothing."""
+
+    def task_pruned(self, path: str, problem: Problem) -> None:
         """Nothing."""
 
     def run_ended(self, run: Run, status: str, seconds: float) -> None:

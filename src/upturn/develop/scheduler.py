@@ -13,6 +13,7 @@ from upturn.core.ids import new_id, task_path
 from upturn.core.records import Memo, Run, Task, TaskState
 from upturn.core.time import utcnow
 from upturn.develop.inputs import inputs_of, memo_of, resolved
+from upturn.develop.judge import ruled_before
 from upturn.develop.ledger import Ledger
 from upturn.develop.node import Node
 from upturn.develop.ref import refs_in
@@ -94,7 +95,7 @@ class Scheduler:
         """Remember what was finished in the run before it was interrupted: it is not repeated."""
         meta = self._workspace.meta
         for state in meta.last_each(TaskState, run=run):
-            if state.status in ("done", "reused"):
+            if state.status in ("done", "reused", "pruned"):
                 self._finished_before[task_path(run, state.step, state.index)] = state
 
     def result(self, node: Node) -> str:
@@ -156,7 +157,7 @@ class Scheduler:
             for maker in makers.values():
                 if maker.status in ("done", "reused"):
                     continue
-                if maker.status in ("failed", "cancelled"):
+                if maker.status in ("failed", "pruned", "cancelled"):
                     self._skip(node, maker)
                     break
                 maker.dependents.append(node)
@@ -168,6 +169,8 @@ class Scheduler:
     def _make_ready(self, node: Node) -> None:
         node.inputs = inputs_of(node.arguments)
         node.memo = memo_of(node.code, node.inputs)
+        if self._prune_unrun(node):
+            return
         before = self._output_before(node)
         if before is not None:
             node.output = before
@@ -196,6 +199,19 @@ class Scheduler:
         node.status = "reused"
         self._finishing.append(node)
         self._reporter.task_reused(node.path, source)
+        return True
+
+    def _prune_unrun(self, node: Node) -> bool:
+        """Let its judge, if any, hear what such a task logged; whether that ends this one."""
+        if node.judge is None:
+            return False
+        before = self._finished_before.get(node.path)
+        cache = node.options.cache if self._may_share(node) else False
+        ruling = ruled_before(self._workspace.meta, node.judge, node.path, node.memo, before, cache)
+        if ruling is None:
+            return False
+        self._ledger.task(node)
+        self._prune(node, ruling.why, ruling.source)
         return True
 
     def _may_share(self, node: Node) -> bool:
@@ -265,7 +281,7 @@ class Scheduler:
         self._next_look = now + _LOOK_S
         waiting, self._elsewhere = self._elsewhere, []
         for node in waiting:
-            if self._reuse(node):
+            if self._prune_unrun(node) or self._reuse(node):
                 continue
             if self._is_elsewhere(node):
                 self._elsewhere.append(node)
@@ -327,11 +343,13 @@ class Scheduler:
             return
         match event:
             case Started():
-                pass
+                if node.judge is not None:
+                    node.judge.begin()
             case Logged():
                 self._ledger.logged(node, event)
                 if event.metrics:
                     self._reporter.task_logged(node.path, event.metrics, event.at_step)
+                    self._judge(node, event)
             case Finished():
                 self._ended(node)
                 self._finish(node, event)
@@ -373,6 +391,21 @@ class Scheduler:
         node.cause = node
         self._finishing.append(node)
         self._reporter.task_failed(node.path, problem, None)
+
+    def _judge(self, node: Node, event: Logged) -> None:
+        why = None if node.judge is None else node.judge.hear(event.metrics, event.at_step)
+        if why is not None:
+            self._executor.kill(node.path)
+            self._ended(node)
+            self._prune(node, why, None)
+
+    def _prune(self, node: Node, why: Problem, source: str | None) -> None:
+        self._ledger.pruned(node, why, source)
+        node.status = "pruned"
+        node.problem = why
+        node.cause = node
+        self._finishing.append(node)
+        self._reporter.task_pruned(node.path, why)
 
     def _skip(self, node: Node, maker: Node) -> None:
         node.status = "cancelled"
