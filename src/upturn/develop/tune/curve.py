@@ -34,7 +34,7 @@ class Curve:
         self.fault: Exception | None = None
         self._number = number
         self._metric = metric
-        self._direction = direction
+        self._direction: Literal["maximize", "minimize"] = direction
         self._pruner = pruner
         self._past = past
         self.begin()
@@ -76,7 +76,7 @@ class Curve:
             return self.values[-1] if self.values else None
         known = [value for value in self.values if not math.isnan(value)]
         best = max if self._direction == "maximize" else min
-        return best(known, default=None)
+        return best(known, default=math.nan if self.values else None)
 
     def noted(self) -> dict[str, Any]:
         """What the pruner noted of the trial, for its comparisons with later ones."""

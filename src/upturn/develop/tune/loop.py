@@ -50,7 +50,7 @@ def tune(
     them all. Elsewhere the step is just called, once at a time.
 
     What counts is the value of `metric` that the step logged, the last one or the best (`take`);
-    without a metric, the number that it returns. `pruner` ("median", "hyperband" or one of Optuna's)
+    without a metric, the number that it returns. `pruner` ("median", "hyperband", one of Optuna's)
     ends trials early by the curve that they log with `up.log(step=i, …)`.
 
     Trial i is chosen when the results of all trials up to i - `parallel` are known, and by these
@@ -215,11 +215,12 @@ class _Search:
         if trial.curve.fault is not None:
             raise trial.curve.fault
         value = None if ended.status == "failed" else self._value(trial.curve, ended)
-        if value is not None and math.isnan(value) and ended.status == "done":
-            what = self.metric or "what it returned"
-            problem = Problem(code="step_failed", message=f"{what} was no number, but nan.")
-            ended = _Ended("failed", None, ended.task, problem)
+        if value is not None and math.isnan(value):
             value = None
+            if ended.status == "done":
+                what = self.metric or "what it returned"
+                problem = Problem(code="step_failed", message=f"{what} was no number, but nan.")
+                ended = _Ended("failed", None, ended.task, problem)
         state = {
             "done": TrialState.COMPLETE,
             "pruned": TrialState.PRUNED,
@@ -259,7 +260,7 @@ class _Search:
     def _value(self, curve: Curve, ended: _Ended) -> float:
         if self.metric is None:
             output = ended.output.get() if isinstance(ended.output, Ref) else ended.output
-            if isinstance(output, Real) and type(output) is not bool:
+            if isinstance(output, Real):
                 return float(output)
             raise Invalid(
                 f"{self.step.name} returned a {type(output).__name__}, not a number.",

@@ -10,7 +10,7 @@ from upturn.core.errors import Invalid
 if TYPE_CHECKING:
     from optuna import Trial as OptunaTrial
 
-Space = Mapping[str, Any] | Callable[["OptunaTrial"], Mapping[str, Any]]
+Space = Mapping[str, Any] | Callable[["OptunaTrial"], Any]
 _OPTUNA_KNOWS = (NoneType, bool, int, float, str)
 
 
@@ -82,7 +82,7 @@ def suggested(space: Space, trial: "OptunaTrial") -> dict[str, Any]:
     """The parameters of one trial, by name."""
     if isinstance(space, Mapping):
         return {name: _suggest(trial, name, values) for name, values in space.items()}
-    made: object = space(trial)
+    made = space(trial)
     if not isinstance(made, Mapping):
         raise Invalid(
             f"The space returned {made!r} for a trial.",
