@@ -28,28 +28,36 @@ class Judge(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """That a task is not run, why, and whose curve that rests on (None: its own)."""
+    """That a task is ended, or not run: why, and by whose curve (None: its own)."""
 
     why: Problem
-    source: str | None
+    source: str | None = None
+
+
+class Judged(Protocol):
+    """A task that may have a judge."""
+
+    @property
+    def judge(self) -> Judge | None: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def memo(self) -> str: ...
 
 
 def ruled_before(
-    meta: MetaStore,
-    judge: Judge,
-    path: str,
-    memo: str,
-    before: TaskState | None,
-    cache: bool | timedelta,
+    meta: MetaStore, task: Judged, before: TaskState | None, cache: bool | timedelta
 ) -> Ruling | None:
-    """What the judge says to the curve that a task with the same memo logged, if any did.
+    """What the task's judge says to the curve that a task with the same memo logged, if any did.
 
     `before` is how the task itself ended before its run was interrupted. The judge has heard the
     whole curve when it ends nothing, so that it knows that of a task that is reused.
     """
-    state = before
-    if state is None or not _is_of(meta, state, memo):
-        state = _last_like(meta, memo, cache)
+    judge, state = task.judge, before
+    if judge is None:
+        return None
+    if state is None or not _is_of(meta, state, task.memo):
+        state = _last_like(meta, task.memo, cache)
     if state is None:
         return None
     source = state.reused_from or task_path(state.run, state.step, state.index)
@@ -57,7 +65,7 @@ def ruled_before(
     for name, value, at_step in _curve(meta, source):
         why = judge.hear({name: value}, at_step)
         if why is not None:
-            return Ruling(why, None if source == path else source)
+            return Ruling(why, None if source == task.path else source)
     return None
 
 

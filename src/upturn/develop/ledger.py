@@ -17,6 +17,7 @@ from upturn.core.records import (
     TaskStatus,
 )
 from upturn.core.time import utcnow
+from upturn.develop.judge import Ruling
 from upturn.develop.layout import layout_of
 from upturn.develop.node import Node
 
@@ -111,9 +112,9 @@ class Ledger:
         if instead is not None:
             self._edge(node.path, artifact_path(instead), "instead")
 
-    def pruned(self, node: Node, problem: Problem, source: str | None) -> None:
-        """The task was ended early, or not run at all by what the task `source` had logged."""
-        self._state(node, "pruned", problem=problem, reused_from=source)
+    def pruned(self, node: Node, ruling: Ruling) -> None:
+        """The task was ended by its judge, or not run at all."""
+        self._state(node, "pruned", problem=ruling.why, reused_from=ruling.source)
 
     def cancelled(self, node: Node) -> None:
         """The task was ended."""

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from upturn.core.errors import Problem
-from upturn.core.executor import FunctionRef
+from upturn.core.executor import FunctionRef, Logged
 from upturn.core.ids import task_path
 from upturn.core.records import Artifact, Input
-from upturn.develop.judge import Judge
+from upturn.develop.judge import Judge, Ruling
 from upturn.develop.options import StepOptions
 
 
@@ -49,6 +49,25 @@ class Node:
     def path(self) -> str:
         """The task's path."""
         return task_path(self.run, self.step, self.index)
+
+    def ruling(self, event: Logged) -> Ruling | None:
+        """What its judge, if any, says to what it logged."""
+        if self.judge is None or not event.metrics:
+            return None
+        why = self.judge.hear(event.metrics, event.at_step)
+        return None if why is None else Ruling(why)
+
+    def prune(self, ruling: Ruling) -> None:
+        """It has ended, by its judge."""
+        self.status = "pruned"
+        self.problem = ruling.why
+        self.cause = self
+
+    def cancel(self) -> None:
+        """It has ended, and nobody is to wait for it any more."""
+        self.status = "cancelled"
+        self.output = None
+        self.ended.set()
 
     def is_worth_another_try(self, kinds: Sequence[str]) -> bool:
         """Whether a failed attempt, by the names of its exception's classes, is repeated."""

@@ -13,7 +13,7 @@ from upturn.core.ids import new_id, task_path
 from upturn.core.records import Memo, Run, Task, TaskState
 from upturn.core.time import utcnow
 from upturn.develop.inputs import inputs_of, memo_of, resolved
-from upturn.develop.judge import ruled_before
+from upturn.develop.judge import Ruling, ruled_before
 from upturn.develop.ledger import Ledger
 from upturn.develop.node import Node
 from upturn.develop.ref import refs_in
@@ -71,7 +71,7 @@ class Scheduler:
         """Take a task over. Returns at once."""
         with self._submitting:
             if self._over:
-                _cancel(node)
+                node.cancel()
                 return
             self._runs.add(node.run)
             self._open.add(node)
@@ -203,16 +203,13 @@ class Scheduler:
 
     def _prune_unrun(self, node: Node) -> bool:
         """Let its judge, if any, hear what such a task logged; whether that ends this one."""
-        if node.judge is None:
-            return False
         before = self._finished_before.get(node.path)
         cache = node.options.cache if self._may_share(node) else False
-        ruling = ruled_before(self._workspace.meta, node.judge, node.path, node.memo, before, cache)
-        if ruling is None:
-            return False
-        self._ledger.task(node)
-        self._prune(node, ruling.why, ruling.source)
-        return True
+        ruling = ruled_before(self._workspace.meta, node, before, cache)
+        if ruling is not None:
+            self._ledger.task(node)
+            self._prune(node, ruling)
+        return ruling is not None
 
     def _may_share(self, node: Node) -> bool:
         """Whether one task may do the work of all with the same memo."""
@@ -349,7 +346,11 @@ class Scheduler:
                 self._ledger.logged(node, event)
                 if event.metrics:
                     self._reporter.task_logged(node.path, event.metrics, event.at_step)
-                    self._judge(node, event)
+                ruling = node.ruling(event)
+                if ruling is not None:
+                    self._executor.kill(node.path)
+                    self._ended(node)
+                    self._prune(node, ruling)
             case Finished():
                 self._ended(node)
                 self._finish(node, event)
@@ -392,20 +393,11 @@ class Scheduler:
         self._finishing.append(node)
         self._reporter.task_failed(node.path, problem, None)
 
-    def _judge(self, node: Node, event: Logged) -> None:
-        why = None if node.judge is None else node.judge.hear(event.metrics, event.at_step)
-        if why is not None:
-            self._executor.kill(node.path)
-            self._ended(node)
-            self._prune(node, why, None)
-
-    def _prune(self, node: Node, why: Problem, source: str | None) -> None:
-        self._ledger.pruned(node, why, source)
-        node.status = "pruned"
-        node.problem = why
-        node.cause = node
+    def _prune(self, node: Node, ruling: Ruling) -> None:
+        self._ledger.pruned(node, ruling)
+        node.prune(ruling)
         self._finishing.append(node)
-        self._reporter.task_pruned(node.path, why)
+        self._reporter.task_pruned(node.path, ruling.why)
 
     def _skip(self, node: Node, maker: Node) -> None:
         node.status = "cancelled"
@@ -494,16 +486,10 @@ class Scheduler:
                 self._ledger.write()
         finally:
             for node in self._open:
-                _cancel(node)
+                node.cancel()
 
 
 _TIMEOUT = ("builtins.TimeoutError", "builtins.OSError", "builtins.Exception")
-
-
-def _cancel(node: Node) -> None:
-    node.status = "cancelled"
-    node.output = None
-    node.ended.set()
 
 
 def _pause_after(attempt: int) -> float:

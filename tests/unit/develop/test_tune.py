@@ -206,6 +206,43 @@ def test_a_pruned_trial_is_ended_at_once_and_remembered(
     assert len(said()) == 8
 
 
+def test_equal_trials_run_once_and_share_the_verdict(
+    note: str, said: Said, workspace: Workspace
+) -> None:
+    @up.flow
+    def f() -> Any:
+        return up.tune(
+            hang_when_bad,
+            in_order(1, 1, 2, 3, 3, 4, 20, 20, 5, 5),
+            trials=10,
+            metric="score",
+            direction="maximize",
+            pruner="median",
+            parallel=2,
+            note=note,
+        )
+
+    found = f()
+    assert [trial.status for trial in found.trials] == ["done"] * 6 + ["pruned"] * 4
+    assert [line.split()[0] for line in said()] == ["1", "2", "20", "3", "4", "5"]
+
+
+def test_a_value_in_place_of_a_failure_is_no_result(note: str) -> None:
+    @up.step(on_error=1000.0)
+    def picky(x: int, note: str) -> float:
+        if x > 1:
+            raise ValueError(f"{x} is too much")
+        return float(x)
+
+    @up.flow
+    def f() -> Any:
+        return up.tune(picky, in_order(0, 5, 1), trials=3, direction="maximize", note=note)
+
+    found = f()
+    assert [trial.status for trial in found.trials] == ["done", "failed", "done"]
+    assert found.best.value == 1.0
+
+
 def test_every_attempt_of_a_trial_has_a_curve_of_its_own(note: str, workspace: Workspace) -> None:
     @up.step(retries=1)
     def second_time(x: int, note: str) -> int:
@@ -368,6 +405,24 @@ def test_after_kill_9_no_trial_that_ended_is_repeated(tmp_path: Path, workspace:
     )
     assert calm.stdout == done.stdout
     assert calm.stdout.count("done") > 1
+
+
+def test_two_drivers_share_the_trials(tmp_path: Path) -> None:
+    main, ran = tmp_path / "search_it.py", tmp_path / "ran"
+    main.write_text(SCRIPT.replace("(cache=False)", ""))
+    ran.touch()
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-m", "upturn", "run", f"{main.name}:search"]
+    drivers = [
+        subprocess.Popen(command, env=env, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    until(lambda: len(ran.read_text().splitlines()) > 9, "it never came so far")
+    (tmp_path / "gate").touch()
+    outputs = [driver.communicate(timeout=60)[0] for driver in drivers]
+    assert outputs[0] == outputs[1]
+    assert outputs[0].count("pruned") > 0
+    assert len(set(ran.read_text().splitlines())) == len(ran.read_text().splitlines()) == 14
 
 
 def test_spaces_of_all_kinds() -> None:

@@ -72,7 +72,7 @@ def tune(
     session = context.session.get()
     calls = _Called() if session is None else _Tasks(session)
     if parallel is None:
-        parallel = max(1, calls.slots // tuned.options.cpus)
+        parallel = 1 if session is None else session.at_once(tuned)
     elif parallel < 1:
         raise Invalid(f"up.tune runs at least one trial at once, not {parallel}.")
     search = _Search(
@@ -105,7 +105,6 @@ class _Tasks:
 
     def __init__(self, session: context.FlowContext) -> None:
         self._session = session
-        self.slots = session.slots
 
     def start(self, step: Step[..., Any], kwargs: dict[str, Any], curve: Curve) -> Ref[Any]:
         """Make a task of the call."""
@@ -115,7 +114,7 @@ class _Tasks:
         """Wait for it. Raises StepFailed when the trial never ran, for an input failed."""
         node = ref.node
         node.ended.wait()
-        if node.status in ("failed", "pruned") and node.cause is node:
+        if node.cause is node:  # it was pruned, or failed, though `on_error` may stand in for it
             node.seen = True  # one trial's end is not the run's
             status = "pruned" if node.status == "pruned" else "failed"
             return _Ended(status, None, ref.path, node.problem)
@@ -133,8 +132,6 @@ class _Pruned(BaseException):
 
 class _Called:
     """Calls outside a flow: made at once, in this process."""
-
-    slots = 1
 
     def start(self, step: Step[..., Any], kwargs: dict[str, Any], curve: Curve) -> _Ended:
         """Call the function; what it logs goes to the curve."""
