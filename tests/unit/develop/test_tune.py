@@ -409,7 +409,8 @@ def test_after_kill_9_no_trial_that_ended_is_repeated(tmp_path: Path, workspace:
 
 def test_two_drivers_share_the_trials(tmp_path: Path) -> None:
     main, ran = tmp_path / "search_it.py", tmp_path / "ran"
-    main.write_text(SCRIPT.replace("(cache=False)", ""))
+    # Other trials than above: what was pruned there is remembered.
+    main.write_text(SCRIPT.replace("(cache=False)", "").replace("(-3, 3)", "(-4, 4)"))
     ran.touch()
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-m", "upturn", "run", f"{main.name}:search"]
