@@ -694,5 +694,6 @@ def test_a_resumed_run_whose_code_changed_judges_by_the_new_curve(
     failed = f.run()
     assert failed.status == "failed"
     broken = False
-    assert start_run(f, {}, resume=failed.run).result().best.value == 3
+    run = workspace.meta.get(Run, failed.id)
+    assert start_run(f, {}, resume=run).result().best.value == 3
     assert f().best.value == 3
