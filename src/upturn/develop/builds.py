@@ -43,7 +43,9 @@ class Build:
     def __init__(
         self, settings: Settings, env: InEnv, tell: Callable[[str], None], done: Callable[[], None]
     ) -> None:
-        self.problem: Problem | None = None
+        self.problem: Problem | None = Problem(
+            code="unavailable", message=f"The environment {env.label} was not built."
+        )
         self._settings = settings
         self._env = env
         self._done = done
@@ -64,6 +66,7 @@ class Build:
     def _work(self) -> None:
         try:
             build(self._settings, self._env, self._job)
+            self.problem = None
         except Cancelled:
             pass
         except UpturnError as error:
@@ -100,16 +103,16 @@ def build(settings: Settings, env: InEnv, job: Job) -> None:
 
 
 def _install(settings: Settings, env: InEnv, folder: Path, job: Job, hold: int) -> None:
-    from upturn.develop.locks import interpreter, load_lock
+    from upturn.develop.locks import load_lock, make_empty
 
     workspace = open_workspace(settings)
     try:
         lock = load_lock(workspace, env.digest)
     finally:
         workspace.close()
+    # uv holds the lock too: should we be killed, nobody else begins before it has ended.
+    make_empty(job, lock.python, folder, hold=hold)
     try:
-        # uv holds the lock too: should we be killed, nobody else begins before it has ended.
-        job.run("venv", "--quiet", "--python", interpreter(lock.python), folder, hold=hold)
         requirements = folder / "requirements.txt"
         requirements.write_text(lock.text)
         python = python_of(folder)

@@ -8,7 +8,7 @@ from typing import Any
 from upturn.core.errors import Corrupt, Invalid, NotFound
 from upturn.core.executor import Call, FunctionRef, InEnv
 from upturn.core.records import Artifact, Task
-from upturn.develop.env import here
+from upturn.develop.env import Env, here
 from upturn.develop.frames import is_users
 from upturn.develop.functions import resolve
 from upturn.develop.inputs import ENV_INPUT
@@ -17,9 +17,9 @@ from upturn.stores import values
 from upturn.stores.workspace import Workspace
 
 
-def refuse_by_value(step: str, function: FunctionRef, env: InEnv) -> None:
+def refuse_by_value(step: str, function: FunctionRef, env: Env | None) -> None:
     """Raise Invalid when the function can't be taken to the environment's Python."""
-    if function.pickle is None or _minor(env.python) == here():
+    if function.pickle is None or env is None or env.python is None or _minor(env.python) == here():
         return
     raise Invalid(
         f"The step {step!r} can't be taken from Python {here()} to {_minor(env.python)}: no name"

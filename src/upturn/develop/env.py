@@ -52,6 +52,16 @@ def env(*requirements: str, python: str | None = None) -> Env:
     return Env(tuple(sorted(found.values())), _checked_python(python))
 
 
+def name_of(requirement: str) -> str:
+    """The name of the package that a requirement asks for, in its one spelling.
+
+    >>> name_of("Tiny_DB[fast]>=4")
+    'tiny-db'
+    """
+    name = re.match(_NAME, requirement.strip())
+    return re.sub(r"[-_.]+", "-", name[0]).lower() if name is not None else ""
+
+
 def here() -> str:
     """The minor version of this Python."""
     return ".".join(map(str, sys.version_info[:2]))
@@ -68,7 +78,7 @@ def _parsed(text: str) -> tuple[str, str, bool]:
             hint="Write it as for pip, one a string: up.env('scikit-learn==1.7', 'pandas>=2').",
             requirement=text,
         )
-    name = re.sub(r"[-_.]+", "-", match["name"]).lower()
+    name = name_of(wanted)
     url = match["url"]
     if url is not None and not url.startswith(("https://", "http://", "file://")):
         raise Invalid(
@@ -76,7 +86,7 @@ def _parsed(text: str) -> tuple[str, str, bool]:
             hint="Name a release, or the https:// or file:// address of a wheel or an archive.",
             requirement=text,
         )
-    extras = ",".join(sorted(re.findall(_NAME, match["extras"] or "")))
+    extras = ",".join(sorted(name_of(extra) for extra in re.findall(_NAME, match["extras"] or "")))
     versions = re.sub(r"[\s()]", "", match["versions"] or "")
     whole = name + (f"[{extras}]" if extras else "") + versions
     whole += f" @ {url}" if url else ""

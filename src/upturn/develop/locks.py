@@ -22,7 +22,7 @@ from upturn.core.errors import Corrupt, NotFound, Unavailable
 from upturn.core.executor import InEnv
 from upturn.core.records import Memo
 from upturn.core.time import utcnow
-from upturn.develop.env import Env, here
+from upturn.develop.env import Env, here, name_of
 from upturn.develop.uv import Job
 from upturn.stores import values
 from upturn.stores.workspace import Workspace
@@ -62,7 +62,9 @@ def lock_of(workspace: Workspace, env: Env, say: Callable[[str], None]) -> InEnv
     text = _resolve(env, python, needs, before[1].text if before is not None else "", label, say)
     lock = Lock(python, _platform(), _packages(text), text)
     artifact = values.save(workspace.blobs, msgspec.to_builtins(lock))
-    artifact = msgspec.structs.replace(artifact, summary=f"{label}, {len(lock.packages)} packages")
+    artifact = msgspec.structs.replace(
+        artifact, type="environment", summary=f"{label}, {len(lock.packages)} packages"
+    )
     memos = [
         Memo(memo=memo, output=artifact.digest, task=f"env/{label}", at=utcnow())
         for memo in (exact, alike)
@@ -124,9 +126,8 @@ def _resolve(
         wanted.write_text("".join(f"{line}\n" for line in (*env.requirements, *needs)))
         locked.write_text(before)
         job = Job(say)
+        make_empty(job, python, Path(folder, "venv"))
         try:
-            # An empty environment of the wanted Python: where uv has to fetch that, it does.
-            job.run("venv", "--quiet", "--python", interpreter(python), Path(folder, "venv"))
             job.run(
                 *("pip", "compile", "--quiet", "--python", Path(folder, "venv", "bin", "python")),
                 *("--generate-hashes", "--no-header", "--no-annotate"),
@@ -138,15 +139,36 @@ def _resolve(
                 raise
             raise Unavailable(
                 f"No packages were found for the environment {label}:\n{error.message}",
-                hint="Change up.env(…), or try again when the package index can be reached. "
-                f"Upturn itself needs: {', '.join(needs)}.",
+                hint="Change up.env(…), or try again when the package index can be reached."
+                + _also_ours(env, needs),
             ) from None
         return locked.read_text()
 
 
-def interpreter(python: str) -> str:
-    """What uv is to take for a version of Python: the running one when it fits."""
-    return sys.executable if python in (here(), platform.python_version()) else python
+def _also_ours(env: Env, needs: tuple[str, ...]) -> str:
+    """A hint at the packages that both the step and Upturn ask for."""
+    wanted = {name_of(requirement) for requirement in env.requirements}
+    both = [need for need in needs if name_of(need) in wanted]
+    return f" Upturn itself needs {', '.join(both)} there." if both else ""
+
+
+def make_empty(job: Job, python: str, folder: Path, *, hold: int | None = None) -> None:
+    """An environment without packages, of this Python when that fits; uv may have to fetch it.
+
+    Raises Unavailable when there is none of that version.
+    """
+    fits = python in (here(), platform.python_version())
+    try:
+        job.run(
+            *("venv", "--quiet", "--python", sys.executable if fits else python, folder), hold=hold
+        )
+    except Unavailable as error:
+        if error.hint:
+            raise
+        raise Unavailable(
+            f"There is no Python {python} here for an environment:\n{error.message}",
+            hint=f"Install it, with: uv python install {python}",
+        ) from None
 
 
 def _packages(text: str) -> dict[str, str]:

@@ -112,9 +112,9 @@ class Pools:
 
     def _after(self, build: Build, calls: list[Call]) -> None:
         for call in calls:
-            if build.problem is None:
-                self.start(call)
-            else:
+            if build.problem is None and call.env is not None:
+                self._pool(call.env).start(call)
+            elif build.problem is not None:
                 self._failed.append(Failed(call.id, build.problem, 0.0))
 
     def _has(self, env: InEnv) -> bool:

@@ -125,9 +125,8 @@ class Session:
             for name, value in bound.arguments.items()
         }
         function = reference_to(step.function)
+        refuse_by_value(step.name, function, step.options.env)
         env = self._env_of(step)
-        if env is not None:
-            refuse_by_value(step.name, function, env)
         node = Node(
             run=self.run.id,
             step=step.name,
