@@ -126,6 +126,7 @@ class Pools:
         if pool is not None and pool.alive:
             return pool
         if pool is not None:
+            self._failed.extend(pool.poll(0))  # what became of the calls that it had
             self._selector.unregister(pool)
             pool.close()
         launch = launch_within(folder_of(self._settings, env), self._folders)
