@@ -3,7 +3,6 @@
 import contextlib
 import os
 import sys
-import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +48,8 @@ def launch_within(env: Path, folders: Sequence[str]) -> Launch:
 
 
 def _is_projects(path: str) -> bool:
+    import sysconfig
+
     place = Path(path).resolve()
     if not path or not place.is_dir() or place.name in ("site-packages", "dist-packages"):
         return False
