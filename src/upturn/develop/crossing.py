@@ -5,7 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from upturn.core.errors import Corrupt, Invalid, NotFound
+import msgspec
+
+from upturn.core.errors import Corrupt, Invalid, NotFound, Problem
 from upturn.core.executor import Call, FunctionRef, InEnv
 from upturn.core.records import Artifact, Task
 from upturn.develop.env import Env, here
@@ -42,6 +44,14 @@ def function_of(call: Call) -> Callable[..., Any]:
             hint="Add it to up.env(…), or import it inside the steps that use it.",
             step=call.step,
         ) from error
+
+
+def with_way_out(problem: Problem, error: BaseException, call: Call) -> Problem:
+    """The problem, with a hint where the step itself imports what its environment lacks."""
+    if call.env is None or problem.hint or not isinstance(error, ModuleNotFoundError):
+        return problem
+    hint = f"Its environment is {call.env.label}: add what is missing to up.env(…)."
+    return msgspec.structs.replace(problem, hint=hint)
 
 
 def argument(workspace: Workspace, call: Call, digest: str) -> Any:

@@ -4,10 +4,12 @@ Arguments: the file descriptor, Upturn's folder, the environment's folder, how m
 first on the path, those, and those that come last.
 """
 
+import contextlib
 import importlib.util
 import os
 import pathlib
 import sys
+from typing import NoReturn
 
 
 def main() -> None:
@@ -19,10 +21,19 @@ def main() -> None:
     _activate(env)
     # Python 3.13 pickles a Path as of this module, which older ones don't have.
     sys.modules.setdefault("pathlib._local", pathlib)
-    _import_from(package)
-    from upturn.develop import forkserver
-
+    try:
+        _import_from(package)
+        from upturn.develop import forkserver
+    except ImportError as error:
+        _give_up(env, error)
     forkserver.run()
+
+
+def _give_up(env: str, error: ImportError) -> NoReturn:
+    """Upturn can't be imported: somebody took from the environment what the lock put there."""
+    with contextlib.suppress(OSError):
+        os.unlink(os.path.join(env, ".ready"))
+    sys.exit(f"The environment {env} is damaged: {error}. The next run builds it again.")
 
 
 def _activate(env: str) -> None:

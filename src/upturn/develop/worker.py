@@ -17,7 +17,7 @@ from upturn.core.errors import Problem, UpturnError
 from upturn.core.executor import Call, Failed, File, Finished, Started, Stored
 from upturn.core.settings import Settings
 from upturn.develop import context, wire
-from upturn.develop.crossing import argument, function_of
+from upturn.develop.crossing import argument, function_of, with_way_out
 from upturn.develop.frames import kinds_of, problem_of
 from upturn.stores import values
 from upturn.stores.workspace import Workspace, open_workspace
@@ -99,7 +99,7 @@ def _problem(error: BaseException, call: Call) -> Problem:
         # Not into its output, which is on the terminal live: there, the user's own frames do.
         with contextlib.suppress(OSError), traceback_file(call.output_file).open("a") as file:
             traceback.print_exception(error, file=file)
-    return problem_of(error)
+    return with_way_out(problem_of(error), error, call)
 
 
 def traceback_file(output_file: str | Path) -> Path:

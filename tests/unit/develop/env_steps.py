@@ -96,6 +96,11 @@ def nested_in(offset: int) -> Any:
     return nested
 
 
+@up.step(env=OLD)
+def imports(name: str) -> None:
+    __import__(name)
+
+
 @up.step(env=up.env("six==99.0"))
 def impossible() -> None:
     """Never runs."""

@@ -1,6 +1,7 @@
 """Environments of steps: real ones, built by uv from what the package index has."""
 
 import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -294,6 +295,38 @@ def test_a_file_that_imports_what_the_environment_lacks_is_named(tmp_path: Path)
     assert problem.hint == "Add it to up.env(…), or import it inside the steps that use it."
 
 
+def test_a_step_that_imports_what_its_environment_lacks_fails_with_a_way_out() -> None:
+    @up.flow
+    def f() -> Any:
+        return steps.imports("semver")
+
+    problem = f.run().state.problem
+    assert problem is not None
+    assert problem.message == "ModuleNotFoundError: No module named 'semver'"
+    assert problem.hint.startswith("Its environment is six==1.16.0 (python 3.")
+
+
+def test_what_can_t_be_built_fails_its_task_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workspace: Workspace
+) -> None:
+    assert both(6) == "six 1.16.0, 6; six 1.17.0, 6"
+    digest = inputs_of(workspace, both.run(number=6).id, "with_old")["env:lock"]
+    folder = workspace.settings.home / "envs" / digest[:20]
+    shutil.rmtree(folder)
+    with monkeypatch.context() as offline:
+        offline.setenv("UV_OFFLINE", "1")
+        offline.setenv("UV_CACHE_DIR", str(tmp_path / "empty"))
+        run = both.run(number=7)
+    assert statuses(workspace, run.id)["with_old"] == "failed"
+    problem = run.state.problem
+    assert problem is not None
+    assert "The environment six==1.16.0 (python 3." in problem.message
+    assert "can't be built:\n" in problem.message
+    assert "when the package index can be reached" in problem.hint
+    assert not folder.exists()
+    assert both(7) == "six 1.16.0, 7; six 1.17.0, 7"
+
+
 def test_what_no_index_has_is_said_in_uv_s_own_words() -> None:
     @up.flow
     def f() -> Any:
@@ -325,6 +358,12 @@ def test_a_damaged_or_deleted_environment_is_built_again(
     folder = workspace_home / "envs" / digest[:20]
     (folder / "bin" / "python").unlink()
     assert both(5) == "six 1.16.0, 5; six 1.17.0, 5"
+
+    close_pools()
+    (package,) = folder.glob("lib/python3.*/site-packages/msgspec")
+    package.rename(package.with_name("gone"))
+    assert both.run(number=8).status == "failed"  # it is seen, and said on stderr
+    assert both(8) == "six 1.16.0, 8; six 1.17.0, 8"
 
 
 def _other_python() -> str | None:
