@@ -66,6 +66,10 @@ class Lines:
         then = "" if retry_in_s is None else f"  (again in {retry_in_s:.1f} s)"
         self._line("failed", path, "red", f"          {problem.message}{then}")
 
+    def noted(self, text: str) -> None:
+        """See Reporter."""
+        self._say(f"  {text}")
+
     def run_ended(self, run: Run, status: str, seconds: float) -> None:
         """See Reporter."""
         if run.parent is not None:

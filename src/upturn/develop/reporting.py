@@ -33,6 +33,10 @@ class Reporter(Protocol):
         """An attempt failed; the next one follows, unless `retry_in_s` is None."""
         ...
 
+    def noted(self, text: str) -> None:
+        """Something goes on in the flow's own thread that takes a while."""
+        ...
+
     def run_ended(self, run: Run, status: str, seconds: float) -> None:
         """A run ended."""
         ...
@@ -57,6 +61,9 @@ class Silent:
         """Nothing."""
 
     def task_failed(self, path: str, problem: Problem, retry_in_s: float | None) -> None:
+        """Nothing."""
+
+    def noted(self, text: str) -> None:
         """Nothing."""
 
     def run_ended(self, run: Run, status: str, seconds: float) -> None:

@@ -111,6 +111,10 @@ class Scheduler:
             raise StepFailed(problem, path=cause.path)
         return node.output
 
+    def say(self, text: str) -> None:
+        """Let the reporter know of what goes on in the flow's own thread."""
+        self._reporter.noted(text)
+
     def check(self) -> None:
         """Raise what ended the scheduler early, if anything did."""
         if self._fault is not None:
@@ -166,7 +170,7 @@ class Scheduler:
                     self._make_ready(node)
 
     def _make_ready(self, node: Node) -> None:
-        node.inputs = inputs_of(node.arguments)
+        node.inputs = inputs_of(node.arguments, node.env)
         node.memo = memo_of(node.code, node.inputs)
         before = self._output_before(node)
         if before is not None:
@@ -288,8 +292,9 @@ class Scheduler:
     def _start(self, node: Node) -> None:
         node.attempt += 1
         node.status = "running"
-        if node.options.timeout is not None:
-            node.deadline = time.monotonic() + node.options.timeout.total_seconds()
+        node.deadline = None
+        if node.env is None:
+            node.start_clock()
         self._ledger.running(node)
         output_file = self._output_file(node)
         self._running[node.path] = node
@@ -310,6 +315,7 @@ class Scheduler:
                 output_file=output_file,
                 memory_bytes=node.options.memory_bytes,
                 gpus=node.gpus,
+                env=node.env,
             )
         )
 
@@ -327,7 +333,7 @@ class Scheduler:
             return
         match event:
             case Started():
-                pass
+                node.start_clock()  # its environment may have been built first
             case Logged():
                 self._ledger.logged(node, event)
                 if event.metrics:
