@@ -7,6 +7,8 @@ if TYPE_CHECKING:
     from upturn.core.errors import UpturnError as UpturnError
     from upturn.core.records import Endpoint as Endpoint
     from upturn.core.records import Version as Version
+    from upturn.develop.env import Env as Env
+    from upturn.develop.env import env as env
     from upturn.develop.flow import Flow as Flow
     from upturn.develop.flow import flow as flow
     from upturn.develop.handles import Run as Run
@@ -40,6 +42,8 @@ _HOMES = {
     "UpturnError": "core.errors",
     "Endpoint": "core.records",
     "Version": "core.records",
+    "Env": "develop.env",
+    "env": "develop.env",
     "Flow": "develop.flow",
     "flow": "develop.flow",
     "Run": "develop.handles",

@@ -71,6 +71,10 @@ class Lines:
         self._end_of(path)
         self._line("pruned", path, "blue", f"          {problem.message}")
 
+    def noted(self, text: str) -> None:
+        """See Reporter."""
+        self._say(f"  {text}")
+
     def run_ended(self, run: Run, status: str, seconds: float) -> None:
         """See Reporter."""
         if run.parent is not None:

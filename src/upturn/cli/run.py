@@ -111,6 +111,8 @@ def execute(
         handle = start_run(
             flow, params, workspace=workspace, reporter=lines, fresh=fresh, resume=resume
         )
+        lines.close()
+        return _conclude(handle)
     except KeyboardInterrupt:
         lines.close()
         if lines.run is not None:
@@ -119,7 +121,6 @@ def execute(
     finally:
         lines.close()
         workspace.close()
-    return _conclude(handle)
 
 
 def _conclude(handle: handles.Run) -> int:

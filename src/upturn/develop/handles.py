@@ -112,7 +112,8 @@ class Run:
     def _repr_html_(self) -> str:
         from upturn.develop.cards import run_card
 
-        return run_card(self)
+        title = f"run/{self.id} {self.flow}"
+        return run_card(title, self.status, self.seconds, self.params, self.problem, self.tasks)
 
 
 class Task:

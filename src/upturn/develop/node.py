@@ -1,12 +1,13 @@
 """Node: one task of a run while the run goes on."""
 
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from upturn.core.errors import Problem
-from upturn.core.executor import FunctionRef, Logged
+from upturn.core.executor import FunctionRef, InEnv, Logged
 from upturn.core.ids import task_path
 from upturn.core.records import Artifact, Input
 from upturn.develop.judge import Judge, Ruling
@@ -23,6 +24,7 @@ class Node:
     options: StepOptions
     function: FunctionRef
     code: str
+    env: InEnv | None
     flow_params: dict[str, Any]
     arguments: dict[str, Any]  # by parameter
     args: tuple[Any, ...]
@@ -45,6 +47,13 @@ class Node:
     seen: bool = False  # the flow was told of the failure
     ended: threading.Event = field(default_factory=threading.Event)
 
+    def begin(self) -> None:
+        """An attempt has begun: from now on its timeout counts, and its judge listens."""
+        if self.judge is not None:
+            self.judge.begin()
+        if self.options.timeout is not None:
+            self.deadline = time.monotonic() + self.options.timeout.total_seconds()
+
     @property
     def path(self) -> str:
         """The task's path."""
@@ -62,6 +71,18 @@ class Node:
         self.status = "pruned"
         self.problem = ruling.why
         self.cause = self
+
+    def fail(self, problem: Problem, instead: str | None) -> None:
+        """Its last attempt failed; `instead` takes the place of its output."""
+        self.status = "failed" if instead is None else "done"
+        self.output = instead
+        self.problem = problem
+        self.cause = self
+
+    def skip(self, maker: "Node") -> None:
+        """It is not run, for it needs the output of a task that has none."""
+        self.status = "cancelled"
+        self.cause = maker.cause or maker
 
     def cancel(self) -> None:
         """It has ended, and nobody is to wait for it any more."""

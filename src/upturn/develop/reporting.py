@@ -37,6 +37,10 @@ class Reporter(Protocol):
         """A trial of a tuning was ended early, or not run at all: it did not look promising."""
         ...
 
+    def noted(self, text: str) -> None:
+        """Something goes on in the flow's own thread that takes a while."""
+        ...
+
     def run_ended(self, run: Run, status: str, seconds: float) -> None:
         """A run ended."""
         ...
@@ -64,6 +68,9 @@ class Silent:
         """Nothing."""
 
     def task_pruned(self, path: str, problem: Problem) -> None:
+        """Nothing."""
+
+    def noted(self, text: str) -> None:
         """Nothing."""
 
     def run_ended(self, run: Run, status: str, seconds: float) -> None:

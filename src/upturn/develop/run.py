@@ -12,11 +12,14 @@ from typing import Any, Protocol
 import msgspec
 
 from upturn.core.errors import Corrupt, Invalid, Problem, StepFailed
+from upturn.core.executor import InEnv
 from upturn.core.ids import artifact_path, new_id
 from upturn.core.records import Artifact, Edge, Run, RunState, RunStatus
 from upturn.core.rehearsing import rehearsing
 from upturn.core.time import utcnow
 from upturn.develop import context, handles
+from upturn.develop.crossing import output, refuse_by_value
+from upturn.develop.env import Env
 from upturn.develop.fingerprint import fingerprint
 from upturn.develop.frames import problem_of
 from upturn.develop.functions import reference_to
@@ -71,6 +74,7 @@ class Session:
     nodes: list[Node] = field(default_factory=list[Node])
     counts: Counter[str] = field(default_factory=Counter[str])
     codes: dict[Any, str] = field(default_factory=dict[Any, str])  # by step
+    envs: dict[Env, InEnv] = field(default_factory=dict[Env, InEnv])
 
     def at_once(self, step: Step[..., Any]) -> int:
         """How many tasks of a step its cores and GPUs are enough for; at least one."""
@@ -103,13 +107,17 @@ class Session:
             name: self._stored(value, step.signature.parameters[name].kind, literals)
             for name, value in bound.arguments.items()
         }
+        function = reference_to(step.function)
+        refuse_by_value(step.name, function, step.options.env)
+        env = self._env_of(step)
         node = Node(
             run=self.run.id,
             step=step.name,
             index=self.counts[step.name],
             options=step.options,
-            function=reference_to(step.function),
+            function=function,
             code=self._code_of(step),
+            env=env,
             flow_params=self.run.params,
             arguments=dict(bound.arguments),
             args=bound.args,
@@ -147,7 +155,7 @@ class Session:
         """A task's output, waited for. What is damaged is deleted, so that a resume remakes it."""
         digest = self.scheduler.result(node)
         try:
-            return values.load(self.workspace.blobs, digest)
+            return output(self.workspace, node.path, digest, node.env)
         except Corrupt as error:
             self.workspace.blobs.delete(digest)
             raise Corrupt(
@@ -172,7 +180,7 @@ class Session:
         )
         if known is not None:
             self.scheduler.recall(child_id)
-        child = Session(self.workspace, self.scheduler, run, codes=self.codes)
+        child = Session(self.workspace, self.scheduler, run, codes=self.codes, envs=self.envs)
         result, state = child.drive(flow, converted)
         if state.status != "done":
             problem = state.problem or Problem(code="run_failed", message="The child run failed.")
@@ -231,10 +239,20 @@ class Session:
         )
         return self.workspace.meta.add(state)
 
+    def _env_of(self, step: Step[..., Any]) -> InEnv | None:
+        env = step.options.env
+        if env is None:
+            return None
+        if env not in self.envs:
+            from upturn.develop.locks import lock_of
+
+            self.envs[env] = lock_of(self.workspace, env, self.scheduler.say)
+        return self.envs[env]
+
     def _code_of(self, step: Step[..., Any]) -> str:
         known = self.codes.get(step)
         if known is None:
-            code = fingerprint(step.function)
+            code = fingerprint(step.function, libraries=step.options.env is None)
             artifact = values.save(self.workspace.blobs, msgspec.to_builtins(code))
             self.workspace.meta.put(artifact)
             known = self.codes[step] = artifact.digest

@@ -112,6 +112,10 @@ class Scheduler:
             raise StepFailed(problem, path=cause.path)
         return node.output
 
+    def say(self, text: str) -> None:
+        """Let the reporter know of what goes on in the flow's own thread."""
+        self._reporter.noted(text)
+
     def check(self) -> None:
         """Raise what ended the scheduler early, if anything did."""
         if self._fault is not None:
@@ -167,7 +171,7 @@ class Scheduler:
                     self._make_ready(node)
 
     def _make_ready(self, node: Node) -> None:
-        node.inputs = inputs_of(node.arguments)
+        node.inputs = inputs_of(node.arguments, node.env)
         node.memo = memo_of(node.code, node.inputs)
         if self._prune_unrun(node):
             return
@@ -301,8 +305,9 @@ class Scheduler:
     def _start(self, node: Node) -> None:
         node.attempt += 1
         node.status = "running"
-        if node.options.timeout is not None:
-            node.deadline = time.monotonic() + node.options.timeout.total_seconds()
+        node.deadline = None
+        if node.env is None:
+            node.start_clock()
         self._ledger.running(node)
         output_file = self._output_file(node)
         self._running[node.path] = node
@@ -323,6 +328,7 @@ class Scheduler:
                 output_file=output_file,
                 memory_bytes=node.options.memory_bytes,
                 gpus=node.gpus,
+                env=node.env,
             )
         )
 
@@ -340,8 +346,7 @@ class Scheduler:
             return
         match event:
             case Started():
-                if node.judge is not None:
-                    node.judge.begin()
+                node.begin()  # its environment may have been built first
             case Logged():
                 self._ledger.logged(node, event)
                 if event.metrics:
@@ -386,10 +391,7 @@ class Scheduler:
             return
         instead = node.instead if damaged is None else None
         self._ledger.failed(node, problem, event.seconds, instead=instead)
-        node.status = "failed" if instead is None else "done"
-        node.output = instead
-        node.problem = problem
-        node.cause = node
+        node.fail(problem, instead)
         self._finishing.append(node)
         self._reporter.task_failed(node.path, problem, None)
 
@@ -400,8 +402,7 @@ class Scheduler:
         self._reporter.task_pruned(node.path, ruling.why)
 
     def _skip(self, node: Node, maker: Node) -> None:
-        node.status = "cancelled"
-        node.cause = maker.cause or maker
+        node.skip(maker)
         self._finishing.append(node)
 
     def _expire(self) -> None:
