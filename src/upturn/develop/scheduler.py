@@ -307,7 +307,7 @@ class Scheduler:
         node.status = "running"
         node.deadline = None
         if node.env is None:
-            node.start_clock()
+            node.begin()
         self._ledger.running(node)
         output_file = self._output_file(node)
         self._running[node.path] = node
