@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from upturn.core.errors import UpturnError as UpturnError
     from upturn.core.records import Endpoint as Endpoint
     from upturn.core.records import Version as Version
+    from upturn.develop.checkpoint import checkpoint as checkpoint
     from upturn.develop.env import Env as Env
     from upturn.develop.env import env as env
     from upturn.develop.flow import Flow as Flow
@@ -46,6 +47,7 @@ _HOMES = {
     "env": "develop.env",
     "Flow": "develop.flow",
     "flow": "develop.flow",
+    "checkpoint": "develop.checkpoint",
     "Run": "develop.handles",
     "runs": "develop.handles",
     "Ref": "develop.ref",

@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "show": ("show", "Show a run, or one of its tasks."),
     "logs": ("logs", "Print what tasks printed."),
     "resume": ("resume", "Go on with a run that failed, was stopped or was lost."),
+    "rerun": ("rerun", "Run one task again, with its inputs, on the current code."),
     "cancel": ("cancel", "End a run that goes on."),
     "deploy": ("deploy", "Serve a model: from version to URL."),
     "stop": ("stop", "Stop the server in the background."),

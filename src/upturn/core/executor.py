@@ -62,6 +62,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     inputs: tuple[Input, ...]
     code: str
     output_file: str  # what the task prints goes there; the whole traceback of a failure beside it
+    checkpoints: str = ""  # the folder of what its attempts save for the next one
     memory_bytes: int | None = None  # that it may use, with all that it starts
     gpus: tuple[str, ...] = ()  # that it may use
     env: InEnv | None = None

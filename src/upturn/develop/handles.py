@@ -164,6 +164,11 @@ class Task:
         return self._state.problem
 
     @property
+    def digest(self) -> str | None:
+        """The digest of its output, if it has one."""
+        return self._state.output
+
+    @property
     def artifact(self) -> records.Artifact | None:
         """What is known of its output without reading it: type, bytes, a line on what it is."""
         if self._state.output is None:

@@ -48,7 +48,7 @@ def _holds_handles(value: Any) -> bool:
 
     def look(leaf: Any) -> Any:
         nonlocal found
-        found = found or isinstance(leaf, Ref | Path | File)
+        found = found or isinstance(leaf, Ref | Path | Stored | File)
         return leaf
 
     map_refs(value, look)

@@ -7,11 +7,14 @@ import threading
 import time
 from collections import deque
 
+from blake3 import blake3
+
 from upturn.core.errors import Conflict, Problem, StepFailed
 from upturn.core.executor import Call, Event, Executor, Failed, Finished, Logged, Started
 from upturn.core.ids import new_id, task_path
 from upturn.core.records import Memo, Run, Task, TaskState
 from upturn.core.time import utcnow
+from upturn.develop.checkpoint import drop
 from upturn.develop.inputs import inputs_of, memo_of, resolved
 from upturn.develop.judge import Ruling, ruled_before
 from upturn.develop.ledger import Ledger
@@ -326,6 +329,7 @@ class Scheduler:
                 inputs=node.inputs,
                 code=node.code,
                 output_file=output_file,
+                checkpoints=self._checkpoints(node),
                 memory_bytes=node.options.memory_bytes,
                 gpus=node.gpus,
                 env=node.env,
@@ -336,6 +340,11 @@ class Scheduler:
         """An attempt ended, and others may have what it kept."""
         del self._running[node.path]
         self._tokens.give_back(node.options.needs, node.gpus)
+
+    def _checkpoints(self, node: Node) -> str:
+        """Shared by all tasks of which one may do the work, else the task's own."""
+        key = node.memo if self._may_share(node) else blake3(node.path.encode()).hexdigest()
+        return str(self._workspace.settings.home / "checkpoints" / key[:32])
 
     def _output_file(self, node: Node) -> str:
         return str(self._workspace.output_dir / node.run / node.step / f"{node.index}.log")
@@ -448,6 +457,8 @@ class Scheduler:
         node.dependents.clear()
         if self._computing.get(node.memo) is node:
             del self._computing[node.memo]
+        if node.status == "done" and node.problem is None:
+            drop(self._checkpoints(node))
         followers, node.followers = node.followers, []
         for follower in followers:
             self._make_ready(follower)
