@@ -1,5 +1,6 @@
 """Node: one task of a run while the run goes on."""
 
+import random
 import threading
 import time
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ from upturn.core.ids import task_path
 from upturn.core.records import Artifact, Input
 from upturn.develop.judge import Judge, Ruling
 from upturn.develop.options import StepOptions
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
 
 
 @dataclass(slots=True, eq=False)
@@ -58,6 +61,11 @@ class Node:
     def path(self) -> str:
         """The task's path."""
         return task_path(self.run, self.step, self.index)
+
+    def pause_s(self) -> float:
+        """Exponential backoff with full jitter, so that retries of many don't come at once."""
+        longest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (self.attempt - 1))
+        return random.uniform(longest / 2, longest)
 
     def ruling(self, event: Logged) -> Ruling | None:
         """What its judge, if any, says to what it logged."""

@@ -1,7 +1,6 @@
 """The scheduler: a thread that runs tasks when their inputs are made, and keeps their records."""
 
 import os
-import random
 import socket
 import threading
 import time
@@ -12,7 +11,7 @@ from blake3 import blake3
 from upturn.core.errors import Conflict, Problem, StepFailed
 from upturn.core.executor import Call, Event, Executor, Failed, Finished, Logged, Started
 from upturn.core.ids import new_id, task_path
-from upturn.core.records import Memo, Run, Task, TaskState
+from upturn.core.records import Memo, Task, TaskState
 from upturn.core.time import utcnow
 from upturn.develop.checkpoint import drop
 from upturn.develop.inputs import inputs_of, memo_of, resolved
@@ -21,13 +20,12 @@ from upturn.develop.ledger import Ledger
 from upturn.develop.node import Node
 from upturn.develop.ref import refs_in
 from upturn.develop.reporting import Reporter
-from upturn.develop.runs import is_driven
+from upturn.develop.runs import is_under_way
 from upturn.develop.tokens import Queue, Tokens
 from upturn.stores.workspace import Workspace
 
 LEASE_TTL_S = 8.0
 _RENEW_S = 2.0
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
 _LOOK_S = 0.1  # how often it is seen whether another driver has made what is waited for
 _RIVALS = 20  # how many tasks with the same memo are looked at
 
@@ -267,17 +265,9 @@ class Scheduler:
         ):
             if (task.run, task.step, task.index) == (node.run, node.step, node.index):
                 earlier = True
-            elif earlier and task.run not in self._runs and self._is_under_way(task):
+            elif earlier and task.run not in self._runs and is_under_way(self._workspace, task):
                 return True
         return False
-
-    def _is_under_way(self, task: Task) -> bool:
-        meta = self._workspace.meta
-        state = meta.find(TaskState, task.run, task.step, task.index)
-        if state is not None and state.status != "running":
-            return False
-        run = meta.find(Run, task.run)
-        return run is not None and is_driven(self._workspace, run)
 
     def _look_elsewhere(self, now: float) -> None:
         if not self._elsewhere or now < self._next_look:
@@ -299,10 +289,13 @@ class Scheduler:
         while (found := self._ready.take(self._tokens)) is not None:
             node, node.gpus = found
             others = self._has_rivals() if others is None else others
-            if others and not node.attempt and self._is_elsewhere(node):
-                self._tokens.give_back(node.options.needs, node.gpus)
-                self._elsewhere.append(node)
-                continue
+            if others and not node.attempt:
+                elsewhere = self._is_elsewhere(node)
+                # It may have ended there since it was looked for.
+                if elsewhere or self._prune_unrun(node) or self._reuse(node):
+                    self._tokens.give_back(node.options.needs, node.gpus)
+                    self._elsewhere.extend([node] if elsewhere else [])
+                    continue
             self._start(node)
 
     def _start(self, node: Node) -> None:
@@ -393,7 +386,7 @@ class Scheduler:
             )
         elif node.is_worth_another_try(event.kinds):
             self._ledger.failed(node, problem, event.seconds, instead=None)
-            pause = _pause_after(node.attempt)
+            pause = node.pause_s()
             self._later.append((time.monotonic() + pause, node))
             node.status = "ready"
             self._reporter.task_failed(node.path, problem, pause)
@@ -502,9 +495,3 @@ class Scheduler:
 
 
 _TIMEOUT = ("builtins.TimeoutError", "builtins.OSError", "builtins.Exception")
-
-
-def _pause_after(attempt: int) -> float:
-    """Exponential backoff with full jitter, so that retries of many tasks don't come at once."""
-    longest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (attempt - 1))
-    return random.uniform(longest / 2, longest)
