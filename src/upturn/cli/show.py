@@ -53,7 +53,7 @@ def _show_run(workspace: Workspace, view: RunView, tasks: list[TaskState]) -> No
             for task in tasks
         ],
     )
-    if view.status in ("failed", "cancelled", "lost"):
+    if view.status in ("failed", "cancelled", "skipped", "lost"):
         if view.state is not None and view.state.problem is not None:
             print_problem(view.state.problem)
         click.echo(f"Resume with: upturn resume {run.id}")
