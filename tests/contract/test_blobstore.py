@@ -195,6 +195,7 @@ def test_entries_are_what_is_stored_with_its_size_and_last_use(store: BlobStore)
 def test_a_sweep_removes_what_was_not_used(store: BlobStore) -> None:
     unused, asked, again, young, other = (store.put([bytes([i]) * 70_000]) for i in range(5))
     age(store, unused, asked, again, other)
+    assert store.has(unused, use=False)
     assert store.has(asked)
     store.put([bytes([2]) * 70_000])
     swept = store.sweep([unused, asked, again, young, "0" * 64], unused_since=an_hour_ago())
@@ -202,6 +203,7 @@ def test_a_sweep_removes_what_was_not_used(store: BlobStore) -> None:
     assert gone == {unused: True, asked: False, again: False, young: False, "0" * 64: False}
     with pytest.raises(NotFound):
         store.get(unused)
+    assert not store.has(unused, use=False)
     for number, digest in [(1, asked), (2, again), (3, young), (4, other)]:
         assert store.get(digest) == bytes([number]) * 70_000
     assert store.put([bytes(70_000)]) == unused

@@ -35,10 +35,11 @@ class BlobStore(Protocol):
         """
         ...
 
-    def has(self, digest: str) -> bool:
+    def has(self, digest: str, *, use: bool = True) -> bool:
         """Whether there is a blob with that digest (not whether it is intact).
 
-        Asking is a use of it: a `sweep` that goes on leaves a blob that this found.
+        Asking is a use of it: a `sweep` that goes on leaves a blob that this found. Who only wants
+        to say what is there asks without `use`.
         """
         ...
 

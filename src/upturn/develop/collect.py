@@ -164,7 +164,7 @@ def missing_from(workspace: Workspace, path: str) -> int:
 
 def absence(workspace: Workspace, digest: str) -> str:
     """What to say behind a blob's name when it is not there: nothing, or why it is gone."""
-    if workspace.blobs.has(digest):
+    if workspace.blobs.has(digest, use=False):
         return ""
     return " (removed by gc)" if workspace.meta.find(Collection) is not None else " (gone)"
 

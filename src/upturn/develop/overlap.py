@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from upturn.core.errors import Invalid, Problem, did_you_mean
+from upturn.core.errors import Conflict, Invalid, Problem, did_you_mean
 from upturn.core.records import Overlap, Run, RunState
 from upturn.core.time import utcnow
 from upturn.develop import context
@@ -110,6 +110,8 @@ def _line_of(workspace: Workspace, run: Run) -> Line:
     line = [
         one for one in _queued(workspace, unfinished) if one == run.id or _lives(workspace, one)
     ]
+    if run.id not in line:
+        raise Conflict(f"Run {run.id} was taken out of the queue by another process.")
     at = line.index(run.id)
     ahead = [one for one in running if one != run.id and _lives(workspace, one)] + line[:at]
     behind = [one for one in line[at + 1 :] if others[one].overlap in _WAITS]

@@ -86,12 +86,13 @@ class DiskBlobStore:
             )
         return view
 
-    def has(self, digest: str) -> bool:
+    def has(self, digest: str, *, use: bool = True) -> bool:
         """Whether there is a blob with that digest; see BlobStore.has."""
         if not _DIGEST.fullmatch(digest):
             return False
+        places = (self._path(digest), os.path.join(self._trash, digest))
         with _disk(self._root):
-            return self._use(self._path(digest)) >= 0
+            return self._use(places[0]) >= 0 if use else any(map(os.path.exists, places))
 
     def delete(self, digest: str) -> None:
         """Remove a blob; nothing happens when there is none."""
