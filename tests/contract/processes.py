@@ -14,7 +14,10 @@ NOW = datetime(2013, 4, 1, tzinfo=UTC)
 
 
 def start(code: str, *arguments: object, talk: bool = False) -> subprocess.Popen[str]:
-    """Return a process that runs the code; `sys.argv[1:]` are the arguments. `talk`: to its stdin."""
+    """Return a process that runs the code; `sys.argv[1:]` are the arguments.
+
+    With `talk`, lines can be sent to it: see `say`.
+    """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     return subprocess.Popen(
         [sys.executable, "-c", COMMON + textwrap.dedent(code), *map(str, arguments)],

@@ -252,8 +252,8 @@ def test_no_use_in_another_process_is_lost_to_a_sweep(store: BlobStore) -> None:
         store = DiskBlobStore(sys.argv[1])
         digests = sys.argv[2].split()
         for line in sys.stdin:
-            gone = [d for d, removed in store.sweep(digests, unused_since=time.time() - 3600) if removed]
-            print("swept", len(gone), flush=True)
+            swept = store.sweep(digests, unused_since=time.time() - 3600)
+            print("swept", sum(gone for _, gone in swept), flush=True)
     """
     digests = [store.put([bytes([i % 251, i // 251]) * 10]) for i in range(400)]
     root, names = store._root, " ".join(digests)  # type: ignore[attr-defined]

@@ -116,7 +116,7 @@ def test_a_run_that_goes_on_for_hours_loses_nothing(own: Project) -> None:
     process = own.start("run", "flows.py:later")
     workspace = own.open()
     until(lambda: workspace.meta.select(TaskState), "no task runs")
-    until(lambda: own.ran(), "the step did not begin")
+    until(own.ran, "the step did not begin")
     run = own.last_run(workspace, "later")
     # As if it had begun five hours ago.
     began = utcnow() - timedelta(hours=5)

@@ -299,7 +299,7 @@ def test_a_flow_can_be_called_in_its_own_run_but_not_wait_for_it(workspace: Work
 
 
 def test_a_wrong_word_is_told_when_the_flow_is_made() -> None:
-    with pytest.raises(Invalid, match="'queued'.*Did you mean 'queue'"):
+    with pytest.raises(Invalid, match=r"'queued'.*Did you mean 'queue'"):
 
         @up.flow(overlap="queued")  # type: ignore[arg-type]
         def f() -> None: ...

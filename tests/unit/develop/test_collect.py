@@ -333,27 +333,27 @@ def test_children_stay_with_their_parents_and_parents_with_their_children() -> N
     runs = [run("old", 9), run("old-1", 9, "old"), run("new", 8), run("new-1", 1, "new")]
     since = now - timedelta(days=5)
 
-    def kept(states: list[RunState] = [], **more: Any) -> set[str]:
+    def kept(states: tuple[RunState, ...] = (), **more: Any) -> set[str]:
         options = {"live": set(), "since": since, "keep_runs": 0, **more}
         return kept_runs(runs, states, **options)
 
     assert kept() == {"run/new", "run/new-1"}
     assert kept(live={"old-1"}) >= {"run/old", "run/old-1"}
     resumed = RunState(run="old", status="failed", at=now)
-    assert kept([resumed]) >= {"run/old"}
+    assert kept((resumed,)) >= {"run/old"}
     assert kept(keep_runs=1, since=now) == {"run/new"}
     assert kept(keep_runs=2, since=now) == {"run/new", "run/old"}
     later = msgspec.structs.replace(resumed, at=now - timedelta(days=7))
-    assert kept([later]) == {"run/new", "run/new-1"}
+    assert kept((later,)) == {"run/new", "run/new-1"}
 
 
 def test_what_cannot_be_pinned_is_told(workspace: Workspace, note: str) -> None:
     handle: RunHandle = summed.run(note=note, count=1)
     with pytest.raises(NotFound, match="No run"):
         put_pin(workspace, "nothing", pinned=True)
-    with pytest.raises(NotFound, match="no task 'doubel'.*Did you mean 'double'"):
+    with pytest.raises(NotFound, match=r"no task 'doubel'.*Did you mean 'double'"):
         put_pin(workspace, f"{handle.id}/doubel", pinned=True)
-    with pytest.raises(NotFound, match="is not pinned.*Nothing is"):
+    with pytest.raises(NotFound, match=r"is not pinned.*Nothing is"):
         put_pin(workspace, handle.id, pinned=False)
     with pytest.raises(Invalid, match="whole digest"):
         put_pin(workspace, "artifact/abc", pinned=True)
