@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from e2e.test_run_cli import COMMAND, Project
+from e2e.folder import COMMAND
+from e2e.test_run_cli import Project
 from upturn.core.records import Collection, RunState, TaskState
 from upturn.core.time import utcnow
 from upturn.develop.runs import view_run

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import upturn as up
-from e2e.test_run_cli import Project
+from e2e.folder import Folder
 from upturn.core.errors import Invalid, RunFailed
 from upturn.core.records import Run, RunState
 from upturn.develop.run import RunHandle
@@ -66,8 +66,7 @@ class Runs:
     """A project whose runs are started one after the other, each when the one before is in line."""
 
     def __init__(self, folder: Path) -> None:
-        self.project = Project(folder)
-        (folder / "flows.py").write_text(FLOWS)
+        self.project = Folder(folder, {"flows.py": FLOWS})
         self.workspace = self.project.open()
         self.processes: dict[str, subprocess.Popen[str]] = {}
 

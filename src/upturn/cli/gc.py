@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from upturn.cli.render import bytes_text, console, plain, print_table, when_text
+from upturn.cli.render import console, plain, print_table, when_text
 from upturn.core.errors import Invalid
+from upturn.core.size import bytes_text
 from upturn.core.time import duration, spell
 
 if TYPE_CHECKING:

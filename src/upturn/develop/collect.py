@@ -29,13 +29,14 @@ from upturn.core.keeping import path_of, reachable, references
 from upturn.core.records import KINDS, Artifact, Collection, Record, Run, RunState, Task, Version
 from upturn.core.time import utcnow
 from upturn.develop.pins import list_pins, who
+from upturn.develop.runs import top_run
 from upturn.stores.workspace import Workspace
 
-MARGIN_S = 3600.0  # clocks of machines differ, drivers sleep with their laptop
+MARGIN_S = 3600.0  # clocks of machines differ
 assert MARGIN_S > 2 * USE_MARGIN_S
 NO_RECORD = ""  # in the place of a run: nothing refers to the blob any more, or ever did
 _UNFINISHED = ("queued", "running")
-_NEWEST = 1000
+_SLEEP = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ def plan_collection(
 ) -> Plan:
     """What nothing refers to that is kept: versions, pins, and the runs that `kept_runs` gives."""
     began = time.time()
-    live = _live_since(workspace)
+    live = _live_since(workspace, older_than)
     records = _records(workspace)
     refers = references(records)
     runs = [record for record in records if isinstance(record, Run)]
@@ -203,26 +204,29 @@ def kept_runs(
     return found
 
 
-def _live_since(workspace: Workspace) -> dict[str, float]:
-    """The runs that go on, and since when. One whose driver slept for a while may yet wake up."""
-    states = {state.run: state for state in workspace.meta.last_each(RunState)}
-    found = {
-        run: state.at.timestamp() for run, state in states.items() if state.status in _UNFINISHED
-    }
-    for run in workspace.meta.select(Run, newest_first=True, limit=_NEWEST):
-        if run.id not in states:  # it was put just now; it has held its lease since before that
-            found[run.id] = run.started_at.timestamp()
-    alive = time.time() - MARGIN_S
-    return {run: at for run, at in found.items() if _held_until(workspace, run) > alive}
+def _live_since(workspace: Workspace, older_than: timedelta) -> dict[str, float]:
+    """The runs that go on, and since when; they count for a while after their lease has ended.
+
+    A driver that was stopped (Ctrl-Z, a laptop's sleep) loses its lease, and may wake up.
+    """
+    meta = workspace.meta
+    alive = {lease.name.removeprefix("run/") for lease in meta.leases("run/")}
+    states = {state.run: state for state in meta.last_each(RunState)}
+    found: dict[str, float] = {}
+    for run in meta.select(Run, id=list(alive - set(states))):  # they were put just now
+        found[run.id] = run.started_at.timestamp()
+    asleep_since = utcnow() - max(older_than, _SLEEP)
+    for state in states.values():
+        if state.status in _UNFINISHED and (
+            state.at >= asleep_since or _top(workspace, state.run) in alive
+        ):
+            found[state.run] = state.at.timestamp()
+    return found
 
 
-def _held_until(workspace: Workspace, run: str) -> float:
-    """When the lease of the run, or of the one that it is part of, ends or ended."""
+def _top(workspace: Workspace, run: str) -> str:
     known = workspace.meta.find(Run, run)
-    while known is not None and known.parent is not None:
-        known = workspace.meta.find(Run, known.parent)
-    lease = workspace.meta.lease(f"run/{known.id}") if known is not None else None
-    return lease.until if lease is not None else 0.0
+    return top_run(workspace, known).id if known is not None else run
 
 
 def _records(workspace: Workspace) -> list[Record]:

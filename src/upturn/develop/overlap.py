@@ -102,18 +102,17 @@ def _line_of(workspace: Workspace, run: Run) -> Line:
     states = meta.last_each(RunState, run=list(others))
     unfinished = [state for state in states if state.status in ("queued", "running")]
     known = {state.run for state in states}
+    alive = {lease.name.removeprefix("run/") for lease in meta.leases("run/")}
     # One that may run beside others never queues: it runs from the moment in which it is put.
     running = [
         id for id, other in others.items() if id not in known and other.overlap == "parallel"
     ]
     running += [state.run for state in unfinished if state.status == "running"]
-    line = [
-        one for one in _queued(workspace, unfinished) if one == run.id or _lives(workspace, one)
-    ]
+    line = [one for one in _queued(workspace, unfinished) if one == run.id or one in alive]
     if run.id not in line:
         raise Conflict(f"Run {run.id} was taken out of the queue by another process.")
     at = line.index(run.id)
-    ahead = [one for one in running if one != run.id and _lives(workspace, one)] + line[:at]
+    ahead = [one for one in running if one != run.id and one in alive] + line[:at]
     behind = [one for one in line[at + 1 :] if others[one].overlap in _WAITS]
     return Line(tuple(ahead), tuple(behind))
 
@@ -124,11 +123,6 @@ def _queued(workspace: Workspace, states: list[RunState]) -> list[str]:
     came = workspace.meta.select(RunState, run=ids, newest_first=True)
     newest_first = dict.fromkeys(state.run for state in came if state.status == "queued")
     return list(newest_first)[::-1]
-
-
-def _lives(workspace: Workspace, run: str) -> bool:
-    lease = workspace.meta.lease(f"run/{run}")
-    return lease is not None and lease.until >= time.time()
 
 
 def _refusal(overlap: Overlap, line: Line) -> str | None:
