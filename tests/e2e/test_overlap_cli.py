@@ -190,7 +190,7 @@ def test_the_queue_goes_on_when_a_driver_died(runs: Runs) -> None:
     assert runs.project.type("resume", runs.id("b")).stdout == "b\n"
 
 
-def test_ctrl_c_while_it_waits_cancels_it(runs: Runs) -> None:
+def test_ctrl_c_and_cancel_end_one_that_waits(runs: Runs) -> None:
     runs.working("queue", "a")
     runs.queued("queue", "b")
     process = runs.processes["b"]
@@ -198,6 +198,10 @@ def test_ctrl_c_while_it_waits_cancels_it(runs: Runs) -> None:
     assert "Resume with" in runs.end("b")
     assert process.returncode == 130
     assert runs.status("b") == "cancelled"
+    runs.queued("queue", "c")
+    assert runs.project.type("cancel", runs.id("c")).returncode == 0
+    runs.end("c")
+    assert runs.status("c") == "cancelled"
     runs.open_gate()
     runs.end("a")
     assert "end b" not in runs.project.ran()

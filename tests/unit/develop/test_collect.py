@@ -15,6 +15,7 @@ import upturn as up
 from unit.develop.steps import double, measured, numbers, scaled, total
 from upturn.core.errors import Invalid, NotFound
 from upturn.core.records import Collection, Exhibit, Run, RunState, Task, TaskState
+from upturn.core.time import utcnow
 from upturn.develop.collect import MARGIN_S, absence, collect, kept_runs, plan_collection
 from upturn.develop.pins import list_pins, put_pin
 from upturn.develop.run import RunHandle
@@ -260,6 +261,22 @@ def test_a_run_that_goes_on_keeps_what_it_used_since_it_began(
     assert digests_of(workspace, run.id) <= set(
         plan_collection(workspace, older_than=AT_ONCE).blobs
     )
+
+
+def test_a_driver_that_sleeps_keeps_what_it_used_for_a_day(workspace: Workspace) -> None:
+    """Stopped with Ctrl-Z it looks lost, and may go on when it is woken up."""
+    for id, hours in [("slept", 20), ("lost", 30)]:
+        at = utcnow() - timedelta(hours=hours)
+        workspace.meta.put(
+            Run(id=id, flow="f", entry="f.py:f", params={}, project="p", started_at=at),
+            RunState(run=id, status="running", at=at),
+        )
+    blobs = {hours: workspace.blobs.put([bytes([hours])]) for hours in (19, 22)}
+    for hours, digest in blobs.items():
+        (path,) = (workspace.settings.home / "blobs").rglob(digest[2:])
+        then = time.time() - hours * 3600
+        os.utime(path, (then, then))
+    assert set(plan_collection(workspace, older_than=AT_ONCE).blobs) == {blobs[22]}
 
 
 def test_a_pin_that_comes_while_it_goes_on_is_heeded(workspace: Workspace, note: str) -> None:
