@@ -14,7 +14,7 @@ import upturn as up
 from e2e.folder import Folder
 from upturn.core.errors import Invalid, RunFailed
 from upturn.core.records import Run, RunState
-from upturn.develop.run import RunHandle
+from upturn.develop.handles import Run as RunHandle
 from upturn.develop.runs import list_runs, view_run
 from upturn.stores.workspace import Workspace, open_workspace
 from waiting import until

@@ -329,6 +329,8 @@ def find_task(workspace: Workspace, path: str) -> Task | None:
 
 
 def _why_not(status: str) -> str:
-    return {"running": "It is still running.", "lost": "Its process is gone."}.get(
-        status, "It was cancelled."
-    )
+    return {
+        "queued": "It waits for its turn.",
+        "running": "It is still running.",
+        "lost": "Its process is gone.",
+    }.get(status, "It was cancelled.")

@@ -17,8 +17,8 @@ from upturn.core.errors import Invalid, NotFound
 from upturn.core.records import Collection, Exhibit, Run, RunState, Task, TaskState
 from upturn.core.time import utcnow
 from upturn.develop.collect import MARGIN_S, absence, collect, kept_runs, plan_collection
+from upturn.develop.handles import Run as RunHandle
 from upturn.develop.pins import list_pins, put_pin
-from upturn.develop.run import RunHandle
 from upturn.stores import values
 from upturn.stores.workspace import Workspace, open_workspace
 from waiting import until
