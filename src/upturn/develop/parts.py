@@ -35,6 +35,7 @@ class Parts:
 
     def __init__(self) -> None:
         self.found: dict[str, Part] = {}
+        self._tops: set[str] = set()  # of which the distributions were added
 
     def add(self, name: str, kind: Kind, source: str, content: str | None = None) -> None:
         """Add a part; its digest is that of `content`, or of its source."""
@@ -47,7 +48,11 @@ class Parts:
 
     def distribution(self, module: str) -> None:
         """Add the distributions behind a module that is not the user's own."""
-        for name, version in versions(module.partition(".")[0]).items():
+        top = module.partition(".")[0]
+        if top in self._tops:
+            return
+        self._tops.add(top)
+        for name, version in versions(top).items():
             self.add(f"distribution {name}", "distribution", version)
 
     def whole_of(self, namespace: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ import sys
 import types
 from collections import deque
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -92,9 +93,11 @@ class Reach:
         name = f"{_module_of(value)}.{getattr(value, '__qualname__', '')}"
         if not _is_own(value):
             self._names[id(value)] = name
-            self.parts.distribution(getattr(value, "__module__", None) or "builtins")
-            if isinstance(value, types.FunctionType):
+            if isinstance(value, types.FunctionType):  # __module__ may be what it wraps
+                self.parts.distribution(str(value.__globals__.get("__name__", "builtins")))
                 self._inside_library(value)
+            else:
+                self.parts.distribution(getattr(value, "__module__", None) or "builtins")
             return name
         count = self._taken[name] = self._taken.get(name, 0) + 1
         name = name if count == 1 else f"{name}#{count}"
@@ -123,7 +126,7 @@ class Reach:
         if name in self.parts.found:
             return name
         file = namespace.get("__file__")
-        home = str(_home(file, namespace)) if file else ""
+        home = _home(file, package_of(namespace)) if file else ""
         contents = self._contents.setdefault(home, Contents(self.refer, home))
         try:
             digest = contents.digest(value)
@@ -384,10 +387,10 @@ def _namespace_of(function: Any) -> Namespace:
     return vars(module) if module else {}
 
 
-def _home(file: str, namespace: Namespace) -> Path:
+@lru_cache(maxsize=4096)
+def _home(file: str, package: str) -> str:
     """The folder that a module's project is in: above its outermost package."""
-    depth = len(package_of(namespace).split(".")) if package_of(namespace) else 0
-    return Path(file).resolve().parents[depth]
+    return str(Path(file).resolve().parents[len(package.split(".")) if package else 0])
 
 
 def _closure(function: types.FunctionType) -> Namespace:

@@ -8,7 +8,7 @@ import os
 import sys
 import sysconfig
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
@@ -212,7 +212,11 @@ def module_name(namespace: dict[str, Any]) -> str:
     spec = namespace.get("__spec__")
     if spec is not None:
         name = spec.name
-    file: str | None = namespace.get("__file__")
+    return _module_name(name, namespace.get("__file__"))
+
+
+@lru_cache(maxsize=4096)
+def _module_name(name: str, file: str | None) -> str:
     if not file:
         return "__main__" if name == "__mp_main__" else name
     stem = Path(file).stem
