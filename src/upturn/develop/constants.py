@@ -16,17 +16,18 @@ from typing import Any, cast
 import msgspec
 from blake3 import blake3
 
+from upturn.develop.source import is_own_module
+
 _ATOMS = (type(None), bool, int, float, complex, str, bytes, type(...), type(NotImplemented), range)
 _ATOM_SET = frozenset(_ATOMS)
 _DYNAMIC_STATE = (  # their state is of the process, not of the code
     logging.Logger,
     type(threading.Lock()),
     type(threading.RLock()),
-    threading.local,
-    weakref.ReferenceType,
     type(sys.stdout),
 )
 _CODE = (types.FunctionType, types.BuiltinFunctionType, type, types.ModuleType)
+_PICKLING = {"__reduce__", "__reduce_ex__", "__getstate__", "__getnewargs__", "__getnewargs_ex__"}
 _SHOWN = 400
 
 
@@ -99,7 +100,11 @@ class Contents:
         if isinstance(value, _DYNAMIC_STATE):
             return b"state:" + kind.__qualname__.encode()
         special = self._special(value)
-        return self._reduced(value, kind) if special is None else special
+        if special is not None:
+            return special
+        if _hides_state(kind):
+            return _joined("own", [self._encode(part) for part in _state(value, kind)])
+        return self._reduced(value, kind)
 
     def _sequence(self, name: str, items: Iterable[Any]) -> bytes:
         items = list(items)
@@ -117,6 +122,10 @@ class Contents:
             return self._sequence("property", [value.fget, value.fset, value.fdel])
         if isinstance(value, functools.cached_property):
             return self._sequence("cached_property", [value.func])
+        if isinstance(value, threading.local):
+            return self._sequence("local", [type(value), vars(value)])
+        if isinstance(value, weakref.ReferenceType):
+            return self._sequence("weak", [value()])
         if isinstance(value, functools.singledispatchmethod):
             return self._sequence("dispatch", [value.dispatcher])
         module = type(value).__module__
@@ -144,6 +153,27 @@ class Contents:
                 extra = list(extra)  # the items of a list, or the pairs of a dict
             parts.append(self._encode(extra))
         return _joined("object", parts)
+
+
+def _hides_state(kind: type) -> bool:
+    """Whether a class of the user's own says itself what a pickle holds of it: maybe not all."""
+    for cls in kind.__mro__:
+        if not _PICKLING.isdisjoint(vars(cls)):
+            module = sys.modules.get(cls.__module__)
+            return cls is not object and (module is None or is_own_module(module))
+    return False
+
+
+def _state(value: Any, kind: type) -> list[Any]:
+    """The class, the items of a subclass of a built-in one, and all attributes."""
+    written = [vars(cls).get("__slots__", ()) for cls in kind.__mro__]
+    slots = [name for own in written for name in ([own] if isinstance(own, str) else own)]
+    found: list[Any] = [kind, getattr(value, "__dict__", None)]
+    found += [getattr(value, name) for name in slots if hasattr(value, name)]
+    for base in (dict, list, tuple, set, frozenset, str, bytes, int, float):
+        if isinstance(value, base):
+            found.append(base(value))  # pyright: ignore[reportUnknownArgumentType, reportArgumentType]
+    return found
 
 
 def _joined(name: str, parts: list[bytes]) -> bytes:

@@ -59,8 +59,12 @@ def changes(old: Fingerprint, new: Fingerprint) -> list[str]:
     return [
         _change(name, before.get(name), after.get(name))
         for name in sorted(before.keys() | after.keys())
-        if before.get(name) != after.get(name)
+        if _digest(before.get(name)) != _digest(after.get(name))
     ]
+
+
+def _digest(part: Part | None) -> str | None:
+    return part.digest if part else None
 
 
 def _change(name: str, old: Part | None, new: Part | None) -> str:

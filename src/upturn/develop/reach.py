@@ -7,19 +7,18 @@ import sys
 import types
 from collections import deque
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any, cast
 
 from blake3 import blake3
 
 from upturn.develop.constants import Contents, Unreadable, shown
-from upturn.develop.names import UNFOLLOWED, Chain, Uses, chain_of
-from upturn.develop.parts import DYNAMIC, Parts, is_dynamic, package_of
+from upturn.develop.names import UNFOLLOWED, Chain, Import, Uses, chain_of
+from upturn.develop.parts import DYNAMIC, Parts, is_anywhere, is_dynamic, package_of
 from upturn.develop.slices import Slices
 from upturn.develop.source import (
     Source,
     file_of,
+    home_of,
     is_own_file,
     is_own_module,
     module_name,
@@ -83,7 +82,8 @@ class Reach:
         """The name of code: a function, a class or a module."""
         if isinstance(value, types.ModuleType):
             if is_own_module(value):
-                return self.parts.whole_of(vars(value))
+                name = module_name(vars(value))
+                return self.parts.whole_of(vars(value), f"module {name} is used as a value")
             self.parts.distribution(value.__name__)
             return value.__name__
         known = self._names.get(id(value))
@@ -126,12 +126,13 @@ class Reach:
         if name in self.parts.found:
             return name
         file = namespace.get("__file__")
-        home = _home(file, package_of(namespace)) if file else ""
+        home = home_of(file, package_of(namespace)) if file else ""
         contents = self._contents.setdefault(home, Contents(self.refer, home))
         try:
             digest = contents.digest(value)
         except Unreadable:
-            whole = self.parts.whole_of(namespace)
+            reason = f"the content of {module}.{label}, a {type(value).__qualname__}, can't be read"
+            whole = self.parts.whole_of(namespace, reason)
             self.parts.add(name, "opaque", f"<{type(value).__qualname__}> of {whole}")
         else:
             self.parts.add(name, "constant", shown(value, digest), digest)
@@ -144,20 +145,34 @@ class Reach:
         package = package_of(scope.namespace)
         for item in used.imports:
             if is_dynamic(item):
-                self.parts.whole_of(scope.namespace)
+                self._unfollowed(used.said(item), scope, anywhere=is_anywhere(item.path[0]))  # pyright: ignore[reportOptionalSubscript]
             self._slices.add(item, package)
+            self._live_import(item, scope)
         lines: list[str] = []
         for chain in used.chains:
-            found = self._chain(chain, scope)
+            found = self._chain(chain, scope, used)
             plain = ".".join([scope.module, *chain])
             if found and found not in (plain, f"constant {plain}"):
                 lines.append(f"# {'.'.join(chain)} is {found}")
         return lines
 
-    def _chain(self, chain: Chain, scope: Scope) -> str | None:
+    def _unfollowed(self, said: str, scope: Scope, *, anywhere: bool = False) -> str:
+        return self.parts.whole_of(scope.namespace, f"{said} in {scope.name}", anywhere=anywhere)
+
+    def _live_import(self, item: Import, scope: Scope) -> None:
+        """Follow the user's own code that was put into a library which a function imports."""
+        value: Any = None if item.level else sys.modules.get(item.module)
+        if not item.path or not isinstance(value, types.ModuleType) or is_own_module(value):
+            return
+        for name in item.path:
+            value = vars(value).get(name) if isinstance(value, types.ModuleType) else None
+        if _is_code(value) and _is_own(value):
+            self.refer(value)
+
+    def _chain(self, chain: Chain, scope: Scope, used: Uses) -> str | None:
         root = chain[0]
         if chain == UNFOLLOWED:
-            return self.parts.whole_of(scope.namespace)
+            return self._unfollowed(used.said(chain), scope)
         if root in scope.closure:
             value = scope.closure[root]
             label = f"{scope.name.removeprefix(scope.module + '.')}:{root}"
@@ -168,21 +183,24 @@ class Reach:
         elif root in scope.namespace:
             value, label = scope.namespace[root], root
         else:
-            if hasattr(builtins, root):
-                self._mind(getattr(builtins, root), scope)
-            return None
+            value = vars(builtins).get(root, _ABSENT)
+            if value is _ABSENT or value is _BUILTINS.get(root):
+                self._mind(value, scope, used.said(chain))
+                return None
+            label = f"builtins.{root}"
+        self._mind(value, scope, used.said(chain))
         if isinstance(value, types.ModuleType):
-            return self._through(value, chain[1:], scope)
-        return self._attribute(value, scope.namespace, label, chain[1:], scope)
+            return self._through(value, chain[1:], scope, used.said(chain))
+        return self._attribute(value, scope.namespace, label, chain[1:])
 
-    def _mind(self, value: Any, scope: Scope) -> None:
-        if id(value) in _REFLECTION:
-            self.parts.whole_of(scope.namespace)
+    def _mind(self, value: Any, scope: Scope, said: str) -> None:
+        name = _REFLECTION.get(id(value))
+        if name is not None:
+            self._unfollowed(said, scope, anywhere=is_anywhere(name))
 
     def _attribute(
-        self, value: Any, namespace: Namespace, label: str, path: Chain, scope: Scope
+        self, value: Any, namespace: Namespace, label: str, path: Chain
     ) -> str | None:
-        self._mind(value, scope)
         if value is _ABSENT:
             return None
         found = self._value(value, namespace, label)
@@ -191,7 +209,9 @@ class Reach:
             self._value(vars(inner)[path[0]], namespace, f"{label}.{path[0]}")
         return found
 
-    def _through(self, module: types.ModuleType, path: Chain, scope: Scope) -> str | None:
+    def _through(
+        self, module: types.ModuleType, path: Chain, scope: Scope, said: str
+    ) -> str | None:
         """What a dotted name that starts at a module means."""
         label = module.__name__
         value: Any = module
@@ -203,16 +223,17 @@ class Reach:
             value = vars(module).get(label, _ABSENT)
             if value is _ABSENT:
                 value = sys.modules.get(f"{module.__name__}.{label}", _ABSENT)
+        self._mind(value, scope, said)
         if not is_own_module(module):
-            self._mind(value, scope)
             self.parts.distribution(module.__name__)
             if value is not _ABSENT and _is_code(value) and _is_own(value):
                 return self.refer(value)  # the user's own, put into a library
             return f"{module.__name__}.{label}"
         if value is _ABSENT or label == "__dict__":
             dynamic = "__getattr__" in vars(module) or label == "__dict__"
-            return self.parts.whole_of(vars(module)) if dynamic else None
-        return self._attribute(value, vars(module), label, path, scope)
+            reason = f"{said} in {scope.name}"
+            return self.parts.whole_of(vars(module), reason) if dynamic else None
+        return self._attribute(value, vars(module), label, path)
 
     # --- functions ---
 
@@ -231,9 +252,10 @@ class Reach:
             self.parts.add(name, "function", "\n".join([text, *lines]))
         if "__class__" in scope.closure:
             self.refer(scope.closure["__class__"])
-        for held in (vars(function).get("__wrapped__"), _class_around(function)):
-            if held is not None:
-                self._value(held, namespace, f"{name}.__wrapped__")
+        if (around := _class_around(function)) is not None:
+            self.refer(around)
+        for key, held in vars(function).items():  # __wrapped__, and what people put there
+            self._value(held, namespace, f"{name.removeprefix(scope.module + '.')}.{key}")
 
     def _defaults(self, function: types.FunctionType, scope: Scope) -> list[str]:
         defaults: dict[str, Any] = dict(function.__kwdefaults__ or {})
@@ -334,11 +356,12 @@ class Reach:
         return lines
 
 
-_REFLECTION: dict[int, Any] = {
-    id(found): found
+_REFLECTION: dict[int, str] = {
+    id(getattr(importlib.import_module(module), name)): name
     for module, names in DYNAMIC.items()
-    for found in (getattr(importlib.import_module(module), name) for name in names)
+    for name in names
 }
+_BUILTINS = dict(vars(builtins))  # before anybody adds to them
 
 
 def _unwrapped(value: Any) -> Any:
@@ -385,12 +408,6 @@ def _namespace_of(function: Any) -> Namespace:
     owner = function if hasattr(function, "__module__") else type(function)
     module = sys.modules.get(owner.__module__ or "")
     return vars(module) if module else {}
-
-
-@lru_cache(maxsize=4096)
-def _home(file: str, package: str) -> str:
-    """The folder that a module's project is in: above its outermost package."""
-    return str(Path(file).resolve().parents[len(package.split(".")) if package else 0])
 
 
 def _closure(function: types.FunctionType) -> Namespace:

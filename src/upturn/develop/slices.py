@@ -21,8 +21,10 @@ class Slices:
         while self._waiting:
             module, file, chain = self._waiting.pop()
             source = source_of(file)
-            if source is None or not self._name(source, module, file, chain):
-                self._parts.whole(module, file, package_in(module, file))
+            reason = None if source is None else self._name(source, module, file, chain)
+            if source is None or reason is not None:
+                reason = f"{reason or 'no source'}, imported in a function"
+                self._parts.whole(module, file, package_in(module, file), reason)
 
     def _imported(self, item: Import, package: str) -> None:
         name, path = absolute(item, package), item.path
@@ -39,7 +41,8 @@ class Slices:
         if path:
             self._wait(name, file, path)
         elif path is not None:
-            self._parts.whole(name, file, package_in(name, file))
+            reason = f"module {name} is used as a value, imported in a function"
+            self._parts.whole(name, file, package_in(name, file), reason)
 
     def _wait(self, module: str, file: str, chain: Chain) -> None:
         key = (module, file, chain)
@@ -47,10 +50,10 @@ class Slices:
             self._followed.add(key)
             self._waiting.append(key)
 
-    def _name(self, source: Source, module: str, file: str, chain: Chain) -> bool:
-        """Follow one name of a module; False when only the whole module will do."""
+    def _name(self, source: Source, module: str, file: str, chain: Chain) -> str | None:
+        """Follow one name of a module; a reason when only the whole module will do."""
         if chain[0] not in source.bindings:
-            return False
+            return f"nothing in {module} says what {chain[0]} is"
         package = package_in(module, file)
         statements = source.bindings[chain[0]]
         self._add_part(f"{module}.{chain[0]}", source, statements)
@@ -58,17 +61,19 @@ class Slices:
             if isinstance(statement, ast.Import | ast.ImportFrom):
                 for item in _imports_as(statement, chain):
                     if is_dynamic(item):
-                        return False
+                        return f"{'.'.join(chain)} in {module}"
                     self._imported(item, package)
-            elif not self._uses(source, statement, module, file):
-                return False
-        return True
+            else:
+                reason = self._uses(source, statement, module, file)
+                if reason is not None:
+                    return reason
+        return None
 
-    def _uses(self, source: Source, statement: ast.stmt, module: str, file: str) -> bool:
+    def _uses(self, source: Source, statement: ast.stmt, module: str, file: str) -> str | None:
         used = source.uses(statement, _upturn_decorators(source, statement))
         for item in used.imports:
             if is_dynamic(item):
-                return False
+                return f"{used.said(item)} in {module}"
             self._imported(item, package_in(module, file))
         for used_chain in used.chains:
             if used_chain[0] in source.bindings:
@@ -78,8 +83,8 @@ class Slices:
                 or used_chain == UNFOLLOWED
                 or "*" in source.bindings
             ):
-                return False
-        return True
+                return f"{used.said(used_chain)} in {module}"
+        return None
 
     def _add_part(self, name: str, source: Source, statements: list[ast.stmt]) -> None:
         kind: Kind = "constant"

@@ -5,6 +5,7 @@ import importlib.machinery
 import importlib.util
 import linecache
 import os
+import stat
 import sys
 import sysconfig
 from collections.abc import Iterator, Sequence
@@ -39,6 +40,7 @@ class Source:
         self._uses: dict[tuple[int, int], Uses] = {}
         self._plain: dict[tuple[int, int], str] = {}
         self._bindings: dict[str, list[ast.stmt]] | None = None
+        self._whole: str | None = None
 
     def _index(self, node: ast.AST, prefix: str) -> None:
         for child in ast.iter_child_nodes(node):
@@ -79,6 +81,13 @@ class Source:
         if key not in self._plain:
             self._plain[key] = _without(node, dropped, lambda: ast.unparse(node))
         return self._plain[key]
+
+    @property
+    def whole(self) -> str:
+        """All of it as normalised source, docstrings too: they may be read."""
+        if self._whole is None:
+            self._whole = ast.unparse(ast.parse(self.text))
+        return self._whole
 
     @property
     def bindings(self) -> dict[str, list[ast.stmt]]:
@@ -158,6 +167,8 @@ def source_of(file: str, namespace: dict[str, Any] | None = None) -> Source | No
     """The syntax of the file as it is now, or of the notebook cell; None when it can't be had."""
     try:
         status = os.stat(file)
+        if stat.S_ISDIR(status.st_mode):
+            return None
     except OSError:
         text = "".join(linecache.getlines(file, namespace))
         known_text = _cells.get(file)
@@ -180,6 +191,27 @@ def _parsed(text: str | bytes) -> Source | None:
         return Source(text)
     except (SyntaxError, ValueError):
         return None
+
+
+@lru_cache(maxsize=4096)
+def home_of(file: str, package: str) -> str:
+    """The folder that a module's project is in: above its outermost package."""
+    return str(Path(file).resolve().parents[len(package.split(".")) if package else 0])
+
+
+def own_files_in(home: str) -> list[str]:
+    """The Python files of a project: not those of environments and hidden folders in it."""
+    found: list[str] = []
+    for folder, inner, files in os.walk(home):
+        inner[:] = sorted(
+            name
+            for name in inner
+            if not name.startswith((".", "__pycache__", "node_modules"))
+            and not os.path.exists(os.path.join(folder, name, "pyvenv.cfg"))
+        )
+        paths = (os.path.join(folder, name) for name in sorted(files) if name.endswith(".py"))
+        found += [path for path in paths if is_own_file(path)]
+    return found
 
 
 def is_own_module(module: ModuleType) -> bool:
