@@ -689,6 +689,44 @@ ONE_NAME = D_NAME({"a": §})
 def NAME(x):
     return CALL(x) + ONE_NAME["a"] + ONE_NAME.more
 """,
+    "seed at import": """
+import random
+random.seed(§)
+def NAME(x):
+    return CALL(x) + random.randint(0, 1000)
+""",
+    "setting at import": """
+import decimal
+decimal.getcontext().prec = §
+def set_NAME(n):
+    decimal.getcontext().Emax = n + 20
+set_NAME(§)
+def NAME(x):
+    return CALL(x) + decimal.getcontext().prec + decimal.getcontext().Emax
+""",
+    "setting in a loop": """
+import os
+for _name, _value in {"UPTURN_TEST_NAME": "§"}.items():
+    os.environ[_name] = _value
+def NAME(x):
+    import os
+    return CALL(x) + int(os.environ["UPTURN_TEST_NAME"])
+""",
+    "registered by a class": """
+ALL_NAME = {}
+class Register_NAME:
+    def __init__(self, key):
+        self.key = key
+    def __call__(self, function):
+        ALL_NAME[self.key] = function
+        return function
+@Register_NAME("a")
+def hidden_NAME(x):
+    return CALL(x) + §
+kept_NAME = Register_NAME("b")(lambda x: x + §)
+def NAME(x):
+    return ALL_NAME["a"](x) + ALL_NAME["b"](x)
+""",
     "type variables": """
 import typing
 T_NAME = typing.TypeVar("T_NAME")

@@ -12,6 +12,7 @@ from typing import Any, cast
 from blake3 import blake3
 
 from upturn.develop.constants import Contents, Unreadable, shown
+from upturn.develop.effects import Effects
 from upturn.develop.names import UNFOLLOWED, Chain, Import, Uses, chain_of
 from upturn.develop.parts import DYNAMIC, Parts, is_anywhere, is_dynamic, package_of
 from upturn.develop.slices import Slices
@@ -58,6 +59,9 @@ class Reach:
     def __init__(self) -> None:
         self.parts = Parts()
         self._slices = Slices(self.parts)
+        self._effects = Effects(
+            self.parts, lambda used, namespace, name: self._follow(used, Scope(namespace, {}, name))
+        )
         self._names: dict[int, str] = {}
         self._taken: dict[str, int] = {}
         self._waiting: deque[tuple[str, Any]] = deque()
@@ -68,6 +72,7 @@ class Reach:
         """Follow `function` to the end, and return what names it among the parts."""
         namespace = _namespace_of(function)
         root = self._value(function, namespace, "the step")
+        self._effects.add(namespace)
         while self._waiting:
             name, value = self._waiting.popleft()
             if isinstance(value, type):
@@ -239,6 +244,7 @@ class Reach:
 
     def _function(self, name: str, function: types.FunctionType) -> None:
         code, namespace = function.__code__, function.__globals__
+        self._effects.add(namespace)
         scope = Scope(namespace, _closure(function), name)
         source = source_of(code.co_filename, namespace)
         node = source.function(code) if source else None
@@ -303,6 +309,7 @@ class Reach:
     def _class(self, name: str, cls: type) -> None:
         module = sys.modules.get(cls.__module__)
         namespace = vars(module) if module else {}
+        self._effects.add(namespace)
         methods = [found for found in map(_function_in, vars(cls).values()) if found is not None]
         methods = [
             found for found in methods if found.__qualname__.startswith(f"{cls.__qualname__}.")

@@ -2,6 +2,9 @@
 
 import ast
 
+from functools import partial
+
+from upturn.develop.effects import changing, has_hooks, imports_of, registering
 from upturn.develop.names import UNFOLLOWED, Chain, Import, chain_of
 from upturn.develop.parts import DYNAMIC, Kind, Parts, absolute, is_dynamic, package_in
 from upturn.develop.source import Source, is_own_file, locate, source_of
@@ -14,11 +17,12 @@ class Slices:
         self._parts = parts
         self._followed: set[tuple[str, str, Chain]] = set()
         self._waiting: list[tuple[str, str, Chain]] = []
+        self._imported_files: dict[str, str] = {}  # by module
 
     def add(self, item: Import, package: str) -> None:
         """Add all that the import reaches."""
         self._imported(item, package)
-        while self._waiting:
+        while self._waiting or self._effects():
             module, file, chain = self._waiting.pop()
             source = source_of(file)
             reason = None if source is None else self._name(source, module, file, chain)
@@ -32,6 +36,7 @@ class Slices:
         if file is None or not is_own_file(file):
             self._parts.distribution(name)
             return
+        self._loads(name, item.path)
         while path:
             source = source_of(file)
             inner = locate(f"{name}.{path[0]}")
@@ -43,6 +48,51 @@ class Slices:
         elif path is not None:
             reason = f"module {name} is used as a value, imported in a function"
             self._parts.whole(name, file, package_in(name, file), reason)
+
+    # --- what the modules do when they are imported ---
+
+    def _loads(self, name: str, path: Chain | None) -> None:
+        """Note a module and all of the user's that importing it imports."""
+        waiting = [(name, path)]
+        while waiting:
+            name, path = waiting.pop()
+            parts = name.split(".")
+            names = [".".join(parts[: end + 1]) for end in range(len(parts))]
+            for name in [*names, f"{name}.{path[0]}"] if path else names:
+                file = None if name in self._imported_files else locate(name)
+                if file is None or not is_own_file(file):
+                    continue
+                self._imported_files[name] = file
+                source, package = source_of(file), package_in(name, file)
+                for item in imports_of(source.tree.body) if source else ():
+                    waiting.append((absolute(item, package), item.path))
+
+    def _effects(self) -> bool:
+        """Follow the statements of these modules; whether anything was new."""
+        sources = {
+            (name, file): source
+            for name, file in self._imported_files.items()
+            if (source := source_of(file)) is not None
+        }
+        hooks = any(has_hooks(source) for source in sources.values())
+        before = len(self._followed)
+        for (name, file), source in sources.items():
+            if (name, file, ()) in self._followed:
+                continue
+            self._followed.add((name, file, ()))
+            package = package_in(name, file)
+            own = partial(self._is_own, package=package)
+            for statement in [*changing(source.tree.body), *registering(source, own, hooks=hooks)]:
+                dropped = _upturn_decorators(source, statement)
+                self._parts.add(f"{name} (imported in a function): {source.plain(statement, dropped)}"[:200], "module", source.plain(statement, dropped))
+                reason = self._uses(source, statement, name, file)
+                if reason is not None:
+                    self._parts.whole(name, file, package, f"{reason}, imported in a function")
+        return len(self._followed) > before and bool(self._waiting)
+
+    def _is_own(self, item: Import, *, package: str) -> bool:
+        name = absolute(item, package)
+        return any(found in self._imported_files for found in (name, f"{name}.{(item.path or ('',))[0]}"))
 
     def _wait(self, module: str, file: str, chain: Chain) -> None:
         key = (module, file, chain)
