@@ -376,7 +376,6 @@ def NAME(x):
 """,
     "generator object": "GEN_NAME = (CALL(i) + § for i in [1, §])\ndef NAME(x):\n    return x + next(GEN_NAME)\n",
     "coroutine": """
-import asyncio
 class Wait_NAME:
     async def __aenter__(self):
         return §
@@ -386,7 +385,10 @@ async def run_NAME(x):
     async with Wait_NAME() as n:
         return CALL(x) + n
 def NAME(x):
-    return asyncio.run(run_NAME(x)) + §
+    try:
+        run_NAME(x).send(None)
+    except StopIteration as done:
+        return done.value + §
 """,
     "context": """
 import contextlib

@@ -96,7 +96,7 @@ class Parts:
                 continue
             source = source_of(file)
             if source is None:
-                self.add(f"module {name}", "opaque", _bytes_of(file), reason=reason)
+                self.add(f"module {name}", "opaque", text_of(file), reason=reason)
                 continue
             self.add(f"module {name}", "opaque", source.whole, reason=reason)
             used = source.uses(source.tree)
@@ -112,9 +112,8 @@ class Parts:
             return
         self._projects.add(home)
         for file in own_files_in(home):
-            source = source_of(file)
-            text = _bytes_of(file) if source is None else source.whole
-            self.add(f"file {os.path.relpath(file, home)}", "opaque", text, reason=reason)
+            name = os.path.relpath(file, home)
+            self.add(f"file {name}", "opaque", text_of(file), reason=reason)
 
     def _loaded_by(self, item: Import, package: str) -> list[tuple[str, str, str]]:
         """The user's modules that an import can load: it, the packages around it, a submodule."""
@@ -133,10 +132,13 @@ class Parts:
         return found
 
 
-def _bytes_of(file: str) -> str:
-    path = Path(file)
-    files = sorted(path.glob("**/*.py")) if path.is_dir() else [path]
-    return "\n".join(f"{found.name} {blake3(found.read_bytes()).hexdigest()}" for found in files)
+def text_of(file: str) -> str:
+    """A file's normalised source, or its digest when it has none; for a folder, of all in it."""
+    if os.path.isdir(file):
+        found = own_files_in(file)
+        return "\n".join(f"# {os.path.relpath(one, file)}\n{text_of(one)}" for one in found)
+    source = source_of(file)
+    return blake3(Path(file).read_bytes()).hexdigest() if source is None else source.whole
 
 
 def absolute(item: Import, package: str) -> str:

@@ -33,7 +33,7 @@ class Source:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.tree = ast.parse(text)
+        self.tree = parse(text)
         self.functions: dict[tuple[str, int], list[Definition]] = {}
         self.classes: dict[str, list[ast.ClassDef]] = {}
         self._index(self.tree, "")
@@ -86,7 +86,7 @@ class Source:
     def whole(self) -> str:
         """All of it as normalised source, docstrings too: they may be read."""
         if self._whole is None:
-            self._whole = ast.unparse(ast.parse(self.text))
+            self._whole = ast.unparse(parse(self.text))
         return self._whole
 
     @property
@@ -100,6 +100,14 @@ class Source:
                     if part not in kept:
                         kept.append(part)
         return self._bindings
+
+
+def parse(text: str) -> ast.Module:
+    """The syntax of a text."""
+    try:
+        return ast.parse(text)
+    except SystemError:  # Python 3.11, when the collector runs a finalizer that parses meanwhile
+        return ast.parse(text)
 
 
 def _without(node: ast.AST, dropped: frozenset[int], call: Any) -> Any:
