@@ -102,7 +102,8 @@ assert first == third
 names = {part.name.removeprefix("constant ").partition(".")[0] for part in first.parts}
 files = [path for path in root.glob("*.py") if path.stem in names]
 floor, _ = ms(lambda: [ast.parse(path.read_bytes()) for path in files])
-print(json.dumps({"cold": cold, "warm": warm, "edited": after, "floor": floor, "files": len(files)}))
+times = {"cold": cold, "warm": warm, "edited": after, "floor": floor, "files": len(files)}
+print(json.dumps(times))
 """
 
 
@@ -112,12 +113,15 @@ def main() -> None:
     parser.add_argument("--modules", type=int, default=200)
     parser.add_argument("--runs", type=int, default=5)
     options = parser.parse_args()
-    print(f"{'step':6}{'files':>6}{'floor':>10}{'cold':>10}{'warm':>10}{'edited':>10}  (ms, medians)")
+    print(
+        f"{'step':6}{'files':>6}{'floor':>10}{'cold':>10}{'warm':>10}{'edited':>10}  (ms, medians)"
+    )
     for step in ("all", "ten"):
         rounds = [measured(options.modules, step) for _ in range(options.runs)]
         found = {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
         times = "".join(f"{found[key]:10.2f}" for key in ("floor", "cold", "warm", "edited"))
-        print(f"{step:6}{found['files']:6.0f}{times}  cold is {found['cold'] / found['floor']:.1f}× the floor")
+        ratio = found["cold"] / found["floor"]
+        print(f"{step:6}{found['files']:6.0f}{times}  cold is {ratio:.1f}× the floor")
 
 
 def measured(modules: int, step: str) -> dict[str, float]:

@@ -1,9 +1,11 @@
 """A project loaded into this process, looked at, and forgotten again."""
 
+import builtins
 import importlib
 import linecache
+import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -15,13 +17,14 @@ INPUTS = (0, 1, 2, 5)
 
 
 @contextmanager
-def loaded(folder: Path, files: dict[str, str]) -> Iterator[ModuleType]:
+def loaded(folder: Path, files: dict[str, str]) -> Generator[ModuleType]:
     """The module `main` of the project, whose modules are forgotten at the end."""
     for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     before, path_before, writes = set(sys.modules), list(sys.path), sys.dont_write_bytecode
+    patched = [(vars(module), dict(vars(module))) for module in (builtins, math)]
     sys.path.insert(0, str(folder))
     sys.dont_write_bytecode = True
     importlib.invalidate_caches()
@@ -30,6 +33,9 @@ def loaded(folder: Path, files: dict[str, str]) -> Iterator[ModuleType]:
     finally:
         sys.dont_write_bytecode = writes
         sys.path[:] = path_before
+        for namespace, names in patched:
+            for name in namespace.keys() - names.keys():
+                del namespace[name]
         for name in set(sys.modules) - before:
             if _under(sys.modules[name], folder):
                 del sys.modules[name]

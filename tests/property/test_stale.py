@@ -1,4 +1,4 @@
-"""No result is stale: projects of several modules, an edit somewhere, and whether the output changed.
+"""No result is stale: projects of several modules, an edit, and whether the output changed.
 
 A project is a chain of layers, each written in one of the ways in which people write Python
 (`projects.py`). A digest that is the same before and after an edit promises that the step returns
@@ -19,6 +19,12 @@ from property.projects import KINDS, PLACES, WAYS, Layer, count, project
 PLAIN = Layer("plain", "import", "module")
 # Read from the source file: a comment in there is a result.
 READS_SOURCE = {"source read"}
+
+MANY = settings(
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 
 layers = st.lists(
     st.builds(
@@ -92,7 +98,7 @@ def semantic(draw: st.DrawFn) -> tuple[dict[str, str], dict[str, str]]:
     return before, project(chain, numbers)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@MANY
 @given(pair=semantic())
 def test_no_result_is_stale(
     pair: tuple[dict[str, str], dict[str, str]], tmp_path_factory: pytest.TempPathFactory
@@ -134,7 +140,7 @@ def cosmetic(draw: st.DrawFn) -> tuple[dict[str, str], dict[str, str], str]:
     return before, {**before, name: "\n".join(lines) + "\n"}, what
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@MANY
 @given(case=cosmetic())
 def test_what_says_the_same_never_reruns(
     case: tuple[dict[str, str], dict[str, str], str], tmp_path_factory: pytest.TempPathFactory

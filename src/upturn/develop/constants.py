@@ -100,11 +100,7 @@ class Contents:
         if isinstance(value, _DYNAMIC_STATE):
             return b"state:" + kind.__qualname__.encode()
         special = self._special(value)
-        if special is not None:
-            return special
-        if _hides_state(kind):
-            return _joined("own", [self._encode(part) for part in _state(value, kind)])
-        return self._reduced(value, kind)
+        return self._reduced(value, kind) if special is None else special
 
     def _sequence(self, name: str, items: Iterable[Any]) -> bytes:
         items = list(items)
@@ -138,6 +134,8 @@ class Contents:
         if module == "numpy" and type(value).__name__ == "ndarray" and not value.dtype.hasobject:
             head = f"{value.dtype.descr}{value.shape}{value.flags.f_contiguous}"
             return _joined("array", [head.encode(), blake3(value.tobytes()).digest()])
+        if _hides_state(type(value)):
+            return _joined("own", [self._encode(part) for part in _state(value, type(value))])
         return None
 
     def _reduced(self, value: Any, kind: type) -> bytes:
@@ -170,10 +168,9 @@ def _state(value: Any, kind: type) -> list[Any]:
     slots = [name for own in written for name in ([own] if isinstance(own, str) else own)]
     found: list[Any] = [kind, getattr(value, "__dict__", None)]
     found += [getattr(value, name) for name in slots if hasattr(value, name)]
-    for base in (dict, list, tuple, set, frozenset, str, bytes, int, float):
-        if isinstance(value, base):
-            found.append(base(value))  # pyright: ignore[reportUnknownArgumentType, reportArgumentType]
-    return found
+    bases: tuple[Callable[[Any], Any], ...]
+    bases = (dict, list, tuple, set, frozenset, str, bytes, int, float)
+    return found + [base(value) for base in bases if isinstance(value, cast(type, base))]
 
 
 def _joined(name: str, parts: list[bytes]) -> bytes:

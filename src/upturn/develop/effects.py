@@ -81,7 +81,9 @@ def changing(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
         elif isinstance(statement, ast.Expr):
             if isinstance(statement.value, ast.Call | ast.Await) and _root(statement) != "print":
                 yield statement
-        elif any(isinstance(target, ast.Attribute | ast.Subscript) for target in _targets(statement)):
+        elif any(
+            isinstance(target, ast.Attribute | ast.Subscript) for target in _targets(statement)
+        ):
             yield statement
 
 
@@ -108,7 +110,11 @@ def registering(source: Source, own: Callable[[Import], bool], *, hooks: bool) -
                 called += statement.bases
         elif isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign):
             value = statement.value
-            called = [node.func for node in ast.walk(value) if isinstance(node, ast.Call)] if value else []
+            called = (
+                [node.func for node in ast.walk(value) if isinstance(node, ast.Call)]
+                if value
+                else []
+            )
         else:
             continue
         chains = [chain_of(node) for node in called]

@@ -36,7 +36,7 @@ class Uses:
     def said(self, use: "Chain | Import") -> str:
         """The code of a use, for a message."""
         place = self.places.get(use)
-        text = ast.unparse(place) if place is not None else ".".join(map(str, use or ()))
+        text = ast.unparse(place) if place is not None else str(use)
         return text if len(text) <= _SAID else f"{text[: _SAID - 1]}…"
 
 

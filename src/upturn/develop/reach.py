@@ -203,9 +203,7 @@ class Reach:
         if name is not None:
             self._unfollowed(said, scope, anywhere=is_anywhere(name))
 
-    def _attribute(
-        self, value: Any, namespace: Namespace, label: str, path: Chain
-    ) -> str | None:
+    def _attribute(self, value: Any, namespace: Namespace, label: str, path: Chain) -> str | None:
         if value is _ABSENT:
             return None
         found = self._value(value, namespace, label)
@@ -298,7 +296,8 @@ class Reach:
             value = scope.closure.get(used, scope.namespace.get(used))
             if isinstance(value, types.ModuleType) and used not in _SKIPPED:
                 chains.discard((used,))
-                chains |= {(used, inner) for inner in names if hasattr(value, inner)}
+                open_ended = "__getattr__" in vars(value)
+                chains |= {(used, inner) for inner in names if open_ended or inner in vars(value)}
         lines = self._follow(Uses(tuple(sorted(chains)), ()), scope)
         lines += self._defaults(function, scope)
         lines += [_bytecode(code) for code in codes]

@@ -1,7 +1,6 @@
 """What an import inside a function reaches, by syntax alone: the module may not be loaded yet."""
 
 import ast
-
 from functools import partial
 
 from upturn.develop.effects import changing, has_hooks, imports_of, registering
@@ -58,14 +57,14 @@ class Slices:
             name, path = waiting.pop()
             parts = name.split(".")
             names = [".".join(parts[: end + 1]) for end in range(len(parts))]
-            for name in [*names, f"{name}.{path[0]}"] if path else names:
-                file = None if name in self._imported_files else locate(name)
+            for module in [*names, f"{name}.{path[0]}"] if path else names:
+                file = None if module in self._imported_files else locate(module)
                 if file is None or not is_own_file(file):
                     continue
-                self._imported_files[name] = file
-                source, package = source_of(file), package_in(name, file)
-                for item in imports_of(source.tree.body) if source else ():
-                    waiting.append((absolute(item, package), item.path))
+                self._imported_files[module] = file
+                source, package = source_of(file), package_in(module, file)
+                items = imports_of(source.tree.body) if source else ()
+                waiting += [(absolute(item, package), item.path) for item in items]
 
     def _effects(self) -> bool:
         """Follow the statements of these modules; whether anything was new."""
@@ -84,7 +83,11 @@ class Slices:
             own = partial(self._is_own, package=package)
             for statement in [*changing(source.tree.body), *registering(source, own, hooks=hooks)]:
                 dropped = _upturn_decorators(source, statement)
-                self._parts.add(f"{name} (imported in a function): {source.plain(statement, dropped)}"[:200], "module", source.plain(statement, dropped))
+                self._parts.add(
+                    f"{name} (imported in a function): {source.plain(statement, dropped)}"[:200],
+                    "module",
+                    source.plain(statement, dropped),
+                )
                 reason = self._uses(source, statement, name, file)
                 if reason is not None:
                     self._parts.whole(name, file, package, f"{reason}, imported in a function")
@@ -92,7 +95,9 @@ class Slices:
 
     def _is_own(self, item: Import, *, package: str) -> bool:
         name = absolute(item, package)
-        return any(found in self._imported_files for found in (name, f"{name}.{(item.path or ('',))[0]}"))
+        return any(
+            found in self._imported_files for found in (name, f"{name}.{(item.path or ('',))[0]}")
+        )
 
     def _wait(self, module: str, file: str, chain: Chain) -> None:
         key = (module, file, chain)
