@@ -1,9 +1,11 @@
 """A project loaded into this process, looked at, and forgotten again."""
 
 import builtins
+import decimal
 import importlib
 import linecache
 import math
+import os
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -24,12 +26,16 @@ def loaded(folder: Path, files: dict[str, str]) -> Generator[ModuleType]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     before, path_before, writes = set(sys.modules), list(sys.path), sys.dont_write_bytecode
-    patched = [(vars(module), dict(vars(module))) for module in (builtins, math)]
+    patched: list[tuple[Any, dict[str, Any]]] = [
+        (vars(module), dict(vars(module))) for module in (builtins, math)
+    ]
+    patched.append((os.environ, dict(os.environ)))
     sys.path.insert(0, str(folder))
     sys.dont_write_bytecode = True
     importlib.invalidate_caches()
     try:
-        yield importlib.import_module("main")
+        with decimal.localcontext():
+            yield importlib.import_module("main")
     finally:
         sys.dont_write_bytecode = writes
         sys.path[:] = path_before

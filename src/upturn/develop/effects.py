@@ -10,7 +10,8 @@ from typing import Any
 
 from upturn.develop.names import Import, Uses, chain_of
 from upturn.develop.parts import Parts, absolute, package_of
-from upturn.develop.source import Source, is_own_module, module_name, source_of
+from upturn.develop.snapshot import Snapshot
+from upturn.develop.source import Source, is_own_module, looking, module_name, source_of
 
 # Lines that may begin such a statement; most modules have none, and then aren't parsed for it.
 _LOOKS_LIKE = re.compile(
@@ -37,8 +38,9 @@ _quick: dict[str, tuple[tuple[int, int], tuple[Import, ...] | None]] = {}
 class Effects:
     """Adds what the modules of a project do when they are imported, as far as no value shows it."""
 
-    def __init__(self, parts: Parts, follow: Follow) -> None:
+    def __init__(self, parts: Parts, snapshot: Snapshot, follow: Follow) -> None:
         self._parts = parts
+        self._snapshot = snapshot
         self._follow = follow
         self._seen: set[int] = set()
 
@@ -51,6 +53,7 @@ class Effects:
             if id(namespace) in self._seen or not file:
                 continue
             self._seen.add(id(namespace))
+            self._snapshot.namespace(namespace)
             items = _quickly_imported(file)
             if items is None:
                 source = source_of(file)
@@ -222,6 +225,8 @@ def _is_own_value(value: Any) -> bool:
 
 def _quickly_imported(file: str) -> tuple[Import, ...] | None:
     """What a file imports, when a look at its lines shows no statement that changes anything."""
+    if (looked := looking.get()) is not None:
+        looked.files.add(file)
     try:
         status = os.stat(file)
         version = (status.st_mtime_ns, status.st_size)

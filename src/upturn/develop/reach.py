@@ -16,12 +16,15 @@ from upturn.develop.effects import Effects
 from upturn.develop.names import UNFOLLOWED, Chain, Import, Uses, chain_of
 from upturn.develop.parts import DYNAMIC, Parts, is_anywhere, is_dynamic, package_of
 from upturn.develop.slices import Slices
+from upturn.develop.snapshot import Snapshot
 from upturn.develop.source import (
+    Looked,
     Source,
     file_of,
     home_of,
     is_own_file,
     is_own_module,
+    looking,
     module_name,
     source_of,
 )
@@ -58,9 +61,12 @@ class Reach:
 
     def __init__(self) -> None:
         self.parts = Parts()
+        self.snapshot = Snapshot()
         self._slices = Slices(self.parts)
         self._effects = Effects(
-            self.parts, lambda used, namespace, name: self._follow(used, Scope(namespace, {}, name))
+            self.parts,
+            self.snapshot,
+            lambda used, namespace, name: self._follow(used, Scope(namespace, {}, name)),
         )
         self._names: dict[int, str] = {}
         self._taken: dict[str, int] = {}
@@ -71,15 +77,25 @@ class Reach:
     def start(self, function: Any) -> str:
         """Follow `function` to the end, and return what names it among the parts."""
         namespace = _namespace_of(function)
-        root = self._value(function, namespace, "the step")
-        self._effects.add(namespace)
-        while self._waiting:
-            name, value = self._waiting.popleft()
-            if isinstance(value, type):
-                self._class(name, value)
-            else:
-                self._function(name, value)
+        looked = Looked()
+        token = looking.set(looked)
+        try:
+            root = self._value(function, namespace, "the step")
+            self._effects.add(namespace)
+            while self._waiting:
+                name, value = self._waiting.popleft()
+                if isinstance(value, type):
+                    self._class(name, value)
+                else:
+                    self._function(name, value)
+        finally:
+            looking.reset(token)
+        self.snapshot.close(looked)
         return root
+
+    def holds(self) -> bool:
+        """Whether all that was followed is as it was."""
+        return self.snapshot.holds(self.refer)
 
     # --- what a value is called, following it later ---
 
@@ -141,6 +157,7 @@ class Reach:
             self.parts.add(name, "opaque", f"<{type(value).__qualname__}> of {whole}")
         else:
             self.parts.add(name, "constant", shown(value, digest), digest)
+            self.snapshot.constant(value, home, digest)
         return name
 
     # --- names ---
@@ -223,6 +240,10 @@ class Reach:
             if not path:
                 return self.refer(module)
             label, path = path[0], path[1:]
+            if is_own_module(module):
+                self.snapshot.namespace(vars(module))
+            else:
+                self.snapshot.name(vars(module), label)
             value = vars(module).get(label, _ABSENT)
             if value is _ABSENT:
                 value = sys.modules.get(f"{module.__name__}.{label}", _ABSENT)
@@ -243,6 +264,8 @@ class Reach:
     def _function(self, name: str, function: types.FunctionType) -> None:
         code, namespace = function.__code__, function.__globals__
         self._effects.add(namespace)
+        self.snapshot.namespace(namespace)
+        self.snapshot.function(function)
         scope = Scope(namespace, _closure(function), name)
         source = source_of(code.co_filename, namespace)
         node = source.function(code) if source else None
@@ -309,6 +332,8 @@ class Reach:
         module = sys.modules.get(cls.__module__)
         namespace = vars(module) if module else {}
         self._effects.add(namespace)
+        self.snapshot.namespace(namespace)
+        self.snapshot.cls(cls)
         methods = [found for found in map(_function_in, vars(cls).values()) if found is not None]
         methods = [
             found for found in methods if found.__qualname__.startswith(f"{cls.__qualname__}.")

@@ -9,6 +9,7 @@ import stat
 import sys
 import sysconfig
 from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from functools import cache, lru_cache
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -167,12 +168,25 @@ def _root(node: ast.expr) -> str | None:
 
 # --- Where source is -------------------------------------------------------------------------
 
+
+class Looked:
+    """The files whose content was looked at, and where modules were found."""
+
+    def __init__(self) -> None:
+        self.files: set[str] = set()
+        self.located: dict[str, str | None] = {}
+        self.listed = False  # whether a folder or all cells were: what is new there counts
+
+
+looking: ContextVar[Looked | None] = ContextVar("looking", default=None)
 _files: dict[str, tuple[tuple[int, int], Source | None]] = {}
 _cells: dict[str, tuple[str, Source | None]] = {}
 
 
 def source_of(file: str, namespace: dict[str, Any] | None = None) -> Source | None:
     """The syntax of the file as it is now, or of the notebook cell; None when it can't be had."""
+    if (looked := looking.get()) is not None:
+        looked.files.add(file)
     try:
         status = os.stat(file)
         if stat.S_ISDIR(status.st_mode):
@@ -188,6 +202,15 @@ def source_of(file: str, namespace: dict[str, Any] | None = None) -> Source | No
     if known is None or known[0] != version:
         known = _files[file] = (version, _parsed(Path(file).read_bytes()))
     return known[1]
+
+
+def version_of(file: str) -> Any:
+    """What is another after an edit of the file or of the notebook cell."""
+    try:
+        status = os.stat(file)
+    except OSError:
+        return linecache.getlines(file)
+    return (status.st_mtime_ns, status.st_size)
 
 
 def _parsed(text: str | bytes) -> Source | None:
@@ -209,6 +232,8 @@ def home_of(file: str, package: str) -> str:
 
 def own_files_in(home: str) -> list[str]:
     """The Python files of a project: not those of environments and hidden folders in it."""
+    if (looked := looking.get()) is not None:
+        looked.listed = True
     found: list[str] = []
     for folder, inner, files in os.walk(home):
         inner[:] = sorted(
@@ -267,6 +292,13 @@ def _module_name(name: str, file: str | None) -> str:
 
 def locate(name: str) -> str | None:
     """The file of a module by its dotted name, found without importing it; None for none."""
+    found = _locate(name)
+    if (looked := looking.get()) is not None:
+        looked.located[name] = found
+    return found
+
+
+def _locate(name: str) -> str | None:
     loaded = sys.modules.get(name)
     if loaded is not None:
         return file_of(loaded)
@@ -299,6 +331,8 @@ def _find(name: str, path: Sequence[str] | None) -> importlib.machinery.ModuleSp
 
 def cells() -> str:
     """Every notebook cell that was run, in order."""
+    if (looked := looking.get()) is not None:
+        looked.listed = True
     return "\n".join(
         "".join(linecache.getlines(file))
         for file in list(linecache.cache)
