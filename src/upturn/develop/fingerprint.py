@@ -11,7 +11,6 @@ from blake3 import blake3
 from upturn.develop.parts import Part
 from upturn.develop.reach import Reach
 
-
 _KEPT = 256
 _known: "dict[int, tuple[Any, Reach, Fingerprint]]" = {}
 

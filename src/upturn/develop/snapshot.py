@@ -3,7 +3,7 @@
 import builtins
 import marshal
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from operator import is_
 from typing import Any
 
@@ -18,7 +18,7 @@ class Snapshot:
     """The files, names, functions, classes and constants that were looked at, as they were then."""
 
     def __init__(self) -> None:
-        self._spaces: dict[int, tuple[Callable[[], dict[str, Any]], list[str], list[Any]]] = {}
+        self._spaces: dict[int, tuple[Callable[[], Mapping[str, Any]], list[str], list[Any]]] = {}
         self._functions: list[tuple[types.FunctionType, Any, Any, Any]] = []
         self._cells: list[tuple[types.CellType, Any]] = []
         self._names: list[tuple[dict[str, Any], str, Any]] = []
@@ -30,7 +30,7 @@ class Snapshot:
         self._whole = True
         self.namespace(vars(builtins))
 
-    def namespace(self, namespace: dict[str, Any]) -> None:
+    def namespace(self, namespace: Mapping[str, Any]) -> None:
         """Names of a module were looked up."""
         if id(namespace) not in self._spaces:
             self._keep(namespace, lambda: namespace)
@@ -41,7 +41,7 @@ class Snapshot:
 
     def cls(self, cls: type) -> None:
         """A class was."""
-        self._keep(cls, lambda: vars(cls))  # pyright: ignore[reportArgumentType]
+        self._keep(cls, lambda: vars(cls))
 
     def function(self, function: types.FunctionType) -> None:
         """A function was."""
@@ -68,7 +68,7 @@ class Snapshot:
         self._located = looked.located
         self._whole = looked.listed
 
-    def _keep(self, key: Any, get: Callable[[], dict[str, Any]]) -> None:
+    def _keep(self, key: Any, get: Callable[[], Mapping[str, Any]]) -> None:
         found = get()
         self._spaces[id(key)] = (get, list(found), list(found.values()))
 
@@ -113,7 +113,7 @@ class Snapshot:
         return True
 
 
-def _same(found: dict[str, Any], keys: list[str], values: Iterable[Any]) -> bool:
+def _same(found: Mapping[str, Any], keys: list[str], values: Iterable[Any]) -> bool:
     return list(found) == keys and all(map(is_, found.values(), values))
 
 
