@@ -16,7 +16,7 @@ from typing import Any
 from upturn.core.errors import Problem, UpturnError
 from upturn.core.executor import Call, Failed, File, Finished, Started, Stored
 from upturn.core.settings import Settings
-from upturn.develop import context, wire
+from upturn.develop import carried, context, wire
 from upturn.develop.frames import problem_of
 from upturn.develop.functions import resolve
 from upturn.stores import values
@@ -70,7 +70,7 @@ def _run(call: Call, sock: socket.socket, workspace: Workspace) -> None:
         args = _value(call.args, workspace)
         kwargs = _value(call.kwargs, workspace)
         result = function(*args, **kwargs)
-        artifact = values.save(workspace.blobs, result)
+        artifact = carried.save(workspace.blobs, result)
         message: object = Finished(call.id, artifact, time.perf_counter() - began)
     except KeyboardInterrupt:
         raise

@@ -34,8 +34,9 @@ class PickleCodec:
         """The stream, then the large buffers."""
         if isinstance(value, io.IOBase):  # cloudpickle would read it to its end instead
             raise _refusal(value, "an open file is not a value")
+        carried: set[Any] = set()
         try:
-            stream, buffers = _dump(lambda keep: dumps(value, keep))
+            stream, buffers = _dump(lambda keep: dumps(value, keep, carried))
             if may_hold_sets(stream):
                 with contextlib.suppress(Exception):  # as it may nest too deep for Python
                     stream, buffers = _dump(lambda keep: dumps_sorted(value, keep))
@@ -44,7 +45,7 @@ class PickleCodec:
         if b"__main__" in stream:
             # Another process has another __main__: a reference into it would be lost there.
             stream, buffers = _dump_by_value(value)
-        return Encoded(buffers=[stream, *buffers])
+        return Encoded(buffers=[stream, *buffers], carried=tuple(carried))
 
     def decode(self, meta: dict[str, Any], buffers: Sequence[memoryview]) -> Any:
         """The value again. Raises Invalid when what it needs is not installed here."""

@@ -4,6 +4,7 @@ import copyreg
 import io
 import pickle
 import sys
+import types
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, cast
 
@@ -13,15 +14,20 @@ Keep = Callable[[pickle.PickleBuffer], bool]
 _SETS = (pickle.EMPTY_SET + pickle.MEMOIZE, pickle.FROZENSET + pickle.MEMOIZE)
 # Sorting takes a pickler in Python, some 30 times slower: not for streams where that is felt.
 _SORTED_UP_TO = 16 << 20
+_NAMED = (type, types.FunctionType)
 _BATCH = 1000  # as pickle itself puts them into a stream
 _PythonPickler: Any = pickle._Pickler  # pyright: ignore[reportPrivateUsage]
 
 
-def dumps(value: object, keep: Keep) -> bytes:
-    """The value by protocol 5, to be read by `pickle.loads`; `keep` is asked about each buffer."""
+def dumps(value: object, keep: Keep, carried: set[Any] | None = None) -> bytes:
+    """The value by protocol 5, to be read by `pickle.loads`; `keep` is asked about each buffer.
+
+    The classes and functions that the stream only names are added to `carried`.
+    """
     stream = io.BytesIO()
-    pickler = pickle.Pickler(stream, 5, buffer_callback=keep)
+    pickler = _Noting(stream, 5, buffer_callback=keep)
     pickler.dispatch_table = _dispatch()
+    pickler.carried = set() if carried is None else carried
     pickler.dump(value)
     return stream.getvalue()
 
@@ -38,6 +44,15 @@ def dumps_sorted(value: object, keep: Keep | None = None) -> bytes:
     pickler.dispatch_table = _dispatch()
     pickler.dump(value)
     return stream.getvalue()
+
+
+class _Noting(pickle.Pickler):
+    carried: set[Any]
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Note the class of an object, or the class or function that it is."""
+        self.carried.add(obj if isinstance(obj, _NAMED) else type(obj))
+        return NotImplemented
 
 
 class _Sorting(_PythonPickler):
