@@ -9,6 +9,7 @@ from typing import Any
 from upturn.core.blobstore import Buffer
 from upturn.core.codec import Encoded
 from upturn.core.errors import Invalid
+from upturn.stores.codecs.by_value import dumps_by_value
 from upturn.stores.codecs.sorted_pickle import dumps, dumps_sorted, may_hold_sets
 
 # Smaller arrays stay in the stream and come back writable, which some models need of their state.
@@ -76,10 +77,8 @@ def _dump(dumps: _Dumps) -> tuple[bytes, list[Buffer]]:
 
 
 def _dump_by_value(value: Any) -> tuple[bytes, list[Buffer]]:
-    import cloudpickle
-
     try:
-        return _dump(lambda keep: cloudpickle.dumps(value, 5, buffer_callback=keep))
+        return _dump(lambda keep: dumps_by_value(value, keep))
     except Exception as error:
         raise _refusal(value, str(error)) from error
 
