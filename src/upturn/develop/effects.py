@@ -11,7 +11,14 @@ from typing import Any
 from upturn.develop.names import Import, Uses, chain_of
 from upturn.develop.parts import Parts, absolute, package_of
 from upturn.develop.snapshot import Snapshot
-from upturn.develop.source import Source, is_own_module, looking, module_name, source_of
+from upturn.develop.source import (
+    Source,
+    is_own_file,
+    is_own_module,
+    looking,
+    module_name,
+    source_of,
+)
 
 # Lines that may begin such a statement; most modules have none, and then aren't parsed for it.
 _LOOKS_LIKE = re.compile(
@@ -50,7 +57,7 @@ class Effects:
         while waiting:
             namespace = waiting.pop()
             file = namespace.get("__file__")
-            if id(namespace) in self._seen or not file:
+            if id(namespace) in self._seen or not file or not is_own_file(file):
                 continue
             self._seen.add(id(namespace))
             self._snapshot.namespace(namespace)

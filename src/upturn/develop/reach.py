@@ -9,8 +9,18 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any, cast
 
-from blake3 import blake3
-
+from upturn.develop.anatomy import (
+    ABSENT,
+    bytecode,
+    class_around,
+    closed_over,
+    function_in,
+    is_code,
+    is_free,
+    is_own,
+    module_of,
+    unwrapped,
+)
 from upturn.develop.constants import Contents, Unreadable, shown
 from upturn.develop.effects import Effects
 from upturn.develop.names import UNFOLLOWED, Chain, Import, Uses, chain_of
@@ -20,9 +30,7 @@ from upturn.develop.snapshot import Snapshot
 from upturn.develop.source import (
     Looked,
     Source,
-    file_of,
     home_of,
-    is_own_file,
     is_own_module,
     looking,
     module_name,
@@ -30,7 +38,6 @@ from upturn.develop.source import (
 )
 
 Namespace = dict[str, Any]
-_ABSENT = object()
 _SKIPPED = {"__spec__", "__loader__", "__builtins__", "__cached__"}
 _GENERATED = {"__dict__", "__weakref__", "__doc__", "__module__", "__qualname__"}
 _DESCRIPTORS = (
@@ -111,8 +118,8 @@ class Reach:
         if known is not None:
             return known
         self._kept.append(value)
-        name = f"{_module_of(value)}.{getattr(value, '__qualname__', '')}"
-        if not _is_own(value):
+        name = f"{module_of(value)}.{getattr(value, '__qualname__', '')}"
+        if not is_own(value):
             self._names[id(value)] = name
             if isinstance(value, types.FunctionType):  # __module__ may be what it wraps
                 self.parts.distribution(str(value.__globals__.get("__name__", "builtins")))
@@ -128,19 +135,19 @@ class Reach:
 
     def _inside_library(self, wrapper: types.FunctionType) -> None:
         """Follow the user's code that a library's wrapper holds."""
-        held = [vars(wrapper).get("__wrapped__"), *_closure(wrapper).values()]
+        held = [vars(wrapper).get("__wrapped__"), *closed_over(wrapper).values()]
         held += list(getattr(wrapper, "registry", {}).values())
         for value in held:
-            value = _unwrapped(value)
+            value = unwrapped(value)
             if isinstance(value, types.FunctionType | types.MethodType | type):
                 self.refer(value.__func__ if isinstance(value, types.MethodType) else value)
 
     def _value(self, value: Any, namespace: Namespace, label: str) -> str:
         """The name of code, or of the constant that `label` is in the namespace."""
-        value = _unwrapped(value)
+        value = unwrapped(value)
         if isinstance(value, types.ModuleType | types.FunctionType | type):
             return self.refer(value)
-        if isinstance(value, types.BuiltinFunctionType) and _is_free(value):
+        if isinstance(value, types.BuiltinFunctionType) and is_free(value):
             return self.refer(value)
         module = module_name(namespace)
         name = f"constant {module}.{label}"
@@ -188,7 +195,7 @@ class Reach:
             return
         for name in item.path:
             value = vars(value).get(name) if isinstance(value, types.ModuleType) else None
-        if _is_code(value) and _is_own(value):
+        if is_code(value) and is_own(value):
             self.refer(value)
 
     def _chain(self, chain: Chain, scope: Scope, used: Uses) -> str | None:
@@ -205,8 +212,8 @@ class Reach:
         elif root in scope.namespace:
             value, label = scope.namespace[root], root
         else:
-            value = vars(builtins).get(root, _ABSENT)
-            if value is _ABSENT or value is _BUILTINS.get(root):
+            value = vars(builtins).get(root, ABSENT)
+            if value is ABSENT or value is _BUILTINS.get(root):
                 self._mind(value, scope, used.said(chain))
                 return None
             label = f"builtins.{root}"
@@ -221,10 +228,10 @@ class Reach:
             self._unfollowed(said, scope, anywhere=is_anywhere(name))
 
     def _attribute(self, value: Any, namespace: Namespace, label: str, path: Chain) -> str | None:
-        if value is _ABSENT:
+        if value is ABSENT:
             return None
         found = self._value(value, namespace, label)
-        inner = _unwrapped(value)
+        inner = unwrapped(value)
         if path and isinstance(inner, types.FunctionType) and path[0] in vars(inner):
             self._value(vars(inner)[path[0]], namespace, f"{label}.{path[0]}")
         return found
@@ -244,16 +251,16 @@ class Reach:
                 self.snapshot.namespace(vars(module))
             else:
                 self.snapshot.name(vars(module), label)
-            value = vars(module).get(label, _ABSENT)
-            if value is _ABSENT:
-                value = sys.modules.get(f"{module.__name__}.{label}", _ABSENT)
+            value = vars(module).get(label, ABSENT)
+            if value is ABSENT:
+                value = sys.modules.get(f"{module.__name__}.{label}", ABSENT)
         self._mind(value, scope, said)
         if not is_own_module(module):
             self.parts.distribution(module.__name__)
-            if value is not _ABSENT and _is_code(value) and _is_own(value):
+            if value is not ABSENT and is_code(value) and is_own(value):
                 return self.refer(value)  # the user's own, put into a library
             return f"{module.__name__}.{label}"
-        if value is _ABSENT or label == "__dict__":
+        if value is ABSENT or label == "__dict__":
             dynamic = "__getattr__" in vars(module) or label == "__dict__"
             reason = f"{said} in {scope.name}"
             return self.parts.whole_of(vars(module), reason) if dynamic else None
@@ -266,7 +273,7 @@ class Reach:
         self._effects.add(namespace)
         self.snapshot.namespace(namespace)
         self.snapshot.function(function)
-        scope = Scope(namespace, _closure(function), name)
+        scope = Scope(namespace, closed_over(function), name)
         source = source_of(code.co_filename, namespace)
         node = source.function(code) if source else None
         if source is None or node is None:
@@ -279,7 +286,7 @@ class Reach:
             self.parts.add(name, "function", "\n".join([text, *lines]))
         if "__class__" in scope.closure:
             self.refer(scope.closure["__class__"])
-        if (around := _class_around(function)) is not None:
+        if (around := class_around(function)) is not None:
             self.refer(around)
         for key, held in vars(function).items():  # __wrapped__, and what people put there
             self._value(held, namespace, f"{name.removeprefix(scope.module + '.')}.{key}")
@@ -323,7 +330,7 @@ class Reach:
                 chains |= {(used, inner) for inner in names if open_ended or inner in vars(value)}
         lines = self._follow(Uses(tuple(sorted(chains)), ()), scope)
         lines += self._defaults(function, scope)
-        lines += [_bytecode(code) for code in codes]
+        lines += [bytecode(code) for code in codes]
         self.parts.add(name, "opaque", "\n".join(lines))
 
     # --- classes ---
@@ -334,11 +341,11 @@ class Reach:
         self._effects.add(namespace)
         self.snapshot.namespace(namespace)
         self.snapshot.cls(cls)
-        methods = [found for found in map(_function_in, vars(cls).values()) if found is not None]
+        methods = [found for found in map(function_in, vars(cls).values()) if found is not None]
         methods = [
             found for found in methods if found.__qualname__.startswith(f"{cls.__qualname__}.")
         ]
-        closure = {key: value for found in methods for key, value in _closure(found).items()}
+        closure = {key: value for found in methods for key, value in closed_over(found).items()}
         scope = Scope(namespace, closure, name)
         file = namespace.get("__file__") or next((m.__code__.co_filename for m in methods), None)
         source = source_of(file, namespace) if file else None
@@ -366,7 +373,7 @@ class Reach:
         }
         lines: list[str] = []
         for key, value in sorted(vars(cls).items()):
-            function = _function_in(value)
+            function = function_in(value)
             if key in _GENERATED or key.startswith(("__pydantic", "_abc_", "__abstract")):
                 continue
             if function is not None:
@@ -395,42 +402,8 @@ _REFLECTION: dict[int, str] = {
 _BUILTINS = dict(vars(builtins))  # before anybody adds to them
 
 
-def _unwrapped(value: Any) -> Any:
-    """The function of a Step or a Flow; anything else as it is."""
-    while (type(value).__module__ or "").startswith("upturn.") and hasattr(value, "function"):
-        value = value.function
-    return value
-
-
-def _is_code(value: Any) -> bool:
-    return isinstance(value, types.FunctionType | type)
-
-
-def _is_free(value: types.BuiltinFunctionType) -> bool:
-    """Whether a built-in function is bound to no object but its module or its class."""
-    return value.__self__ is None or isinstance(value.__self__, types.ModuleType | type)
-
-
-def _is_own(value: Any) -> bool:
-    if isinstance(value, types.FunctionType):
-        file = value.__code__.co_filename
-        if not file.startswith("<"):
-            return is_own_file(file)
-    elif not isinstance(value, type):
-        return False
-    module = sys.modules.get(value.__module__)
-    return module is None or is_own_module(module)
-
-
-def _module_of(value: Any) -> str:
-    if isinstance(value, types.FunctionType):
-        return module_name(value.__globals__)
-    module = sys.modules.get(getattr(value, "__module__", None) or "")
-    return module_name(vars(module)) if module else str(getattr(value, "__module__", ""))
-
-
 def _namespace_of(function: Any) -> Namespace:
-    function = _unwrapped(function)
+    function = unwrapped(function)
     if isinstance(function, types.FunctionType):
         return function.__globals__
     inner = getattr(function, "func", None) or getattr(function, "__func__", None)
@@ -441,27 +414,6 @@ def _namespace_of(function: Any) -> Namespace:
     return vars(module) if module else {}
 
 
-def _closure(function: types.FunctionType) -> Namespace:
-    found: Namespace = {}
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        try:
-            found[name] = cell.cell_contents
-        except ValueError:
-            found[name] = _ABSENT
-    return found
-
-
-def _class_around(function: types.FunctionType) -> type | None:
-    """The class that a method is written in, when its module has it by name."""
-    outer = function.__qualname__.rpartition(".")[0]
-    found: Any = None
-    if outer and "<" not in outer:
-        found = function.__globals__.get(outer.partition(".")[0])
-        for name in outer.split(".")[1:]:
-            found = getattr(found, name, None)
-    return found if isinstance(found, type) else None
-
-
 def _is_upturns(chain: Chain | None, scope: Scope) -> bool:
     if not chain:
         return False
@@ -470,26 +422,6 @@ def _is_upturns(chain: Chain | None, scope: Scope) -> bool:
         value = getattr(value, name, None)
     module = getattr(value, "__module__", None) or type(value).__module__
     return module.partition(".")[0] == "upturn"
-
-
-def _function_in(value: Any) -> types.FunctionType | None:
-    """The plain function that a member of a class is, or wraps."""
-    if isinstance(value, staticmethod | classmethod):
-        value = cast(Any, value).__func__
-    return value if isinstance(value, types.FunctionType) else None
-
-
-def _bytecode(code: types.CodeType) -> str:
-    consts = [
-        repr(sorted(map(repr, const))) if isinstance(const, frozenset) else repr(const)
-        for const in code.co_consts
-        if not isinstance(const, types.CodeType)
-    ]
-    head = f"{code.co_name} {code.co_names} {code.co_varnames} {consts}"
-    return f"{head} {blake3(code.co_code).hexdigest()}"
-
-
-__all__ = ["Reach", "file_of"]
 
 
 def _decorators(node: ast.AST) -> list[ast.expr]:
