@@ -1,5 +1,6 @@
 """The content of a Python value as a digest: the same in every process, whatever its hash seed."""
 
+import contextvars
 import functools
 import logging
 import os
@@ -110,7 +111,7 @@ class Contents:
             return f"{name}!{items!r}".encode("utf-8", "surrogatepass")
         return _joined(name, [self._encode(item) for item in items])
 
-    def _special(self, value: Any) -> bytes | None:  # noqa: PLR0911  # one line a kind
+    def _special(self, value: Any) -> bytes | None:  # noqa: PLR0911, PLR0912  # one line a kind
         """Kinds that don't reduce, or reduce to more than their content."""
         if isinstance(value, staticmethod | classmethod):
             return self._sequence(type(value).__name__, [cast(Any, value).__func__])
@@ -120,6 +121,10 @@ class Contents:
             return self._sequence("cached_property", [value.func])
         if isinstance(value, threading.local):
             return self._sequence("local", [type(value), vars(value)])
+        if isinstance(value, types.UnionType):
+            return self._sequence("union", value.__args__)
+        if isinstance(value, contextvars.ContextVar):
+            return self._sequence("variable", [value.name, value.get(...)])
         if isinstance(value, weakref.ReferenceType):
             return self._sequence("weak", [value()])
         if isinstance(value, functools.singledispatchmethod):

@@ -27,12 +27,13 @@ def fingerprint(function: Callable[..., Any]) -> Fingerprint:
 
     Covered are the function's syntax without comments, docstrings and formatting; every function,
     class and constant of the user's own that it reaches by name, through modules, closures,
-    decorators, base classes and imports; and the versions of the libraries and of Python. Where
-    names lead nowhere (`exec`, `getattr` by a computed name), the whole module and all that it
-    imports count, as kind "opaque".
+    decorators, base classes and imports; what these modules do when they are imported; and the
+    versions of the libraries and of Python. Where names lead nowhere (`getattr` by a computed
+    name), the whole module and all that it imports count, or the whole project (`exec`), as parts
+    of kind "opaque" that have a reason. A class or anything else that is called may be given too.
 
-    It can't see: methods of an argument that no annotation names; what one module changes in
-    another while it is imported; what C code calls; a library's own dynamic imports.
+    What it can't see is listed in docs/develop.md. It is known again at once, from a snapshot of
+    all that was looked at: files, names, functions, classes and constants.
 
     >>> RATE = 0.5
     >>> scaled = lambda x: x * RATE

@@ -293,7 +293,7 @@ def _module_name(name: str, file: str | None) -> str:
 def locate(name: str) -> str | None:
     """The file of a module by its dotted name, found without importing it; None for none."""
     found = _locate(name)
-    if (looked := looking.get()) is not None:
+    if (looked := looking.get()) is not None and (found is None or is_own_file(found)):
         looked.located[name] = found
     return found
 
