@@ -200,3 +200,37 @@ DIFFERENT: dict[str, tuple[object, object]] = {
 def test_these_count_as_different(what: str) -> None:
     one, other = DIFFERENT[what]
     assert blob(one) != blob(other)
+
+
+BY_VALUE = """
+from dataclasses import dataclass
+import hashlib, sys
+from contract.test_same_bytes import blob
+@dataclass
+class Point:
+    x: int
+    def moved(self):
+        return made(self.x + 1)
+class Other(Point):
+    pass
+def made(x):
+    return Other(x)
+values = {"a": Point(1), "b": [Other(2), Point(3)], "c": lambda x: made(x)}
+blobs = {name: blob(values[name]) for name in sys.argv[1]}
+print(sorted((name, hashlib.sha1(found).hexdigest()) for name, found in blobs.items()))
+"""
+
+
+def test_what_a_script_defines_is_the_same_bytes_in_every_process() -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", BY_VALUE, order],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for order in ("abc", "cba")
+    ]
+    assert said[0] == said[1] != "[]"

@@ -21,7 +21,7 @@ PLAIN = Layer("plain", "import", "module")
 READS_SOURCE = {"source read"}
 
 MANY = settings(
-    max_examples=300,
+    max_examples=200,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

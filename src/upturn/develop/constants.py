@@ -111,24 +111,11 @@ class Contents:
             return f"{name}!{items!r}".encode("utf-8", "surrogatepass")
         return _joined(name, [self._encode(item) for item in items])
 
-    def _special(self, value: Any) -> bytes | None:  # noqa: PLR0911, PLR0912  # one line a kind
+    def _special(self, value: Any) -> bytes | None:
         """Kinds that don't reduce, or reduce to more than their content."""
-        if isinstance(value, staticmethod | classmethod):
-            return self._sequence(type(value).__name__, [cast(Any, value).__func__])
-        if isinstance(value, property):
-            return self._sequence("property", [value.fget, value.fset, value.fdel])
-        if isinstance(value, functools.cached_property):
-            return self._sequence("cached_property", [value.func])
-        if isinstance(value, threading.local):
-            return self._sequence("local", [type(value), vars(value)])
-        if isinstance(value, types.UnionType):
-            return self._sequence("union", value.__args__)
-        if isinstance(value, contextvars.ContextVar):
-            return self._sequence("variable", [value.name, value.get(...)])
-        if isinstance(value, weakref.ReferenceType):
-            return self._sequence("weak", [value()])
-        if isinstance(value, functools.singledispatchmethod):
-            return self._sequence("dispatch", [value.dispatcher])
+        made_of = _made_of(value)
+        if made_of is not None:
+            return self._sequence(type(value).__name__, made_of)
         module = type(value).__module__
         if module.startswith("upturn."):
             if hasattr(value, "function"):
@@ -176,6 +163,36 @@ def _state(value: Any, kind: type) -> list[Any]:
     bases: tuple[Callable[[Any], Any], ...]
     bases = (dict, list, tuple, set, frozenset, str, bytes, int, float)
     return found + [base(value) for base in bases if isinstance(value, cast(type, base))]
+
+
+def _made_of(value: Any) -> Iterable[Any] | None:  # noqa: PLR0911  # one line a kind
+    """What values of Python's own kinds hold that don't reduce to it."""
+    match value:
+        case staticmethod() | classmethod():
+            return [cast(Any, value).__func__]
+        case property():
+            return [value.fget, value.fset, value.fdel]
+        case functools.cached_property():
+            return [value.func]
+        case functools.singledispatchmethod():
+            return [value.dispatcher]
+        case threading.local():
+            return [type(value), vars(value)]
+        case types.UnionType():
+            return value.__args__
+        case contextvars.ContextVar():
+            return [value.name, _current(value)]
+        case weakref.ReferenceType():
+            return [value()]
+        case _:
+            return None
+
+
+def _current(variable: contextvars.ContextVar[Any]) -> Any:
+    try:
+        return variable.get()
+    except LookupError:
+        return ...
 
 
 def _joined(name: str, parts: list[bytes]) -> bytes:

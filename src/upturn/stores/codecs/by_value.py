@@ -1,9 +1,8 @@
-"""Pickles of what has no name elsewhere (a script's classes, closures), the same in every process."""
+"""Pickles of what has no name elsewhere (closures, a script's classes): alike in every process."""
 
 import copyreg
 import pickle
 from collections.abc import Callable, MutableMapping
-from typing import Any
 
 from blake3 import blake3
 
