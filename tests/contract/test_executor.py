@@ -21,12 +21,17 @@ from upturn.core.executor import (
     Stored,
 )
 from upturn.core.settings import Settings, load_settings
+from upturn.develop.builds import build
+from upturn.develop.env import env
+from upturn.develop.locks import lock_of
 from upturn.develop.pool import LocalPool
+from upturn.develop.pools import Pools
+from upturn.develop.uv import Job
 from upturn.stores import values
 from upturn.stores.workspace import Workspace, open_workspace
 from waiting import lives, until
 
-BACKENDS = {"local": LocalPool}
+BACKENDS = {"local": LocalPool, "environment": Pools}  # the latter's calls run in one
 WAIT_S = 30
 
 
@@ -40,6 +45,10 @@ class Bench:
         self.make = make
         self.executor = make(settings)
         self.count = 0
+        self.env = None
+        if make is Pools:
+            self.env = lock_of(self.workspace, env(), print)
+            build(settings, self.env, Job(print))
 
     def begin(self, function: str, *args: Any, **kwargs: Any) -> str:
         """Start a call of a function in calls.py; its id."""
@@ -62,6 +71,7 @@ class Bench:
                 inputs=(),
                 code="c",
                 output_file=str(self.output(name)),
+                env=self.env,
             )
         )
         return name
@@ -266,7 +276,7 @@ def test_the_same_call_may_start_again_at_once_after_it_was_killed(
 
 
 def test_calls_run_at_the_same_time_each_in_a_process(bench: Bench, tmp_path: Path) -> None:
-    assert bench.executor.slots == 2
+    assert bench.executor.capacity.cpus == 2
     calls = [bench.begin("meet", str(tmp_path), name, 1) for name in "ab"]
     seen = bench.until_ended(*calls)
     assert all(isinstance(seen[call][-1], Finished) for call in calls)
@@ -308,6 +318,6 @@ def test_a_full_disk_fails_the_call_and_says_so(own_bench: Bench) -> None:
 
 def test_settings_reach_the_executor(own_bench: Bench) -> None:
     one = own_bench.make(replace(own_bench.workspace.settings, cores=1))
-    assert one.slots == 1
+    assert one.capacity.cpus == 1
     one.close()
     own_bench.executor.close()

@@ -235,8 +235,9 @@ def test_a_lease_has_one_holder(store: MetaStore) -> None:
     lease = store.lease("server")
     assert lease is not None
     assert (lease.owner, lease.payload) == ("me", {"pid": 2})
+    assert 50 < lease.left_s <= 60
     store.release("server", "you")
-    assert store.lease("server") == lease
+    assert store.lease("server") is not None
     store.release("server", "me")
     assert store.lease("server") is None
     assert store.claim("server", "you", ttl_s=60)
@@ -244,8 +245,16 @@ def test_a_lease_has_one_holder(store: MetaStore) -> None:
 
 def test_an_expired_lease_can_be_taken(store: MetaStore) -> None:
     assert store.claim("loop", "me", ttl_s=-1)
+    assert store.lease("loop") is None
     assert store.claim("loop", "you", ttl_s=60)
     assert not store.claim("loop", "me", ttl_s=60)
+
+
+def test_leases_by_the_beginning_of_their_names(store: MetaStore) -> None:
+    for name, ttl_s in (("run/b", 60), ("run/a", 60), ("run/c", -1), ("runner", 60), ("loop", 60)):
+        store.claim(name, "me", ttl_s=ttl_s)
+    assert [lease.name for lease in store.leases("run/")] == ["run/a", "run/b"]
+    assert store.leases("x") == []
 
 
 def test_threads_share_a_store(store: MetaStore) -> None:

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from e2e.folder import DEADLINE_S, Folder
 from upturn.core.records import Run, TaskState
-from upturn.core.settings import load_settings
 from upturn.develop.runs import view_run
-from upturn.stores.workspace import Workspace, open_workspace
+from upturn.stores.workspace import Workspace
 from waiting import PROC, lives, until
 
 FLOWS = '''
@@ -98,62 +96,13 @@ def looked_up(value):
         return value["b"]
     return value
 """
-DEADLINE_S = 60
-COMMAND = [sys.executable, "-P", "-m", "upturn"]  # as the script `upturn`: without this folder
 
 
-class Project:
-    """A user's folder with flows, and a terminal in it."""
+class Project(Folder):
+    """A user's folder with these flows."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        (folder / "upturn.toml").write_text('project = "tested"\n')
-        (folder / "flows.py").write_text(FLOWS)
-        (folder / "parts").mkdir()
-        (folder / "parts" / "helpers.py").write_text(HELPERS)
-        self.settings = load_settings(folder, {"UPTURN_CORES": "2"})
-
-    def environment(self, **more: str) -> dict[str, str]:
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("UPTURN_")}
-        path = os.pathsep.join(part for part in sys.path if part)
-        return {**kept, "PYTHONPATH": path, "UPTURN_CORES": "2", "NO_COLOR": "1", **more}
-
-    def type(
-        self, *words: str, cwd: Path | None = None, **more: str
-    ) -> "subprocess.CompletedProcess[str]":
-        done = subprocess.run(
-            [*COMMAND, *words],
-            cwd=cwd or self.folder,
-            env=self.environment(**more),
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE_S,
-            check=False,
-        )
-        assert "Traceback" not in done.stderr or words[0] == "logs", done.stderr
-        return done
-
-    def start(self, *words: str) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
-            [*COMMAND, *words],
-            cwd=self.folder,
-            env=self.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-
-    def open(self) -> Workspace:
-        return open_workspace(self.settings)
-
-    def ran(self) -> list[str]:
-        file = self.folder / "ran"
-        return file.read_text().splitlines() if file.exists() else []
-
-    def last_run(self, workspace: Workspace, flow: str) -> Run:
-        (run,) = workspace.meta.select(Run, flow=flow, newest_first=True, limit=1)
-        return run
+        super().__init__(folder, {"flows.py": FLOWS, "parts/helpers.py": HELPERS})
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,8 @@ STATUS_COLOURS = {
     "running": "yellow",
     "failed": "red",
     "cancelled": "magenta",
+    "queued": "yellow",
+    "skipped": "magenta",
     "lost": "red",
 }
 
@@ -73,20 +75,6 @@ def seconds_text(seconds: float | None) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s"
     return f"{int(seconds // 60)} m {int(seconds % 60)} s"
-
-
-def bytes_text(size: int) -> str:
-    """A size for people.
-
-    >>> bytes_text(1_500_000)
-    '1.5 MB'
-    """
-    amount = float(size)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1000:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} TB"
 
 
 def when_text(at: datetime) -> str:

@@ -2,8 +2,9 @@
 
 import click
 
-from upturn.cli.render import bytes_text, print_table
+from upturn.cli.render import print_table
 from upturn.core.settings import load_settings
+from upturn.core.size import bytes_text
 from upturn.deploy.running import running_server
 from upturn.stores.workspace import open_workspace
 

@@ -9,6 +9,14 @@ from upturn.core.errors import Problem
 from upturn.core.records import Artifact, Input
 
 
+class Resources(msgspec.Struct, frozen=True, kw_only=True):
+    """An amount of what tasks share: of an executor, or for one call."""
+
+    cpus: int = 1
+    memory_bytes: int = 0
+    gpus: int = 0
+
+
 class FunctionRef(msgspec.Struct, frozen=True, kw_only=True):
     """How a worker finds a step's function: in a file, in a module, or by value."""
 
@@ -31,6 +39,14 @@ class File(msgspec.Struct, frozen=True):
     digest: str
 
 
+class InEnv(msgspec.Struct, frozen=True, kw_only=True):
+    """The environment that a call runs in, in place of the driver's own."""
+
+    digest: str  # of its lock
+    label: str  # 'scikit-learn==1.7 (python 3.12)'
+    python: str
+
+
 class Call(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt at a task."""
 
@@ -46,6 +62,10 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     inputs: tuple[Input, ...]
     code: str
     output_file: str  # what the task prints goes there; the whole traceback of a failure beside it
+    checkpoints: str = ""  # the folder of what its attempts save for the next one
+    memory_bytes: int | None = None  # that it may use, with all that it starts
+    gpus: tuple[str, ...] = ()  # that it may use
+    env: InEnv | None = None
 
 
 class Started(msgspec.Struct, frozen=True):
@@ -80,6 +100,7 @@ class Failed(msgspec.Struct, frozen=True):
     call: str
     problem: Problem
     seconds: float
+    kinds: tuple[str, ...] = ()  # names of the exception's class and of those that it derives from
 
 
 Event = Started | Logged | Finished | Failed
@@ -89,12 +110,17 @@ class Executor(Protocol):
     """Runs calls, each in a process of its own meanwhile. `wake` alone is thread-safe."""
 
     @property
-    def slots(self) -> int:
-        """How many calls it runs at once."""
+    def capacity(self) -> Resources:
+        """What the calls that run at once may use in all."""
+        ...
+
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        """The names of its GPUs."""
         ...
 
     def start(self, call: Call) -> None:
-        """Run the call. The caller starts no more than `slots` at once."""
+        """Run the call. The caller keeps to `capacity`."""
         ...
 
     def kill(self, call: str) -> None:
@@ -104,7 +130,8 @@ class Executor(Protocol):
     def poll(self, timeout_s: float | None) -> Sequence[Event]:
         """What happened, after at most so long; returns early when `wake` is called.
 
-        A process that ends, however it ends, fails its own call alone.
+        A process that ends, however it ends, fails its own call alone; so does one that is ended
+        because it uses more memory than its call may, or the most when there is too little.
         """
         ...
 

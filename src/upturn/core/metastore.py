@@ -10,11 +10,11 @@ R = TypeVar("R", bound=Record)
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
-    """Who holds a name, until when (seconds since 1970), and what they say of themselves."""
+    """Who holds a name, for how long yet if it isn't renewed, and what they say of themselves."""
 
     name: str
     owner: str
-    until: float
+    left_s: float
     payload: dict[str, Any] = {}
 
 
@@ -64,7 +64,10 @@ class MetaStore(Protocol):
     def claim(
         self, name: str, owner: str, *, ttl_s: float, payload: dict[str, Any] | None = None
     ) -> bool:
-        """Take or renew a lease: True when `owner` holds it now. One claimant wins."""
+        """Take or renew a lease: True when `owner` holds it now. One claimant wins.
+
+        A machine whose clock is set neither loses a lease by it nor keeps one.
+        """
         ...
 
     def release(self, name: str, owner: str) -> None:
@@ -72,7 +75,11 @@ class MetaStore(Protocol):
         ...
 
     def lease(self, name: str) -> Lease | None:
-        """The lease of that name, expired or not."""
+        """Who holds that name now; None when nobody does."""
+        ...
+
+    def leases(self, prefix: str) -> list[Lease]:
+        """Who holds the names that begin so, by name."""
         ...
 
     def stamp(self) -> int:

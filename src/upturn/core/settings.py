@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from upturn.core.errors import Invalid, did_you_mean
+from upturn.core.machine import total_bytes
+from upturn.core.size import size_bytes
 
 _MARKERS = ("upturn.toml", "pyproject.toml")
 # Every variable that Upturn reads; a test compares this table with the documentation.
 VARIABLES = {
     "UPTURN_HOME": "the directory in which everything is kept",
     "UPTURN_CORES": "how many processor cores runs may use at a time",
+    "UPTURN_MEMORY": "how much memory runs may use at a time",
+    "UPTURN_GPUS": "which GPUs runs may use",
     "UPTURN_PORT": "the port on which endpoints are served",
 }
 
@@ -27,6 +31,8 @@ class Settings:
     project: str
     root: Path  # the project's directory: paths of code are relative to it
     cores: int
+    memory_bytes: int
+    gpus: tuple[str, ...]  # their numbers, as CUDA_VISIBLE_DEVICES has them
     port: int
 
 
@@ -48,6 +54,8 @@ def load_settings(cwd: Path | None = None, environ: Mapping[str, str] | None = N
         project=str(table.get("project") or _slug((root or cwd).name)),
         root=root or cwd,
         cores=_number(environ, "UPTURN_CORES", default=_usable_cores(), low=1),
+        memory_bytes=_memory(environ),
+        gpus=_gpus(environ),
         port=_number(environ, "UPTURN_PORT", default=8600, low=0),
     )
 
@@ -96,6 +104,26 @@ def _number(environ: Mapping[str, str], name: str, *, default: int, low: int) ->
             f"{name} is {text!r}.", hint=f"It takes a whole number from {low} up.", setting=name
         )
     return int(text)
+
+
+def _memory(environ: Mapping[str, str]) -> int:
+    given = environ.get("UPTURN_MEMORY")
+    if given is None:
+        return total_bytes()
+    try:
+        return size_bytes(given)
+    except Invalid as error:
+        raise Invalid(
+            f"UPTURN_MEMORY is {given!r}.", hint=error.problem.hint, setting="UPTURN_MEMORY"
+        ) from None
+
+
+def _gpus(environ: Mapping[str, str]) -> tuple[str, ...]:
+    given = environ.get("UPTURN_GPUS", environ.get("CUDA_VISIBLE_DEVICES"))
+    if given is None:
+        # Devices of the driver's, which are there before any library is asked.
+        return tuple(sorted(path.name[6:] for path in Path("/dev").glob("nvidia[0-9]*")))
+    return tuple(name.strip() for name in given.split(",") if name.strip() not in ("", "-1"))
 
 
 def _usable_cores() -> int:

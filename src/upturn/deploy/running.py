@@ -32,7 +32,7 @@ class Running(msgspec.Struct, frozen=True):
 def running_server(workspace: Workspace) -> Running | None:
     """The server of this store, or None. The lease of a process that is gone counts for nothing."""
     lease = workspace.meta.lease(LEASE)
-    if lease is None or lease.until < time.time() or "url" not in lease.payload:
+    if lease is None or "url" not in lease.payload:
         return None
     running = msgspec.convert({**lease.payload, "owner": lease.owner}, Running)
     return running if running.host != socket.gethostname() or alive(running.pid) else None

@@ -3,7 +3,7 @@
 import difflib
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from blake3 import blake3
@@ -12,7 +12,14 @@ from upturn.develop.parts import Part
 from upturn.develop.reach import Reach
 
 _KEPT = 256
-_known: "dict[int, tuple[Any, Reach, Fingerprint]]" = {}
+_known: "dict[int, _Known]" = {}
+
+
+class _Known(NamedTuple):
+    function: Any
+    reach: Reach
+    root: str
+    parts: tuple[Part, ...]
 
 
 class Fingerprint(msgspec.Struct, frozen=True):
@@ -22,7 +29,7 @@ class Fingerprint(msgspec.Struct, frozen=True):
     parts: tuple[Part, ...]
 
 
-def fingerprint(function: Callable[..., Any]) -> Fingerprint:
+def fingerprint(function: Callable[..., Any], *, libraries: bool = True) -> Fingerprint:
     """The code that calling `function` can run, as far as it is the user's own, as one digest.
 
     Covered are the function's syntax without comments, docstrings and formatting; every function,
@@ -31,6 +38,8 @@ def fingerprint(function: Callable[..., Any]) -> Fingerprint:
     versions of the libraries and of Python. Where names lead nowhere (`getattr` by a computed
     name), the whole module and all that it imports count, or the whole project (`exec`), as parts
     of kind "opaque" that have a reason. A class or anything else that is called may be given too.
+    Without `libraries`, their versions and that of Python are left out: an environment of the
+    step's own says them.
 
     What it can't see is listed in docs/develop.md. It is known again at once, from a snapshot of
     all that was looked at: files, names, functions, classes and constants.
@@ -41,20 +50,26 @@ def fingerprint(function: Callable[..., Any]) -> Fingerprint:
     >>> before == fingerprint(scaled)
     True
     """
+    root, parts = _followed(function)
+    if not libraries:
+        parts = tuple(part for part in parts if part.kind not in ("distribution", "python"))
+    lines = [root, *(f"{part.name}\0{part.digest}" for part in parts)]
+    return Fingerprint(blake3("\n".join(lines).encode()).hexdigest(), parts)
+
+
+def _followed(function: Callable[..., Any]) -> tuple[str, tuple[Part, ...]]:
+    """What names the function among the parts, and these, sorted by name."""
     known = _known.get(id(function))
-    if known is not None and known[0] is function and known[1].holds():
-        return known[2]
+    if known is not None and known.function is function and known.reach.holds():
+        return known.root, known.parts
     reach = Reach()
     root = reach.start(function)
-    python = ".".join(map(str, sys.version_info[:2]))
-    reach.parts.add("python", "python", python)
+    reach.parts.add("python", "python", ".".join(map(str, sys.version_info[:2])))
     parts = tuple(sorted(reach.parts.found.values(), key=lambda part: part.name))
-    lines = [root, *(f"{part.name}\0{part.digest}" for part in parts)]
-    found = Fingerprint(blake3("\n".join(lines).encode()).hexdigest(), parts)
     if len(_known) >= _KEPT:
         _known.clear()
-    _known[id(function)] = (function, reach, found)
-    return found
+    _known[id(function)] = _Known(function, reach, root, parts)
+    return root, parts
 
 
 def changes(old: Fingerprint, new: Fingerprint) -> list[str]:

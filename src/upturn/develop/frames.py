@@ -27,6 +27,15 @@ def problem_of(error: BaseException, *, code: str = "step_failed") -> Problem:
     )
 
 
+def kinds_of(error: type[BaseException]) -> tuple[str, ...]:
+    """The names of an exception's class and of those that it derives from.
+
+    >>> kinds_of(KeyError)[:2]
+    ('builtins.KeyError', 'builtins.LookupError')
+    """
+    return tuple(f"{kind.__module__}.{kind.__qualname__}" for kind in error.__mro__[:-1])
+
+
 def _text(error: BaseException) -> str:
     if isinstance(error, SyntaxError):  # its lines of code are a frame
         return f"{type(error).__name__}: {error.msg}"

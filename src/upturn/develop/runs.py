@@ -1,6 +1,5 @@
 """Reading runs: by the beginning of their id, with their present status and their tasks."""
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +7,8 @@ from upturn.core.errors import Invalid, NotFound, did_you_mean
 from upturn.core.ids import task_path
 from upturn.core.records import Run, RunState, TaskState
 from upturn.stores.workspace import Workspace
+
+_UNFINISHED = ("queued", "running")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class RunView:
     @property
     def seconds(self) -> float | None:
         """How long it took, if it has ended."""
-        if self.state is None or self.state.status == "running":
+        if self.state is None or self.state.status in _UNFINISHED:
             return None
         return (self.state.at - self.run.started_at).total_seconds()
 
@@ -58,11 +59,15 @@ def list_runs(workspace: Workspace, *, flow: str | None = None, limit: int = 20)
 def _view(workspace: Workspace, run: Run) -> RunView:
     state = workspace.meta.find(RunState, run.id)
     status: str = "running" if state is None else state.status
-    if status == "running":
-        lease = workspace.meta.lease(f"run/{top_run(workspace, run).id}")
-        if lease is None or lease.until < time.time():
+    if status in _UNFINISHED:
+        if not is_driven(workspace, run):
             status = "lost"
     return RunView(run, state, status)
+
+
+def is_driven(workspace: Workspace, run: Run) -> bool:
+    """Whether a living process drives the run."""
+    return workspace.meta.lease(f"run/{top_run(workspace, run).id}") is not None
 
 
 def top_run(workspace: Workspace, run: Run) -> Run:

@@ -1,43 +1,34 @@
 """The scheduler: a thread that runs tasks when their inputs are made, and keeps their records."""
 
+import os
 import random
+import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
-from typing import Any
+
+from blake3 import blake3
 
 from upturn.core.errors import Conflict, Problem, StepFailed
-from upturn.core.executor import (
-    Call,
-    Event,
-    Executor,
-    Failed,
-    Finished,
-    Logged,
-    Started,
-)
-from upturn.core.ids import artifact_path, new_id, task_path
-from upturn.core.records import (
-    Edge,
-    Exhibit,
-    Memo,
-    Metric,
-    Record,
-    Task,
-    TaskState,
-    TaskStatus,
-)
+from upturn.core.executor import Call, Event, Executor, Failed, Finished, Logged, Started
+from upturn.core.ids import new_id, task_path
+from upturn.core.records import Memo, Run, Task, TaskState
 from upturn.core.time import utcnow
+from upturn.develop.checkpoint import drop
 from upturn.develop.inputs import inputs_of, memo_of, resolved
+from upturn.develop.ledger import Ledger
 from upturn.develop.node import Node
 from upturn.develop.ref import refs_in
 from upturn.develop.reporting import Reporter
+from upturn.develop.runs import is_driven
+from upturn.develop.tokens import Queue, Tokens
 from upturn.stores.workspace import Workspace
 
 LEASE_TTL_S = 8.0
 _RENEW_S = 2.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
+_LOOK_S = 0.1  # how often it is seen whether another driver has made what is waited for
+_RIVALS = 20  # how many tasks with the same memo are looked at
 
 
 class Scheduler:
@@ -56,16 +47,22 @@ class Scheduler:
         self._reporter = reporter
         self._fresh = fresh
         self._inbox: deque[Node] = deque()
-        self._ready: deque[Node] = deque()
+        self._ready = Queue[Node]()
+        self._tokens = Tokens(executor.capacity, executor.gpus)
+        self._computing: dict[str, Node] = {}  # by memo: the first task of this driver
+        self._elsewhere: list[Node] = []  # what another driver is computing
+        self._next_look = 0.0
         self._running: dict[str, Node] = {}
         self._later: list[tuple[float, Node]] = []
-        self._writes: list[Record] = []
+        self._ledger = Ledger(workspace.meta)
         self._finishing: list[Node] = []
         self._lease: tuple[str, str] | None = None  # its name and us, its owner
+        self._owner = new_id(12)
         self._leasing = threading.Lock()
         self._open: set[Node] = set()  # submitted, and not ended
         self._submitting = threading.Lock()
         self._over = False
+        self._runs: set[str] = set()  # that this driver drives: the run and its child runs
         self._finished_before: dict[str, TaskState] = {}
         self._stopping = False
         self._fault: BaseException | None = None
@@ -78,6 +75,7 @@ class Scheduler:
             if self._over:
                 _cancel(node)
                 return
+            self._runs.add(node.run)
             self._open.add(node)
             self._inbox.append(node)
         self._executor.wake()
@@ -85,7 +83,7 @@ class Scheduler:
     def hold(self, run: str) -> None:
         """Keep the lease of the run until `let_go`. Raises Conflict when another process has it."""
         with self._leasing:
-            self._lease = (f"run/{run}", new_id(12))
+            self._lease = (f"run/{run}", self._owner)
             self._claim(*self._lease)
 
     def let_go(self) -> None:
@@ -116,6 +114,10 @@ class Scheduler:
             raise StepFailed(problem, path=cause.path)
         return node.output
 
+    def say(self, text: str) -> None:
+        """Let the reporter know of what goes on in the flow's own thread."""
+        self._reporter.noted(text)
+
     def check(self) -> None:
         """Raise what ended the scheduler early, if anything did."""
         if self._fault is not None:
@@ -137,9 +139,11 @@ class Scheduler:
                     next_renewal = now + _RENEW_S
                 self._take_inbox()
                 self._take_later(now)
+                self._look_elsewhere(now)
+                self._commit()  # other drivers see what is about to run here
                 self._dispatch()
                 self._commit()
-                if self._inbox or (self._ready and self._has_room(self._ready[0])):
+                if self._inbox:
                     continue
                 for event in self._executor.poll(self._pause(next_renewal)):
                     self._handle(event)
@@ -169,7 +173,7 @@ class Scheduler:
                     self._make_ready(node)
 
     def _make_ready(self, node: Node) -> None:
-        node.inputs = inputs_of(node.arguments)
+        node.inputs = inputs_of(node.arguments, node.env)
         node.memo = memo_of(node.code, node.inputs)
         before = self._output_before(node)
         if before is not None:
@@ -178,20 +182,32 @@ class Scheduler:
             self._finishing.append(node)
             self._reporter.task_reused(node.path, node.path)
             return
-        self._write_task(node)
+        self._ledger.task(node)
+        if self._reuse(node):
+            return
+        if self._may_share(node):
+            first = self._computing.setdefault(node.memo, node)
+            if first is not node:
+                first.followers.append(node)
+                return
+        node.status = "ready"
+        self._ready.put(node, node.options.needs)
+
+    def _reuse(self, node: Node) -> bool:
+        """End the task with what a task with the same memo made, if there is such."""
         found = self._known_output(node)
         if found is None:
-            node.status = "ready"
-            self._ready.append(node)
-            return
-        output, source = found
-        node.output = output
-        self._note_state(node, "reused", output=output, reused_from=source)
-        # Not as its output: the way back from an artifact leads to the task that made it.
-        self._writes.append(Edge(source=artifact_path(output), target=node.path, role="reused"))
+            return False
+        node.output, source = found
+        self._ledger.reused(node, node.output, source)
         node.status = "reused"
         self._finishing.append(node)
         self._reporter.task_reused(node.path, source)
+        return True
+
+    def _may_share(self, node: Node) -> bool:
+        """Whether one task may do the work of all with the same memo."""
+        return not self._fresh and node.options.cache is not False
 
     def _output_before(self, node: Node) -> str | None:
         """What the task made before its run was interrupted, if code and inputs are the same."""
@@ -203,7 +219,7 @@ class Scheduler:
 
     def _known_output(self, node: Node) -> tuple[str, str] | None:
         """What a task with the same memo made, and its path, unless it may not be used."""
-        if self._fresh or node.options.cache is False:
+        if not self._may_share(node):
             return None
         memo = self._workspace.meta.find(Memo, node.memo)
         if memo is None or not self._workspace.blobs.has(memo.output):
@@ -216,41 +232,106 @@ class Scheduler:
         due = [node for at, node in self._later if at <= now]
         if due:
             self._later = [(at, node) for at, node in self._later if at > now]
-            self._ready.extend(due)
+            for node in due:
+                self._ready.put(node, node.options.needs)
+
+    # What another driver runs: one computes, the others wait for it
+
+    def _has_rivals(self) -> bool:
+        """Whether another driver is at work: it took its lease before it wrote its first task."""
+        return any(lease.owner != self._owner for lease in self._workspace.meta.leases("run/"))
+
+    def _is_elsewhere(self, node: Node) -> bool:
+        """Whether a task with the same memo, written down before this one, is under way elsewhere.
+
+        The order of the store is the same for all, so no two wait for each other.
+        """
+        if not self._may_share(node):
+            return False
+        earlier = False
+        for task in self._workspace.meta.select(
+            Task, memo=node.memo, newest_first=True, limit=_RIVALS
+        ):
+            if (task.run, task.step, task.index) == (node.run, node.step, node.index):
+                earlier = True
+            elif earlier and task.run not in self._runs and self._is_under_way(task):
+                return True
+        return False
+
+    def _is_under_way(self, task: Task) -> bool:
+        meta = self._workspace.meta
+        state = meta.find(TaskState, task.run, task.step, task.index)
+        if state is not None and state.status != "running":
+            return False
+        run = meta.find(Run, task.run)
+        return run is not None and is_driven(self._workspace, run)
+
+    def _look_elsewhere(self, now: float) -> None:
+        if not self._elsewhere or now < self._next_look:
+            return
+        self._next_look = now + _LOOK_S
+        waiting, self._elsewhere = self._elsewhere, []
+        for node in waiting:
+            if self._reuse(node):
+                continue
+            if self._is_elsewhere(node):
+                self._elsewhere.append(node)
+            else:
+                self._ready.put(node, node.options.needs)
 
     # What runs
 
-    def _has_room(self, node: Node) -> bool:
-        used = sum(other.options.cpus for other in self._running.values())
-        return not used or used + node.options.cpus <= self._executor.slots
-
     def _dispatch(self) -> None:
-        while self._ready and self._has_room(self._ready[0]):
-            node = self._ready.popleft()
-            node.attempt += 1
-            node.status = "running"
-            if node.options.timeout is not None:
-                node.deadline = time.monotonic() + node.options.timeout.total_seconds()
-            self._note_state(node, "running")
-            output_file = self._output_file(node)
-            self._running[node.path] = node
-            self._reporter.task_started(node.path, node.attempt, output_file)
-            self._executor.start(
-                Call(
-                    id=node.path,
-                    run=node.run,
-                    step=node.step,
-                    index=node.index,
-                    attempt=node.attempt,
-                    flow_params=node.flow_params,
-                    function=node.function,
-                    args=resolved(node.args),
-                    kwargs=resolved(node.kwargs),
-                    inputs=node.inputs,
-                    code=node.code,
-                    output_file=output_file,
-                )
+        others: bool | None = None  # asked once for all that begin together
+        while (found := self._ready.take(self._tokens)) is not None:
+            node, node.gpus = found
+            others = self._has_rivals() if others is None else others
+            if others and not node.attempt and self._is_elsewhere(node):
+                self._tokens.give_back(node.options.needs, node.gpus)
+                self._elsewhere.append(node)
+                continue
+            self._start(node)
+
+    def _start(self, node: Node) -> None:
+        node.attempt += 1
+        node.status = "running"
+        node.deadline = None
+        if node.env is None:
+            node.start_clock()
+        self._ledger.running(node)
+        output_file = self._output_file(node)
+        self._running[node.path] = node
+        self._reporter.task_started(node.path, node.attempt, output_file)
+        self._executor.start(
+            Call(
+                id=node.path,
+                run=node.run,
+                step=node.step,
+                index=node.index,
+                attempt=node.attempt,
+                flow_params=node.flow_params,
+                function=node.function,
+                args=resolved(node.args),
+                kwargs=resolved(node.kwargs),
+                inputs=node.inputs,
+                code=node.code,
+                output_file=output_file,
+                checkpoints=self._checkpoints(node),
+                memory_bytes=node.options.memory_bytes,
+                gpus=node.gpus,
+                env=node.env,
             )
+        )
+
+    def _ended(self, node: Node) -> None:
+        """An attempt ended, and others may have what it kept."""
+        del self._running[node.path]
+        self._tokens.give_back(node.options.needs, node.gpus)
+
+    def _checkpoints(self, node: Node) -> str:
+        """Shared by all tasks of which one may do the work, else the task's own."""
+        key = node.memo if self._may_share(node) else blake3(node.path.encode()).hexdigest()
+        return str(self._workspace.settings.home / "checkpoints" / key[:32])
 
     def _output_file(self, node: Node) -> str:
         return str(self._workspace.output_dir / node.run / node.step / f"{node.index}.log")
@@ -261,55 +342,27 @@ class Scheduler:
             return
         match event:
             case Started():
-                pass
+                node.start_clock()  # its environment may have been built first
             case Logged():
-                self._note_logged(node, event)
+                self._ledger.logged(node, event)
+                if event.metrics:
+                    self._reporter.task_logged(node.path, event.metrics, event.at_step)
             case Finished():
-                del self._running[node.path]
+                self._ended(node)
                 self._finish(node, event)
             case Failed():
-                del self._running[node.path]
-                self._fail(node, event.problem, event.seconds)
-
-    def _note_logged(self, node: Node, event: Logged) -> None:
-        at = utcnow()
-        place: dict[str, Any] = {
-            "run": node.run,
-            "step": node.step,
-            "index": node.index,
-            "at": at,
-        }
-        for name, value in event.metrics.items():
-            self._writes.append(Metric(**place, name=name, value=value, at_step=event.at_step))
-        if event.metrics:
-            self._reporter.task_logged(node.path, event.metrics, event.at_step)
-        if event.artifact is not None:
-            self._writes.append(event.artifact)
-            self._writes.append(
-                Exhibit(
-                    **place,
-                    title=event.title or "",
-                    media=event.media or "",
-                    artifact=event.artifact.digest,
-                )
-            )
+                self._ended(node)
+                self._fail(node, event)
 
     def _finish(self, node: Node, event: Finished) -> None:
         node.output = event.artifact.digest
-        self._writes.append(event.artifact)
-        self._note_state(node, "done", output=node.output, seconds=event.seconds)
-        if node.options.cache is not False:
-            self._writes.append(
-                Memo(memo=node.memo, output=node.output, task=node.path, at=utcnow())
-            )
-        self._writes.append(
-            Edge(source=node.path, target=artifact_path(node.output), role="output")
-        )
+        self._ledger.done(node, event)
         node.status = "done"
         self._finishing.append(node)
         self._reporter.task_done(node.path, event.seconds, event.artifact.summary)
 
-    def _fail(self, node: Node, problem: Problem, seconds: float) -> None:
+    def _fail(self, node: Node, event: Failed) -> None:
+        problem = event.problem
         damaged = problem.fields.get("digest") if problem.code == "corrupt" else None
         if damaged is not None:
             # Once it is gone, the task that made it is repeated instead of its bytes being trusted.
@@ -320,14 +373,17 @@ class Scheduler:
                 hint="It was deleted; a resume makes it again.",
                 fields={"digest": damaged},
             )
-        self._note_state(node, "failed", problem=problem, seconds=seconds)
-        if damaged is None and node.attempt <= node.options.retries:
+        elif node.is_worth_another_try(event.kinds):
+            self._ledger.failed(node, problem, event.seconds, instead=None)
             pause = _pause_after(node.attempt)
             self._later.append((time.monotonic() + pause, node))
             node.status = "ready"
             self._reporter.task_failed(node.path, problem, pause)
             return
-        node.status = "failed"
+        instead = node.instead if damaged is None else None
+        self._ledger.failed(node, problem, event.seconds, instead=instead)
+        node.status = "failed" if instead is None else "done"
+        node.output = instead
         node.problem = problem
         node.cause = node
         self._finishing.append(node)
@@ -343,7 +399,7 @@ class Scheduler:
         for node in list(self._running.values()):
             if node.deadline is not None and now > node.deadline:
                 self._executor.kill(node.path)
-                del self._running[node.path]
+                self._ended(node)
                 limit = node.options.timeout
                 assert limit is not None
                 problem = Problem(
@@ -351,10 +407,12 @@ class Scheduler:
                     message=f"The step outlasted its timeout of {limit.total_seconds():g} s.",
                     hint="Give it more time: @up.step(timeout=…).",
                 )
-                self._fail(node, problem, limit.total_seconds())
+                self._fail(node, Failed(node.path, problem, limit.total_seconds(), _TIMEOUT))
 
     def _pause(self, next_renewal: float) -> float:
         times = [next_renewal, *(at for at, _ in self._later)]
+        if self._elsewhere:
+            times.append(self._next_look)
         times.extend(node.deadline for node in self._running.values() if node.deadline is not None)
         return max(0.0, min(times) - time.monotonic())
 
@@ -362,17 +420,28 @@ class Scheduler:
 
     def _commit(self) -> None:
         """Write first, then let the flow and the next tasks know: nothing told can be lost."""
-        while self._writes or self._finishing:
-            writes, self._writes = self._writes, []
-            if writes:
-                self._workspace.meta.put(*writes)
+        self._ledger.write()
+        while self._finishing:
             finishing, self._finishing = self._finishing, []
             for node in finishing:
-                for dependent in node.dependents:
-                    self._tell(dependent, node)
-                node.dependents.clear()
+                self._conclude(node)
+            self._ledger.write()
+            for node in finishing:
                 self._open.discard(node)
                 node.ended.set()
+
+    def _conclude(self, node: Node) -> None:
+        """Go on with what waited for the task."""
+        for dependent in node.dependents:
+            self._tell(dependent, node)
+        node.dependents.clear()
+        if self._computing.get(node.memo) is node:
+            del self._computing[node.memo]
+        if node.status == "done" and node.problem is None:
+            drop(self._checkpoints(node))
+        followers, node.followers = node.followers, []
+        for follower in followers:
+            self._make_ready(follower)
 
     def _tell(self, dependent: Node, maker: Node) -> None:
         if dependent.status != "waiting":
@@ -384,56 +453,14 @@ class Scheduler:
         if not dependent.waiting_for:
             self._make_ready(dependent)
 
-    def _write_task(self, node: Node) -> None:
-        known = self._workspace.meta.find(Task, node.run, node.step, node.index)
-        if known is not None and known.memo == node.memo:
-            return  # the run was resumed
-        self._writes.append(
-            Task(
-                run=node.run,
-                step=node.step,
-                index=node.index,
-                memo=node.memo,
-                code=node.code,
-                inputs=node.inputs,
-                created_at=utcnow(),
-            )
-        )
-        self._writes.extend(node.literals)
-        self._writes.extend(_input_edges(node))
-
-    def _note_state(
-        self,
-        node: Node,
-        status: TaskStatus,
-        *,
-        output: str | None = None,
-        reused_from: str | None = None,
-        seconds: float | None = None,
-        problem: Problem | None = None,
-    ) -> None:
-        self._writes.append(
-            TaskState(
-                run=node.run,
-                step=node.step,
-                index=node.index,
-                status=status,
-                attempt=node.attempt,
-                at=utcnow(),
-                output=output,
-                reused_from=reused_from,
-                seconds=seconds,
-                problem=problem,
-            )
-        )
-
     def _renew(self) -> None:
         with self._leasing:
             if self._lease is not None:
                 self._claim(*self._lease)
 
     def _claim(self, name: str, owner: str) -> None:
-        if not self._workspace.meta.claim(name, owner, ttl_s=LEASE_TTL_S):
+        payload = {"pid": os.getpid(), "host": socket.gethostname()}
+        if not self._workspace.meta.claim(name, owner, ttl_s=LEASE_TTL_S, payload=payload):
             raise Conflict(
                 f"Another process drives {name}.",
                 hint="When that was killed, the run is seen as lost within 10 seconds.",
@@ -446,13 +473,15 @@ class Scheduler:
         try:
             for node in list(self._running.values()):
                 self._executor.kill(node.path)
-                self._note_state(node, "cancelled")
-            self._writes, writes = [], self._writes
-            if writes and self._fault is None:
-                self._workspace.meta.put(*writes)
+                self._ledger.cancelled(node)
+            if self._fault is None:
+                self._ledger.write()
         finally:
             for node in self._open:
                 _cancel(node)
+
+
+_TIMEOUT = ("builtins.TimeoutError", "builtins.OSError", "builtins.Exception")
 
 
 def _cancel(node: Node) -> None:
@@ -465,13 +494,3 @@ def _pause_after(attempt: int) -> float:
     """Exponential backoff with full jitter, so that retries of many tasks don't come at once."""
     longest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (attempt - 1))
     return random.uniform(longest / 2, longest)
-
-
-def _input_edges(node: Node) -> Sequence[Edge]:
-    edges = [Edge(source=f"code/{node.code}", target=node.path, role="code")]
-    for item in node.inputs:
-        if item.name.endswith(":shape"):
-            continue
-        source = f"file/{item.digest}" if item.path is not None else artifact_path(item.digest)
-        edges.append(Edge(source=source, target=node.path, role=f"input {item.name}"))
-    return edges

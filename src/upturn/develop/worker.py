@@ -17,9 +17,8 @@ from upturn.core.errors import Problem, UpturnError
 from upturn.core.executor import Call, Failed, File, Finished, Started, Stored
 from upturn.core.settings import Settings
 from upturn.develop import carried, context, wire
-from upturn.develop.frames import problem_of
-from upturn.develop.functions import resolve
-from upturn.stores import values
+from upturn.develop.crossing import argument, function_of, with_way_out
+from upturn.develop.frames import kinds_of, problem_of
 from upturn.stores.workspace import Workspace, open_workspace
 
 _PR_SET_PDEATHSIG = 1
@@ -46,6 +45,9 @@ def _settle_in(server: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        # When the kernel has to choose, a task goes before the driver and before anything else.
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text("800")
     if os.getppid() != server:  # it died before we could ask to die with it
         os._exit(1)
     random.seed()
@@ -66,16 +68,19 @@ def _run(call: Call, sock: socket.socket, workspace: Workspace) -> None:
     began = time.perf_counter()
     try:
         _redirect_output(call.output_file)
-        function = resolve(call.function)
-        args = _value(call.args, workspace)
-        kwargs = _value(call.kwargs, workspace)
+        if call.gpus:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(call.gpus)
+        function = function_of(call)
+        args = _value(call.args, call, workspace)
+        kwargs = _value(call.kwargs, call, workspace)
         result = function(*args, **kwargs)
         artifact = carried.save(workspace.blobs, result)
         message: object = Finished(call.id, artifact, time.perf_counter() - began)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001  # the one place that reports it
-        message = Failed(call.id, _problem(error, call), time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        message = Failed(call.id, _problem(error, call), seconds, kinds_of(type(error)))
     finally:
         context.task.set(None)
         with contextlib.suppress(OSError, ValueError):  # a full disk; closed by the step
@@ -93,7 +98,7 @@ def _problem(error: BaseException, call: Call) -> Problem:
         # Not into its output, which is on the terminal live: there, the user's own frames do.
         with contextlib.suppress(OSError), traceback_file(call.output_file).open("a") as file:
             traceback.print_exception(error, file=file)
-    return problem_of(error)
+    return with_way_out(problem_of(error), error, call)
 
 
 def traceback_file(output_file: str | Path) -> Path:
@@ -112,13 +117,13 @@ def _redirect_output(path: str) -> None:
     sys.stderr = open(2, "w", buffering=1, encoding="utf-8", closefd=False)
 
 
-def _value(part: Any, workspace: Workspace) -> Any:
+def _value(part: Any, call: Call, workspace: Workspace) -> Any:
     if isinstance(part, Stored):
-        return values.load(workspace.blobs, part.digest)
+        return argument(workspace, call, part.digest)
     if isinstance(part, File):
         return Path(part.path)
     if isinstance(part, dict):
-        return {key: _value(item, workspace) for key, item in part.items()}
+        return {key: _value(item, call, workspace) for key, item in part.items()}
     if isinstance(part, list | tuple):
-        return type(part)(_value(item, workspace) for item in part)
+        return type(part)(_value(item, call, workspace) for item in part)
     return part

@@ -3,7 +3,6 @@
 import os
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -13,6 +12,7 @@ import msgspec
 from upturn.core.errors import Conflict, Corrupt, Invalid, NotFound, Unavailable, did_you_mean
 from upturn.core.metastore import Lease
 from upturn.core.records import KINDS, Artifact, Edge, Record
+from upturn.stores.clock import boot, elapsed_s
 from upturn.stores.forks import watch
 from upturn.stores.migrate import migrate
 from upturn.stores.tables import ORDER, Table, bound, condition, table_of
@@ -36,7 +36,7 @@ class SqliteMetaStore:
         path: Path | str,
         *,
         busy_s: float = 10.0,
-        clock: Callable[[], float] = time.time,  # of the leases
+        clock: Callable[[], float] = elapsed_s,  # of the leases
     ) -> None:
         self._path = Path(path)
         self._busy_s = busy_s
@@ -138,12 +138,12 @@ class SqliteMetaStore:
         """Take or renew a lease: True when `owner` holds it now. One claimant wins."""
         now = self._clock()
         sql = (
-            "INSERT INTO lease (name, owner, until, payload) VALUES (?1, ?2, ?3, ?4) "
-            "ON CONFLICT (name) DO UPDATE SET owner = ?2, until = ?3, payload = ?4 "
-            "WHERE owner = ?2 OR until < ?5"
+            "INSERT INTO lease (name, owner, boot, until, payload) VALUES (?1, ?2, ?3, ?4, ?5) "
+            "ON CONFLICT (name) DO UPDATE SET owner = ?2, boot = ?3, until = ?4, payload = ?5 "
+            "WHERE owner = ?2 OR boot <> ?3 OR until < ?6"
         )
         body = msgspec.json.encode(payload or {}).decode()
-        values = (name, owner, now + ttl_s, body, now)
+        values = (name, owner, boot(), now + ttl_s, body, now)
         return self._write(lambda connection: connection.execute(sql, values).rowcount == 1)
 
     def release(self, name: str, owner: str) -> None:
@@ -152,12 +152,21 @@ class SqliteMetaStore:
         self._write(lambda connection: connection.execute(sql, (name, owner)))
 
     def lease(self, name: str) -> Lease | None:
-        """The lease of that name, expired or not."""
-        rows = self._read("SELECT owner, until, payload FROM lease WHERE name = ?", (name,))
-        if not rows:
-            return None
-        owner, until, payload = rows[0]
-        return Lease(name=name, owner=owner, until=until, payload=msgspec.json.decode(payload))
+        """Who holds that name now; None when nobody does."""
+        return next(iter(self._leases(name, name)), None)
+
+    def leases(self, prefix: str) -> list[Lease]:
+        """Who holds the names that begin so, by name."""
+        return self._leases(prefix, f"{prefix}\U0010ffff")
+
+    def _leases(self, first: str, last: str) -> list[Lease]:
+        now = self._clock()
+        sql = "SELECT name, owner, until, payload FROM lease WHERE name BETWEEN ? AND ? "
+        sql += "AND boot = ? AND until >= ? ORDER BY name"
+        return [
+            Lease(name=name, owner=owner, left_s=until - now, payload=msgspec.json.decode(payload))
+            for name, owner, until, payload in self._read(sql, (first, last, boot(), now))
+        ]
 
     # The store itself
 

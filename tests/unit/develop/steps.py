@@ -137,7 +137,7 @@ def until(span: Span) -> Span:
 
 
 @up.step
-def wait_for(note: str, count: int) -> int:
+def wait_for(note: str, count: int, who: int = 0) -> int:
     """Return when so many are here: they must run at the same time."""
     write(note, "here")
     deadline = time.monotonic() + 20

@@ -211,7 +211,7 @@ def plus_one_of(function: Callable[[int], int]) -> Callable[[int], int]:
 def test_independent_steps_run_at_the_same_time(note: str) -> None:
     @up.flow
     def f() -> Any:
-        return [wait_for(note, 2) for _ in range(2)]
+        return [wait_for(note, 2, who) for who in range(2)]
 
     @up.flow
     def g() -> Any:
@@ -253,7 +253,7 @@ def test_a_failed_child_can_be_caught_and_else_fails_its_parent(note: str) -> No
 
     handle = careless.run()
     assert handle.status == "failed"
-    problem = handle.state.problem
+    problem = handle.problem
     assert problem is not None
     assert problem.fields["task"] == f"run/{handle.id}-failing-0/fail/0"
 
@@ -277,7 +277,7 @@ def test_flows_run_in_threads_at_the_same_time(note: str) -> None:
 
     @up.flow
     def f(name: int) -> Any:
-        return [wait_for(note, 4), wait_for(note, 4)]
+        return [wait_for(note, 4, 2 * name), wait_for(note, 4, 2 * name + 1)]
 
     threads = [threading.Thread(target=lambda n=n: found.update({n: f(n)})) for n in range(2)]
     for thread in threads:

@@ -64,7 +64,7 @@ def test_a_value_that_came_another_way_is_the_same_input(note: str, said: Said) 
 
     assert by_ref() == 12
     assert by_value() == (12, [12, 12])
-    assert said() == ["double 6", "scaled 6", "scaled 6"], "the two of one run are not held up"
+    assert said() == ["double 6", "scaled 6"], "of the two of one run, one does the work for both"
 
 
 def test_a_step_that_ran_again_with_the_same_output_spares_what_follows(

@@ -33,6 +33,9 @@ ELSEWHERE = {  # row: its tests, in files under tests/
         "unit/develop/test_memory.py::test_a_path_is_an_input_by_content",
         "unit/develop/test_memory.py::test_a_folder_is_an_input_by_its_files",
     ),
+    "the lock of the step's own environment (`env`); libraries and Python here then do not count": (
+        "unit/develop/test_env.py::test_the_code_of_a_step_counts_and_the_flow_s_packages_do_not",
+    ),
     "a stored output is gone or damaged": (
         "unit/develop/test_memory.py::test_a_deleted_output_is_made_again",
     ),

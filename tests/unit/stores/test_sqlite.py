@@ -125,7 +125,9 @@ def test_leases_follow_the_clock(tmp_path: Path) -> None:
     assert store.claim("a", "you", ttl_s=10)
     lease = store.lease("a")
     assert lease is not None
-    assert lease.until == pytest.approx(120.1)
+    assert lease.left_s == pytest.approx(10.0)
+    now[0] = 120.2
+    assert store.lease("a") is None
     store.close()
 
 
@@ -146,3 +148,30 @@ def test_opening_and_writing_are_cheap(tmp_path: Path) -> None:
     assert cost_s(200, store.stamp) < 0.0002
     store.close()
     shutil.rmtree(tmp_path)
+
+
+@pytest.mark.parametrize("jump_s", [-86_400.0, 86_400.0])
+def test_setting_the_clock_moves_no_lease(
+    jump_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SqliteMetaStore(tmp_path / "meta.db")
+    assert store.claim("a", "me", ttl_s=60)
+    wall = time.time
+    monkeypatch.setattr(time, "time", lambda: wall() + jump_s)
+    assert not store.claim("a", "you", ttl_s=60)
+    lease = store.lease("a")
+    assert lease is not None
+    assert 50 < lease.left_s <= 60
+    store.close()
+
+
+def test_a_lease_from_before_the_machine_was_started_again_holds_nobody_up(tmp_path: Path) -> None:
+    store = SqliteMetaStore(tmp_path / "meta.db")
+    assert store.claim("a", "me", ttl_s=1e6)
+    connection = sqlite3.connect(tmp_path / "meta.db")
+    connection.execute("UPDATE lease SET boot = 'another'")
+    connection.commit()
+    connection.close()
+    assert store.lease("a") is None
+    assert store.claim("a", "you", ttl_s=60)
+    store.close()
