@@ -27,6 +27,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "decisions": ("decisions", "Show what a loop decided, and why."),
     "rehearse": ("rehearse", "Backtest a loop on history."),
     "lineage": ("lineage", "Trace a thing back to its sources, or forward."),
+    "pin": ("pin", "Keep a run, a task or an artifact, whatever its age."),
+    "unpin": ("unpin", "Keep it no longer than others."),
+    "gc": ("gc", "Remove what nothing that is kept refers to."),
     "status": ("status", "Say where things are kept, and what is there."),
 }
 _HIDDEN = {"serve": "serve"}  # what `deploy --background` starts

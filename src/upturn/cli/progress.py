@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -38,6 +39,11 @@ class Lines:
         """See Reporter."""
         self.run = run
         self._say(f"run {click.style(run.id, bold=True)}  {run.flow}")
+
+    def run_queued(self, run: Run, behind: Sequence[str]) -> None:
+        """See Reporter."""
+        more = f" and {len(behind) - 1} more" if len(behind) > 1 else ""
+        self._say(f"  queued behind run {behind[0]}{more}")
 
     def task_started(self, path: str, attempt: int, output_file: str) -> None:
         """See Reporter."""

@@ -18,6 +18,8 @@ STATUS_COLOURS = {
     "failed": "red",
     "pruned": "blue",
     "cancelled": "magenta",
+    "queued": "yellow",
+    "skipped": "magenta",
     "lost": "red",
 }
 

@@ -31,9 +31,9 @@ def command(run: str) -> int:
     if view.status == "done":
         click.echo(f"Run {view.run.id} is done already. See: upturn show {view.run.id}")
         return 0
-    if view.status == "running":
+    if view.status in ("queued", "running"):
         raise Conflict(
-            f"Run {view.run.id} is still running.",
+            f"Run {view.run.id} is still {view.status}.",
             hint="If its process was killed, it is seen as lost within 10 seconds.",
         )
     file, _ = target_file(view.run.entry, root=settings.root)

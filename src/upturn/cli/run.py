@@ -142,6 +142,10 @@ def _conclude(handle: handles.Run) -> int:
             click.echo(_result_text(result))
         return 0
     problem = handle.problem
+    if handle.status == "skipped":
+        why = problem.message if problem is not None else ""
+        click.echo(f"Run {handle.id} was skipped. {why}", err=True)
+        return 0
     if problem is not None:
         task = problem.fields.get("task")
         if task:

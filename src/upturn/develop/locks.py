@@ -90,7 +90,7 @@ def _platform() -> str:
 
 def _known(workspace: Workspace, memo: str) -> tuple[str, Lock] | None:
     found = workspace.meta.find(Memo, memo)
-    if found is None:
+    if found is None or not workspace.blobs.has(found.output):  # asking keeps it from a gc
         return None
     try:
         return found.output, load_lock(workspace, found.output)

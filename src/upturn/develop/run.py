@@ -14,7 +14,7 @@ import msgspec
 from upturn.core.errors import Corrupt, Invalid, Problem, StepFailed
 from upturn.core.executor import InEnv
 from upturn.core.ids import artifact_path, new_id
-from upturn.core.records import Artifact, Edge, Run, RunState, RunStatus
+from upturn.core.records import Artifact, Edge, Overlap, Run, RunState, RunStatus
 from upturn.core.rehearsing import rehearsing
 from upturn.core.time import utcnow
 from upturn.develop import context, handles
@@ -27,6 +27,7 @@ from upturn.develop.inputs import store_arguments
 from upturn.develop.judge import Judge
 from upturn.develop.node import Node
 from upturn.develop.options import RAISE
+from upturn.develop.overlap import take_turn
 from upturn.develop.ref import Ref, map_refs
 from upturn.develop.reporting import Reporter, Silent
 from upturn.develop.scheduler import Scheduler
@@ -57,6 +58,16 @@ class Runnable(Protocol):
     @property
     def function(self) -> Callable[..., Any]:
         """The function whose step calls become tasks."""
+        ...
+
+    @property
+    def schedule(self) -> str | None:
+        """When it is to run, as it is written."""
+        ...
+
+    @property
+    def overlap(self) -> Overlap:
+        """What a run does while another one of the flow goes on."""
         ...
 
     def convert(self, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -284,13 +295,20 @@ def start_run(
         try:
             if resume is not None:
                 scheduler.recall(resume.id)
-            run = resume or _new_run(workspace, flow, params, rerun_of=rerun_of)
-            scheduler.hold(run.id)
+            run_id = resume.id if resume is not None else new_id()
+            scheduler.hold(run_id)  # before it is put: who sees the run sees whether it lives
+            run = resume or _new_run(workspace, flow, params, run_id=run_id, rerun_of=rerun_of)
             reporter.run_started(run)
             began = time.monotonic()
             status = "cancelled"
             try:
-                status = Session(workspace, scheduler, run).drive(flow, params)[1].status
+                ended = take_turn(
+                    workspace, run, resumed=resume is not None, told=reporter.run_queued
+                )
+                scheduler.check()
+                if ended is None:
+                    _, ended = Session(workspace, scheduler, run).drive(flow, params)
+                status = ended.status
             finally:
                 reporter.run_ended(run, status, time.monotonic() - began)
         finally:
@@ -323,6 +341,8 @@ def _new_run(
         parent=parent,
         rehearsal=rehearsing.get(),
         rerun_of=rerun_of,
+        schedule=flow.schedule,
+        overlap=flow.overlap,
     )
     return workspace.meta.add(run)
 

@@ -16,10 +16,9 @@ from typing import Any
 from upturn.core.errors import Problem, UpturnError
 from upturn.core.executor import Call, Failed, File, Finished, Started, Stored
 from upturn.core.settings import Settings
-from upturn.develop import context, wire
+from upturn.develop import carried, context, wire
 from upturn.develop.crossing import argument, function_of, with_way_out
 from upturn.develop.frames import kinds_of, problem_of
-from upturn.stores import values
 from upturn.stores.workspace import Workspace, open_workspace
 
 _PR_SET_PDEATHSIG = 1
@@ -75,7 +74,7 @@ def _run(call: Call, sock: socket.socket, workspace: Workspace) -> None:
         args = _value(call.args, call, workspace)
         kwargs = _value(call.kwargs, call, workspace)
         result = function(*args, **kwargs)
-        artifact = values.save(workspace.blobs, result)
+        artifact = carried.save(workspace.blobs, result)
         message: object = Finished(call.id, artifact, time.perf_counter() - began)
     except KeyboardInterrupt:
         raise
