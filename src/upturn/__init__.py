@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from upturn.core.errors import UpturnError as UpturnError
     from upturn.core.records import Endpoint as Endpoint
     from upturn.core.records import Version as Version
+    from upturn.develop.file import File as File
     from upturn.develop.flow import Flow as Flow
     from upturn.develop.flow import flow as flow
     from upturn.develop.handles import Run as Run
@@ -36,6 +37,7 @@ _HOMES = {
     "UpturnError": "core.errors",
     "Endpoint": "core.records",
     "Version": "core.records",
+    "File": "develop.file",
     "Flow": "develop.flow",
     "flow": "develop.flow",
     "Run": "develop.handles",

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import msgspec
 
 from upturn.core.errors import Problem
-from upturn.core.records import Artifact, Input
+from upturn.core.records import Artifact, Input, Read
 
 
 class Resources(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +56,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     output_file: str  # what the task prints goes there; the whole traceback of a failure beside it
     memory_bytes: int | None = None  # that it may use, with all that it starts
     gpus: tuple[str, ...] = ()  # that it may use
+    environ: dict[str, str | None] = {}  # variables that it runs with; None: without it
 
 
 class Started(msgspec.Struct, frozen=True):
@@ -82,6 +83,9 @@ class Finished(msgspec.Struct, frozen=True):
     call: str
     artifact: Artifact
     seconds: float
+    reads: tuple[Read, ...] = ()
+    changed: tuple[str, ...] = ()  # what changed while it was read
+    lasting: tuple[Read, ...] = ()  # of the reads, those that the process remembers
 
 
 class Failed(msgspec.Struct, frozen=True):

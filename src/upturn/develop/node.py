@@ -27,6 +27,7 @@ class Node:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     literals: list[Artifact] = field(default_factory=list[Artifact])
+    environ: dict[str, str | None] = field(default_factory=dict[str, str | None])  # declared
     instead: str | None = None  # digest of the value that takes the place of a failed output
     status: str = "waiting"
     waiting_for: int = 0
@@ -35,6 +36,7 @@ class Node:
     gpus: tuple[str, ...] = ()
     inputs: tuple[Input, ...] = ()
     memo: str = ""
+    why: str = ""  # it runs though a task with its memo was done
     attempt: int = 0
     deadline: float | None = None
     output: str | None = None

@@ -11,7 +11,7 @@ RAISE: Final = object()  # the `on_error` of a step whose failure is a failure
 
 @dataclass(frozen=True, slots=True)
 class StepOptions:
-    """How a step's tasks are run; none of it changes what they return."""
+    """How a step's tasks are run; none of it but `environ` is an input."""
 
     cpus: int = 1
     memory_bytes: int | None = None
@@ -21,6 +21,7 @@ class StepOptions:
     timeout: timedelta | None = None
     cache: bool | timedelta = True
     on_error: Any = RAISE
+    environ: tuple[str, ...] = ()  # names of variables that are inputs
 
     @property
     def needs(self) -> Resources:

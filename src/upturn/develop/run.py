@@ -17,6 +17,7 @@ from upturn.core.records import Artifact, Edge, Run, RunState, RunStatus
 from upturn.core.rehearsing import rehearsing
 from upturn.core.time import utcnow
 from upturn.develop import context, handles
+from upturn.develop.environ import values_of
 from upturn.develop.fingerprint import fingerprint
 from upturn.develop.frames import problem_of
 from upturn.develop.functions import reference_to
@@ -101,6 +102,7 @@ class Session:
             args=bound.args,
             kwargs=bound.kwargs,
             literals=literals,
+            environ=values_of(step.options.environ),
             instead=instead,
         )
         self.counts[step.name] += 1

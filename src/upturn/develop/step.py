@@ -10,6 +10,7 @@ from upturn.core.errors import Invalid
 from upturn.core.size import size_bytes
 from upturn.core.time import duration
 from upturn.develop import context
+from upturn.develop.environ import names_of
 from upturn.develop.frames import kinds_of
 from upturn.develop.options import RAISE, StepOptions
 from upturn.develop.ref import Ref
@@ -95,6 +96,7 @@ def step(
     timeout: str | float | timedelta | None = None,
     cache: bool | str | timedelta = True,
     on_error: Any = RAISE,
+    environ: Iterable[str] = (),
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(
     function: Callable[..., Any] | None = None,
@@ -108,6 +110,7 @@ def step(
     timeout: str | float | timedelta | None = None,
     cache: bool | str | timedelta = True,
     on_error: Any = RAISE,
+    environ: Iterable[str] = (),
 ) -> Any:
     """Make a function a step.
 
@@ -118,7 +121,8 @@ def step(
     MemoryError, the death of its process as ChildProcessError). An attempt that takes longer than
     `timeout` ('10m') is killed. When the last attempt has failed, the value `on_error`, if one is
     given, takes the place of the output. `cache=False` runs it in every run (but not twice in one
-    that is resumed); `cache="7d"` lets its results expire.
+    that is resumed); `cache="7d"` lets its results expire. The values
+    of the environment variables named in `environ` are inputs, kept as digests.
 
     >>> import upturn as up
     >>> @up.step(retries=2, timeout="10m", memory="2GB")
@@ -138,6 +142,7 @@ def step(
         timeout=None if timeout is None else duration(timeout),
         cache=cache if isinstance(cache, bool) else duration(cache),
         on_error=on_error,
+        environ=names_of(environ),
     )
     if function is not None:
         return Step(function, options)

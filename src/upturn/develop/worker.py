@@ -15,10 +15,13 @@ from typing import Any
 
 from upturn.core.errors import Problem, UpturnError
 from upturn.core.executor import Call, Failed, File, Finished, Started, Stored
+from upturn.core.records import Artifact
 from upturn.core.settings import Settings
 from upturn.develop import context, wire
+from upturn.develop.environ import running_with
 from upturn.develop.frames import kinds_of, problem_of
 from upturn.develop.functions import resolve
+from upturn.develop.reads import Seen, watching
 from upturn.stores import values
 from upturn.stores.workspace import Workspace, open_workspace
 
@@ -71,12 +74,11 @@ def _run(call: Call, sock: socket.socket, workspace: Workspace) -> None:
         _redirect_output(call.output_file)
         if call.gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(call.gpus)
-        function = resolve(call.function)
-        args = _value(call.args, workspace)
-        kwargs = _value(call.kwargs, workspace)
-        result = function(*args, **kwargs)
-        artifact = values.save(workspace.blobs, result)
-        message: object = Finished(call.id, artifact, time.perf_counter() - began)
+        artifact, seen = _outcome(call, workspace)
+        seconds = time.perf_counter() - began
+        message: object = Finished(
+            call.id, artifact, seconds, seen.reads, seen.changed, seen.lasting
+        )
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001  # the one place that reports it
@@ -88,6 +90,17 @@ def _run(call: Call, sock: socket.socket, workspace: Workspace) -> None:
             sys.stdout.flush()
             sys.stderr.flush()
     tell(message)
+
+
+def _outcome(call: Call, workspace: Workspace) -> tuple[Artifact, Seen]:
+    """Run the step; its output, stored, and what it read meanwhile."""
+    with running_with(call.environ), watching(workspace.settings, call) as reads:
+        function = resolve(call.function)
+        args = _value(call.args, workspace)
+        kwargs = _value(call.kwargs, workspace)
+        result = function(*args, **kwargs)
+        artifact = values.save(workspace.blobs, result)
+    return artifact, reads.finish()
 
 
 def _problem(error: BaseException, call: Call) -> Problem:

@@ -1,0 +1,271 @@
+"""What a task reads by itself: the files that it opens and the folders that it lists, as seen.
+
+Python tells audit hooks of every file that it opens. Not seen are native readers (they are named
+with `up.File`), other processes that the step starts, and questions such as `Path.exists()`.
+"""
+
+import contextlib
+import functools
+import importlib
+import os
+import stat
+import sys
+import threading
+import time
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any, Literal
+
+from upturn.core.executor import Call, File
+from upturn.core.records import Read
+from upturn.core.settings import Settings
+from upturn.develop.contents import (
+    ABSENT,
+    digest_of,
+    is_settled,
+    relative,
+    stamp_of,
+    status_of,
+)
+from upturn.develop.ref import map_refs
+from upturn.develop.source import is_own_file
+
+Kind = Literal["file", "names", "tree"]
+_Key = tuple[Kind, str]
+_EVENTS = frozenset({"open", "os.listdir", "os.scandir", "sqlite3.connect", "os.rename"})
+_SYSTEM = ("/proc/", "/dev/", "/sys/")
+_IMPORTLIB = os.path.dirname(importlib.__file__ or "") + os.sep
+# What reads code as code: that is followed by name.
+_CODE_READERS = ("linecache.py", "tokenize.py", "inspect.py", "pkgutil.py", "runpy.py")
+_current: "Reads | None" = None
+_installed = False
+_lasting: dict[_Key, "_First"] = {}  # what the process read when it imported the user's modules
+
+
+@dataclass(frozen=True, slots=True)
+class _First:
+    """How a thing was when it was first read."""
+
+    stamp: str  # empty for nothing
+    digest: str | None  # None when the stamp is sure to tell of a change
+
+
+@dataclass(slots=True)
+class Seen:
+    """What a task read, and what of it changed meanwhile."""
+
+    reads: tuple[Read, ...] = ()
+    changed: tuple[str, ...] = ()
+    lasting: tuple[Read, ...] = ()
+
+
+@dataclass(slots=True)
+class Reads:
+    """What the running task has read so far."""
+
+    home: str
+    root: str
+    given: tuple[str, ...]  # inputs already
+    pid: int
+    began_ns: int
+    seen: dict[_Key, _First] = field(default_factory=dict[_Key, _First])
+    made: set[str] = field(default_factory=set[str])  # written from nothing by the task itself
+    touched: set[str] = field(default_factory=set[str])  # changed by the task itself
+    changed: set[str] = field(default_factory=set[str])
+    asking: threading.local = field(default_factory=threading.local)
+
+    def hear(self, event: str, args: tuple[Any, ...], frame: FrameType) -> None:
+        """Note what an audit event tells of."""
+        if getattr(self.asking, "now", False) or os.getpid() != self.pid:
+            return  # our own questions; a process that the step forked
+        self.asking.now = True
+        try:
+            self._hear(event, args, frame)
+        finally:
+            self.asking.now = False
+
+    def _hear(self, event: str, args: tuple[Any, ...], frame: FrameType) -> None:
+        path = _path_of(args[0], event)
+        if path is None or _reads_code(frame):
+            return
+        match event:
+            case "open":
+                self._opened(path, args[1], args[2], frame)
+            case "sqlite3.connect":
+                self.note("file", path, frame)
+                self.note("file", f"{path}-wal", frame)
+            case "os.rename":
+                target = _path_of(args[1], event)
+                if target is not None:
+                    (self.made if path in self.made else self.touched).add(target)
+            case _:
+                self.note("names", path, frame)
+
+    def _opened(self, path: str, mode: str | None, flags: int, frame: FrameType) -> None:
+        if mode is None and _is_of_shutil(frame):
+            return  # relative to a descriptor that the event does not tell
+        how = flags & os.O_ACCMODE
+        if how != os.O_WRONLY and not flags & os.O_TRUNC and path not in self.made:
+            self.note("file", path, frame)
+        if how != os.O_RDONLY:
+            anew = flags & (os.O_TRUNC | os.O_EXCL) and ("file", path) not in self.seen
+            (self.made if anew and path not in self.touched else self.touched).add(path)
+
+    def note(self, kind: Kind, path: str, frame: FrameType | None = None) -> None:
+        """Note that the task reads what is at the path now."""
+        key = (kind, path)
+        if key in self.seen or path in self.made or self._is_no_input(path):
+            return
+        if path in self.touched:
+            self.changed.add(path)
+        status = status_of(path)
+        if status is None:
+            first = _First("", None)
+        elif kind == "file" and not stat.S_ISREG(status.st_mode):
+            return
+        elif kind == "file" and is_settled(status, time.time_ns()):
+            first = _First(stamp_of(status), None)
+        else:
+            first = _First(stamp_of(status), digest_of(path, kind)[0])
+        self.seen[key] = first
+        if frame is not None and _is_importing(frame):
+            _lasting[key] = first
+
+    def _is_no_input(self, path: str) -> bool:
+        return (
+            path.startswith((self.home, *_SYSTEM))
+            or any(path == one or path.startswith(one + os.sep) for one in self.given)
+            or not is_own_file(path)
+        )
+
+    def finish(self) -> Seen:
+        """What was read. What changed meanwhile is no certain input, so it is named apart."""
+        if self.seen and _has_filled_a_cache():
+            _lasting.update(self.seen)
+        found: dict[_Key, Read] = {}
+        for key, first in {**_lasting, **self.seen}.items():
+            read = self._judged(key, first)
+            if read is not None:
+                found[key] = read
+        return Seen(
+            tuple(found[key] for key in sorted(found)),
+            tuple(sorted(relative(path, self.root) for path in self.changed)),
+            tuple(found[key] for key in sorted(_lasting) if key in found),
+        )
+
+    def _judged(self, key: _Key, first: _First) -> Read | None:
+        kind, path = key
+        if path in self.changed:
+            return None
+        status = status_of(path)
+        if status is None and first.stamp and self._is_younger(first.stamp):
+            return None  # it came and went with the task
+        digest, stamp = digest_of(path, kind)
+        stamp_now = "" if status is None else stamp_of(status)
+        same = digest == first.digest if first.digest is not None else stamp_now == first.stamp
+        if not same:
+            if not (digest == ABSENT and not first.stamp):
+                self.changed.add(path)
+                return None
+        return Read(relative(path, self.root), kind, digest, stamp)
+
+    def _is_younger(self, stamp: str) -> bool:
+        return int(stamp.split(":")[3]) >= self.began_ns
+
+
+def _path_of(given: Any, event: str) -> str | None:
+    if given is None:
+        given = "."  # os.listdir()
+    if isinstance(given, int):
+        return None
+    path = os.fsdecode(given)
+    if event == "sqlite3.connect":
+        path = path.removeprefix("file:").partition("?")[0] if path.startswith("file:") else path
+        if path in ("", ":memory:"):
+            return None
+    return os.path.abspath(path)
+
+
+def _reads_code(frame: FrameType) -> bool:
+    file = frame.f_code.co_filename
+    return file.startswith(("<frozen importlib", "<frozen zipimport", _IMPORTLIB)) or (
+        file.endswith(_CODE_READERS) and not is_own_file(file)
+    )
+
+
+def _is_of_shutil(frame: FrameType) -> bool:
+    return os.path.basename(frame.f_code.co_filename) in ("shutil.py", "<frozen os>", "os.py")
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Whether a module is being imported: what it reads, the process remembers."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+_filled: dict[int, int] = {}  # caches of the user's functions, and how much is in them
+
+
+def _has_filled_a_cache() -> bool:
+    """Whether a `functools.cache` of the user's own grew: the process remembers what was read."""
+    grew = False
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__file__", None)
+        if file is None or not is_own_file(file):
+            continue
+        for value in list(vars(module).values()):
+            if isinstance(value, functools._lru_cache_wrapper):  # pyright: ignore[reportPrivateUsage]
+                size = value.cache_info().currsize
+                grew = grew or size > _filled.get(id(value), 0)
+                _filled[id(value)] = size
+    return grew
+
+
+def _hook(event: str, args: tuple[Any, ...]) -> None:
+    if _current is not None and event in _EVENTS:
+        _current.hear(event, args, sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
+
+
+@contextlib.contextmanager
+def watching(settings: Settings, call: Call) -> Generator[Reads]:
+    """Note what is read in here: the call runs."""
+    global _current, _installed  # noqa: PLW0603
+    if not _installed:
+        sys.addaudithook(_hook)  # for good: a hook can't be taken away
+        _installed = True
+    _current = Reads(
+        home=str(settings.home) + os.sep,
+        root=str(settings.root),
+        given=_given(call),
+        pid=os.getpid(),
+        began_ns=time.time_ns(),
+    )
+    try:
+        yield _current
+    finally:
+        _current = None
+
+
+def note_read(path: str) -> None:
+    """Note that the running task reads the file or the folder, if a task runs here."""
+    if _current is not None and _current.pid == os.getpid():
+        path = os.path.abspath(path)
+        _current.note("tree" if os.path.isdir(path) else "file", path, sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
+
+
+def _given(call: Call) -> tuple[str, ...]:
+    found: list[str] = []
+
+    def look(leaf: Any) -> Any:
+        if isinstance(leaf, File):
+            found.append(os.path.abspath(leaf.path))
+        return leaf
+
+    arguments: Iterable[Any] = (*call.args, *call.kwargs.values())
+    for argument in arguments:
+        map_refs(argument, look)
+    return tuple(found)
