@@ -71,10 +71,10 @@ class Input(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Read(msgspec.Struct, frozen=True, array_like=True):
-    """What a task was seen to read: a file's bytes, the names in a folder, or a tree of files."""
+    """What a task was seen to read: bytes, the names in a folder, a tree of files, a database."""
 
     path: str  # relative to the project's folder, when it is in there
-    kind: Literal["file", "names", "tree"]
+    kind: Literal["file", "names", "tree", "database"]
     digest: str  # empty when there was nothing
     stamp: str = ""  # with the same one the content is the same; empty when that isn't certain
 

@@ -13,7 +13,7 @@ from upturn.core.records import Read
 ABSENT = ""
 # File systems keep times in steps of up to two seconds: a file that was changed within the last one
 # may be changed again without its status telling.
-_UNSETTLED_NS = 2_000_000_000
+UNSETTLED_NS = 2_000_000_000
 _LARGE = 8 * 1024 * 1024  # from here on, threads are worth their start
 _MOST_KNOWN = 100_000
 _known: dict[str, tuple[str, str]] = {}  # path → stamp and digest
@@ -35,11 +35,13 @@ def status_of(path: str) -> os.stat_result | None:
 
 def is_settled(status: os.stat_result, now_ns: int) -> bool:
     """Whether a later change is sure to show in the status."""
-    return now_ns - max(status.st_mtime_ns, status.st_ctime_ns) > _UNSETTLED_NS
+    return now_ns - max(status.st_mtime_ns, status.st_ctime_ns) > UNSETTLED_NS
 
 
 def digest_of(path: str, kind: str) -> tuple[str, str]:
-    """The digest of a file's bytes, a folder's names, or a tree's names and bytes; and its stamp.
+    """The digest of a file's bytes, a folder's names, a tree's names and bytes; and its stamp.
+
+    Of a SQLite database it is the status; an empty log of one is as good as none.
 
     The digest is empty for nothing, the stamp when it would not be sure to tell of a change.
     """
@@ -50,8 +52,11 @@ def digest_of(path: str, kind: str) -> tuple[str, str]:
     status = status_of(path)
     if status is None:
         return ABSENT, ""
-    if path.endswith("-wal") and not status.st_size:
-        return ABSENT, ""  # SQLite makes and removes an empty log as it likes
+    if kind == "database":
+        # Not its bytes: to close a file drops the locks that SQLite has on it in this process.
+        # Nor the time of its status: as root, SQLite sets the log's owner whenever it opens it.
+        text = f"{status.st_ino}:{status.st_size}:{status.st_mtime_ns}"
+        return (text if status.st_size else ABSENT), ""
     if not stat.S_ISREG(status.st_mode):
         return f"no file: {stat.S_IFMT(status.st_mode)}", ""
     return _file_digest(path, status)

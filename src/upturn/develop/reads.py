@@ -22,6 +22,7 @@ from upturn.core.records import Read
 from upturn.core.settings import Settings
 from upturn.develop.contents import (
     ABSENT,
+    UNSETTLED_NS,
     digest_of,
     is_settled,
     relative,
@@ -31,9 +32,10 @@ from upturn.develop.contents import (
 from upturn.develop.ref import map_refs
 from upturn.develop.source import is_own_file
 
-Kind = Literal["file", "names", "tree"]
+Kind = Literal["file", "names", "tree", "database"]
 _Key = tuple[Kind, str]
 _EVENTS = frozenset({"open", "os.listdir", "os.scandir", "sqlite3.connect", "os.rename"})
+_CLOCK_STEP_NS = 50_000_000  # file systems tell the time by the tick before
 _SYSTEM = ("/proc/", "/dev/", "/sys/")
 _IMPORTLIB = os.path.dirname(importlib.__file__ or "") + os.sep
 # What reads code as code: that is followed by name.
@@ -93,8 +95,8 @@ class Reads:
             case "open":
                 self._opened(path, args[1], args[2], frame)
             case "sqlite3.connect":
-                self.note("file", path, frame)
-                self.note("file", f"{path}-wal", frame)
+                self.note("database", path, frame)
+                self.note("database", f"{path}-wal", frame)
             case "os.rename":
                 target = _path_of(args[1], event)
                 if target is not None:
@@ -106,27 +108,32 @@ class Reads:
         if mode is None and _is_of_shutil(frame):
             return  # relative to a descriptor that the event does not tell
         how = flags & os.O_ACCMODE
-        if how != os.O_WRONLY and not flags & os.O_TRUNC and path not in self.made:
+        anew = flags & (os.O_TRUNC | os.O_EXCL)
+        if how != os.O_WRONLY and not anew:
             self.note("file", path, frame)
         if how != os.O_RDONLY:
-            anew = flags & (os.O_TRUNC | os.O_EXCL) and ("file", path) not in self.seen
-            (self.made if anew and path not in self.touched else self.touched).add(path)
+            fresh = anew and ("file", path) not in self.seen and path not in self.touched
+            (self.made if fresh else self.touched).add(path)
 
     def note(self, kind: Kind, path: str, frame: FrameType | None = None) -> None:
         """Note that the task reads what is at the path now."""
         key = (kind, path)
-        if key in self.seen or path in self.made or self._is_no_input(path):
+        if key in self.seen or self._is_no_input(path):
             return
+        status = status_of(path)
+        if path in self.made and status is not None and self._is_younger(stamp_of(status)):
+            return  # it was made indeed, and opening it did not fail
         if path in self.touched:
             self.changed.add(path)
-        status = status_of(path)
         if status is None:
             first = _First("", None)
-        elif kind == "file" and not stat.S_ISREG(status.st_mode):
+        elif kind in ("file", "database") and not stat.S_ISREG(status.st_mode):
             return
         elif kind == "file" and is_settled(status, time.time_ns()):
             first = _First(stamp_of(status), None)
         else:
+            if kind == "database" and time.time_ns() - status.st_mtime_ns < UNSETTLED_NS:
+                self.changed.add(path)  # its status would not tell of a change that follows
             first = _First(stamp_of(status), digest_of(path, kind)[0])
         self.seen[key] = first
         if frame is not None and _is_importing(frame):
@@ -171,7 +178,7 @@ class Reads:
         return Read(relative(path, self.root), kind, digest, stamp)
 
     def _is_younger(self, stamp: str) -> bool:
-        return int(stamp.split(":")[3]) >= self.began_ns
+        return int(stamp.split(":")[3]) >= self.began_ns - _CLOCK_STEP_NS
 
 
 def _path_of(given: Any, event: str) -> str | None:
