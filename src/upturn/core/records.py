@@ -116,7 +116,7 @@ class TaskState(Record, frozen=True, kw_only=True):
     reused_from: str | None = None  # path of the task whose output this is
     seconds: float | None = None
     problem: Problem | None = None
-    why: str = ""  # it runs though its code and inputs are known: 'fresh', 'gone', 'read PATH', …
+    why: str = ""  # running though the memo is known: 'fresh', 'gone TASK', 'read PATH', …
     reads: tuple[Read, ...] = ()
     changed: tuple[str, ...] = ()  # files that changed while it read them: its output is not kept
 

@@ -1,4 +1,4 @@
-"""The contents of files and folders as digests, remembered while their status says they are same."""
+"""Contents of files and folders as digests, remembered while their status stays the same."""
 
 import os
 import stat
@@ -129,5 +129,3 @@ def is_same(read: Read, root: Path) -> bool:
 def relative(path: str, root: str) -> str:
     """The path relative to the root when it is in there, so that it means the same elsewhere."""
     return path[len(root) + 1 :] if path.startswith(root + os.sep) else path
-
-

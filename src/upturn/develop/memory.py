@@ -34,9 +34,7 @@ class Memory:
             return last
         if not last.reads:
             return None
-        older = self._workspace.meta.select(
-            Memo, memo=node.memo, newest_first=True, limit=_TRACES
-        )
+        older = self._workspace.meta.select(Memo, memo=node.memo, newest_first=True, limit=_TRACES)
         for memo in older[1:]:
             if not self._objection(memo, node.options.cache):
                 node.why = ""
@@ -46,9 +44,9 @@ class Memory:
     def _objection(self, memo: Memo, cache: bool | timedelta) -> str:
         """Why the memo may not be used; empty when it may."""
         if not isinstance(cache, bool) and self._age(memo.at) > cache:
-            return "expired"
+            return f"expired {memo.task}"
         if not self._workspace.blobs.has(memo.output):
-            return "gone"
+            return f"gone {memo.task}"
         changed = first_changed(memo.reads, self._workspace.settings.root)
         return f"read {changed}" if changed is not None else ""
 
@@ -61,7 +59,7 @@ class Memory:
         What changed while it ran tells nothing: a task that finished is then not repeated.
         """
         if state.output is None or not self._workspace.blobs.has(state.output):
-            node.why = "gone"
+            node.why = f"gone {node.path}"
             return False
         task = self._workspace.meta.find(Task, node.run, node.step, node.index)
         if task is None or task.memo != node.memo:

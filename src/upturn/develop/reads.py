@@ -30,7 +30,6 @@ from upturn.develop.contents import (
     status_of,
 )
 from upturn.develop.ref import map_refs
-from upturn.develop.source import is_own_file
 
 Kind = Literal["file", "names", "tree", "database"]
 _Key = tuple[Kind, str]
@@ -143,7 +142,7 @@ class Reads:
         return (
             path.startswith((self.home, *_SYSTEM))
             or any(path == one or path.startswith(one + os.sep) for one in self.given)
-            or not is_own_file(path)
+            or not _is_own_file(path)
         )
 
     def finish(self) -> Seen:
@@ -181,6 +180,13 @@ class Reads:
         return int(stamp.split(":")[3]) >= self.began_ns - _CLOCK_STEP_NS
 
 
+def _is_own_file(file: str) -> bool:
+    """Whether the file is neither Python's nor an installed one; see `source.is_own_file`."""
+    from upturn.develop import source  # it parses code, which a worker does without till here
+
+    return source.is_own_file(file)
+
+
 def _path_of(given: Any, event: str) -> str | None:
     if given is None:
         given = "."  # os.listdir()
@@ -197,7 +203,7 @@ def _path_of(given: Any, event: str) -> str | None:
 def _reads_code(frame: FrameType) -> bool:
     file = frame.f_code.co_filename
     return file.startswith(("<frozen importlib", "<frozen zipimport", _IMPORTLIB)) or (
-        file.endswith(_CODE_READERS) and not is_own_file(file)
+        file.endswith(_CODE_READERS) and not _is_own_file(file)
     )
 
 
@@ -222,7 +228,7 @@ def _has_filled_a_cache() -> bool:
     grew = False
     for module in list(sys.modules.values()):
         file = getattr(module, "__file__", None)
-        if file is None or not is_own_file(file):
+        if file is None or not _is_own_file(file):
             continue
         for value in list(vars(module).values()):
             if isinstance(value, functools._lru_cache_wrapper):  # pyright: ignore[reportPrivateUsage]

@@ -191,7 +191,7 @@ class Scheduler:
     def _reuse(self, node: Node) -> bool:
         """End the task with what a task with the same memo made, if there is such."""
         if not self._may_share(node):
-            node.why = "fresh" if self._fresh else "uncached"
+            node.why = node.why or ("fresh" if self._fresh else "uncached")
             return False
         memo = self._memory.find(node)
         if memo is None:

@@ -192,3 +192,10 @@ def fail_unless(path: str, text: str) -> None:
     assert text is not None
     if not os.path.exists(path):
         raise RuntimeError("not yet")
+
+
+@up.step(environ=["UNIT_STAGE"])
+def failing_by_stage(note: str) -> str:
+    if os.environ["UNIT_STAGE"] == "bad":
+        raise ValueError("bad stage")
+    return os.environ["UNIT_STAGE"]

@@ -280,7 +280,7 @@ def test_what_a_cached_function_read_is_an_input_of_all_that_it_answers(
 
 
 CONFIGURED = {
-    "flows.py": '''
+    "flows.py": """
 import upturn as up
 import settings
 
@@ -294,7 +294,7 @@ def rate(n: int) -> int:
 def main():
     first = rate(1).get()
     return first + rate(2).get()
-''',
+""",
     "settings.py": """
 import json
 from pathlib import Path
