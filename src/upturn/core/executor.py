@@ -95,6 +95,7 @@ class Failed(msgspec.Struct, frozen=True):
     problem: Problem
     seconds: float
     kinds: tuple[str, ...] = ()  # names of the exception's class and of those that it derives from
+    lasting: tuple[Read, ...] = ()  # as of Finished
 
 
 Event = Started | Logged | Finished | Failed

@@ -123,6 +123,8 @@ def is_same(read: Read, root: Path) -> bool:
             return read.digest == ABSENT
         if read.stamp and read.stamp == stamp_of(status):
             return True
+        if read.stamp and int(read.stamp.split(":")[1]) != status.st_size:
+            return False
     return digest_of(path, read.kind)[0] == read.digest
 
 

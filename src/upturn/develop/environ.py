@@ -13,22 +13,22 @@ from upturn.core.records import Input
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-def names_of(declared: Iterable[str]) -> tuple[str, ...]:
+def names_of(declared: Iterable[object]) -> tuple[str, ...]:
     """The declared names, sorted. Raises Invalid for what can't be the name of a variable."""
-    names: tuple[object, ...] = (declared,) if isinstance(declared, str) else tuple(declared)
     if isinstance(declared, str):
         raise Invalid(
             f"environ is {declared!r}, not a list of names.", hint=f'Write environ=["{declared}"].'
         )
-    found: set[str] = set()
-    for name in names:
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise Invalid(
-                f"{name!r} is no name of an environment variable.",
-                hint='Write the names alone: environ=["STAGE", "REGION"].',
-            )
-        found.add(name)
-    return tuple(sorted(found))
+    return tuple(sorted({_checked(name) for name in declared}))
+
+
+def _checked(name: object) -> str:
+    if isinstance(name, str) and _NAME.fullmatch(name):
+        return name
+    raise Invalid(
+        f"{name!r} is no name of an environment variable.",
+        hint='Write the names alone: environ=["STAGE", "REGION"].',
+    )
 
 
 def values_of(names: Iterable[str]) -> dict[str, str | None]:

@@ -184,8 +184,7 @@ class LocalPool:
             if worker.call is not None and worker.call.gpus:
                 self._hang_up(worker)  # a process keeps the GPUs that it first used: it ends here
             worker.call = None
-            if isinstance(event, Finished):
-                worker.lasting = event.lasting
+            worker.lasting = event.lasting
         self._events.append(event)
 
     def _hang_up(self, worker: _Worker) -> None:

@@ -30,6 +30,7 @@ from upturn.develop.contents import (
     status_of,
 )
 from upturn.develop.ref import map_refs
+from upturn.stores.workspace import Workspace
 
 Kind = Literal["file", "names", "tree", "database"]
 _Key = tuple[Kind, str]
@@ -83,6 +84,8 @@ class Reads:
         self.asking.now = True
         try:
             self._hear(event, args, frame)
+        except Exception as error:  # noqa: BLE001  # it would be raised in the step
+            self.changed.add(f"{event} {args[:1]!r}: {error}")
         finally:
             self.asking.now = False
 
@@ -147,8 +150,7 @@ class Reads:
 
     def finish(self) -> Seen:
         """What was read. What changed meanwhile is no certain input, so it is named apart."""
-        if self.seen and _has_filled_a_cache():
-            _lasting.update(self.seen)
+        self.remember()
         found: dict[_Key, Read] = {}
         for key, first in {**_lasting, **self.seen}.items():
             read = self._judged(key, first)
@@ -159,6 +161,11 @@ class Reads:
             tuple(sorted(relative(path, self.root) for path in self.changed)),
             tuple(found[key] for key in sorted(_lasting) if key in found),
         )
+
+    def remember(self) -> None:
+        """Keep in mind what was read for a cache of the user's own."""
+        if self.seen and _has_filled_a_cache():
+            _lasting.update(self.seen)
 
     def _judged(self, key: _Key, first: _First) -> Read | None:
         kind, path = key
@@ -257,10 +264,31 @@ def watching(settings: Settings, call: Call) -> Generator[Reads]:
         pid=os.getpid(),
         began_ns=time.time_ns(),
     )
+    reads = _current
     try:
-        yield _current
+        yield reads
+    except BaseException:
+        reads.remember()
+        raise
     finally:
         _current = None
+
+
+def remembered(workspace: Workspace) -> tuple[Read, ...]:
+    """What this process remembers having read, as it was then."""
+    root = str(workspace.settings.root)
+    return tuple(
+        Read(relative(path, root), kind, _digest_then(first, kind, path), first.stamp)
+        for (kind, path), first in _lasting.items()
+    )
+
+
+def _digest_then(first: _First, kind: Kind, path: str) -> str:
+    if first.digest is not None or not first.stamp:
+        return first.digest or ABSENT
+    status = status_of(path)
+    same = status is not None and stamp_of(status) == first.stamp
+    return digest_of(path, kind)[0] if same else "unknown"
 
 
 def note_read(path: str) -> None:

@@ -229,7 +229,8 @@ def _part_change(name: str, was: Part | None, now: Part | None) -> str:
         old, new = (_line_of(item.source) if item else "absent" for item in (was, now))
         return f"{name}: {old} → {new}"
     how = "changed" if was and now else "is used now" if now else "is no longer used"
-    return f"{name} {how}"
+    kind = "" if name.startswith(("module ", part.kind)) else f"{part.kind} "
+    return f"{kind}{name} {how}"
 
 
 def _line_of(source: str) -> str:

@@ -21,7 +21,7 @@ from upturn.develop import context, wire
 from upturn.develop.environ import running_with
 from upturn.develop.frames import kinds_of, problem_of
 from upturn.develop.functions import resolve
-from upturn.develop.reads import Seen, watching
+from upturn.develop.reads import Seen, remembered, watching
 from upturn.stores import values
 from upturn.stores.workspace import Workspace, open_workspace
 
@@ -83,7 +83,9 @@ def _run(call: Call, sock: socket.socket, workspace: Workspace) -> None:
         raise
     except BaseException as error:  # noqa: BLE001  # the one place that reports it
         seconds = time.perf_counter() - began
-        message = Failed(call.id, _problem(error, call), seconds, kinds_of(type(error)))
+        message = Failed(
+            call.id, _problem(error, call), seconds, kinds_of(type(error)), remembered(workspace)
+        )
     finally:
         context.task.set(None)
         with contextlib.suppress(OSError, ValueError):  # a full disk; closed by the step

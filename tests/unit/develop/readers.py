@@ -146,6 +146,15 @@ def claimed(path: str, note: str) -> str:
     return Path(path).read_text()
 
 
+@up.step
+def by_libraries(folder: str, note: str) -> list[int]:
+    import numpy as np
+    import pandas as pd
+
+    write(note, "by_libraries")
+    return [int(pd.read_csv(f"{folder}/a.csv")["x"][0]), int(np.load(f"{folder}/a.npy")[0])]
+
+
 @functools.cache
 def looked_up(path: str) -> dict[str, int]:
     return json.loads(Path(path).read_text())

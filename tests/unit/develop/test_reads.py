@@ -279,6 +279,32 @@ def test_what_a_cached_function_read_is_an_input_of_all_that_it_answers(
     assert len(said()) == 4
 
 
+def test_a_worker_whose_task_failed_forgets_too(note: str, said: Said, tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    f = flow_of(readers.cached_value, str(file), "x", note)
+    file.write_text('{"y": 1}')
+    assert f.run().status == "failed"
+    file.write_text('{"x": 1}')
+    assert f() == 1
+
+
+def test_readers_written_in_python_are_seen(
+    note: str, said: Said, tmp_path: Path, workspace: Workspace
+) -> None:
+    import numpy as np
+
+    csv, array = tmp_path / "a.csv", tmp_path / "a.npy"
+    f = flow_of(readers.by_libraries, str(tmp_path), note)
+    for number in (1, 2):
+        csv.write_text(f"x\n{number}\n")
+        np.save(array, np.array([number]))
+        handle = f.run()
+        assert handle.result() == f() == [number, number]
+        reads = reads_of(workspace, handle.id, "by_libraries")
+        assert reads >= {("a.csv", "file"), ("a.npy", "file")}
+    assert len(said()) == 2
+
+
 CONFIGURED = {
     "flows.py": """
 import upturn as up
@@ -403,7 +429,7 @@ def test_a_module_that_reads_a_declared_variable_is_imported_anew(
 
 @pytest.mark.parametrize("bad", ["STAGE", ["A=B"], [""], [3]])
 def test_names_of_variables_are_checked(bad: Any) -> None:
-    with pytest.raises(Invalid, match="environ"):
+    with pytest.raises(Invalid, match="environ|environment"):
         up.step(environ=bad)(lambda: None)
 
 

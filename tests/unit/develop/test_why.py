@@ -227,7 +227,11 @@ def test_packages_python_and_what_is_taken_whole(why: Why, note: str, workspace:
     )
     earlier = Known(msgspec.structs.replace(known.task, code="old"), known.state, old)
     found = explain(Facts(Known(known.task, known.state, new), earlier=earlier))
-    assert found.reasons == ("flights is used now", "polars: 1.2 → 1.3", "python: 3.11 → 3.12")
+    assert found.reasons == (
+        "opaque flights is used now",
+        "polars: 1.2 → 1.3",
+        "python: 3.11 → 3.12",
+    )
     assert found.whole == ("flights",)
     gone = explain(Facts(known, earlier=Known(earlier.task, earlier.state, None)))
     assert gone.reasons == ("its code (what it was is no longer in the store)",)
