@@ -26,7 +26,7 @@ def _checked(name: object) -> str:
     if isinstance(name, str) and _NAME.fullmatch(name):
         return name
     raise Invalid(
-        f"{name!r} is no name of an environment variable.",
+        f"{name!r} is no name of a variable of the environment.",
         hint='Write the names alone: environ=["STAGE", "REGION"].',
     )
 

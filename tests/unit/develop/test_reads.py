@@ -429,7 +429,7 @@ def test_a_module_that_reads_a_declared_variable_is_imported_anew(
 
 @pytest.mark.parametrize("bad", ["STAGE", ["A=B"], [""], [3]])
 def test_names_of_variables_are_checked(bad: Any) -> None:
-    with pytest.raises(Invalid, match="environ|environment"):
+    with pytest.raises(Invalid, match="environ"):
         up.step(environ=bad)(lambda: None)
 
 
