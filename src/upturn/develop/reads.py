@@ -35,9 +35,9 @@ from upturn.stores.workspace import Workspace
 Kind = Literal["file", "names", "tree", "database"]
 _Key = tuple[Kind, str]
 _EVENTS = frozenset({"open", "os.listdir", "os.scandir", "sqlite3.connect", "os.rename"})
-_CLOCK_STEP_NS = 50_000_000  # file systems tell the time by the tick before
 _SYSTEM = ("/proc/", "/dev/", "/sys/")
 _IMPORTLIB = os.path.dirname(importlib.__file__ or "") + os.sep
+_BY_DESCRIPTOR = ("shutil.py", "<frozen os>", "os.py")
 # What reads code as code: that is followed by name.
 _CODE_READERS = ("linecache.py", "tokenize.py", "inspect.py", "pkgutil.py", "runpy.py")
 _current: "Reads | None" = None
@@ -72,7 +72,8 @@ class Reads:
     pid: int
     began_ns: int
     seen: dict[_Key, _First] = field(default_factory=dict[_Key, _First])
-    made: set[str] = field(default_factory=set[str])  # written from nothing by the task itself
+    # Written from nothing by the task itself, with the stamp of what was there before.
+    made: dict[str, str] = field(default_factory=dict[str, str])
     touched: set[str] = field(default_factory=set[str])  # changed by the task itself
     changed: set[str] = field(default_factory=set[str])
     asking: threading.local = field(default_factory=threading.local)
@@ -101,21 +102,32 @@ class Reads:
                 self.note("database", f"{path}-wal", frame)
             case "os.rename":
                 target = _path_of(args[1], event)
+                self.note("file", path, frame)  # without it there is nothing to rename
                 if target is not None:
-                    (self.made if path in self.made else self.touched).add(target)
+                    self._wrote(target, anew=path in self.made)
             case _:
                 self.note("names", path, frame)
 
     def _opened(self, path: str, mode: str | None, flags: int, frame: FrameType) -> None:
-        if mode is None and _is_of_shutil(frame):
+        caller = os.path.basename(frame.f_code.co_filename)
+        if mode is None and caller in _BY_DESCRIPTOR:
             return  # relative to a descriptor that the event does not tell
         how = flags & os.O_ACCMODE
+        # Whether there is a file decides what O_EXCL does; tempfile's names are of its own making.
+        asks = flags & os.O_EXCL and caller != "tempfile.py"
         anew = flags & (os.O_TRUNC | os.O_EXCL)
-        if how != os.O_WRONLY and not anew:
+        if asks or (how != os.O_WRONLY and not anew):
             self.note("file", path, frame)
         if how != os.O_RDONLY:
-            fresh = anew and ("file", path) not in self.seen and path not in self.touched
-            (self.made if fresh else self.touched).add(path)
+            known = ("file", path) in self.seen or path in self.touched
+            self._wrote(path, anew=bool(anew) and not known)
+
+    def _wrote(self, path: str, *, anew: bool) -> None:
+        if not anew:
+            self.touched.add(path)
+        elif path not in self.made:
+            status = status_of(path)
+            self.made[path] = stamp_of(status) if status is not None else ""
 
     def note(self, kind: Kind, path: str, frame: FrameType | None = None) -> None:
         """Note that the task reads what is at the path now."""
@@ -123,8 +135,8 @@ class Reads:
         if key in self.seen or self._is_no_input(path):
             return
         status = status_of(path)
-        if path in self.made and status is not None and self._is_younger(stamp_of(status)):
-            return  # it was made indeed, and opening it did not fail
+        if status is not None and self.made.get(path, stamp_of(status)) != stamp_of(status):
+            return  # it was made indeed: opening it did not fail
         if path in self.touched:
             self.changed.add(path)
         if status is None:
@@ -184,7 +196,8 @@ class Reads:
         return Read(relative(path, self.root), kind, digest, stamp)
 
     def _is_younger(self, stamp: str) -> bool:
-        return int(stamp.split(":")[3]) >= self.began_ns - _CLOCK_STEP_NS
+        # File systems tell the time by the tick before: a file may be younger and look older.
+        return int(stamp.split(":")[3]) > self.began_ns
 
 
 def _is_own_file(file: str) -> bool:
@@ -212,10 +225,6 @@ def _reads_code(frame: FrameType) -> bool:
     return file.startswith(("<frozen importlib", "<frozen zipimport", _IMPORTLIB)) or (
         file.endswith(_CODE_READERS) and not _is_own_file(file)
     )
-
-
-def _is_of_shutil(frame: FrameType) -> bool:
-    return os.path.basename(frame.f_code.co_filename) in ("shutil.py", "<frozen os>", "os.py")
 
 
 def _is_importing(frame: FrameType | None) -> bool:

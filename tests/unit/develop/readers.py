@@ -208,3 +208,44 @@ def failing_by_stage(note: str) -> str:
     if os.environ["UNIT_STAGE"] == "bad":
         raise ValueError("bad stage")
     return os.environ["UNIT_STAGE"]
+
+
+def performed(folder: str, program: list[list[str]]) -> list[Any]:
+    """What a program of operations on the files of a folder gives."""
+    return [_performed(Path(folder), *operation) for operation in program]
+
+
+def _performed(folder: Path, verb: str, name: str, other: str) -> Any:
+    path = folder / name
+    match verb:
+        case "read":
+            try:
+                return path.read_text()
+            except FileNotFoundError:
+                return None
+        case "list":
+            return sorted(os.listdir(folder))
+        case "write":
+            path.write_text(other)
+        case "append":
+            with path.open("a") as file:
+                file.write(other)
+        case "claim":
+            try:
+                with path.open("x") as file:
+                    file.write(other)
+            except FileExistsError:
+                return "taken"
+        case "rename":
+            try:
+                path.rename(folder / other)
+            except FileNotFoundError:
+                return "nothing to rename"
+        case _:
+            path.unlink(missing_ok=True)
+    return None
+
+
+@up.step
+def program_run(folder: str, program: list[list[str]], salt: str) -> list[Any]:
+    return performed(folder, program)
