@@ -7,6 +7,9 @@ if TYPE_CHECKING:
     from upturn.core.errors import UpturnError as UpturnError
     from upturn.core.records import Endpoint as Endpoint
     from upturn.core.records import Version as Version
+    from upturn.develop.checkpoint import checkpoint as checkpoint
+    from upturn.develop.env import Env as Env
+    from upturn.develop.env import env as env
     from upturn.develop.file import File as File
     from upturn.develop.flow import Flow as Flow
     from upturn.develop.flow import flow as flow
@@ -38,8 +41,11 @@ _HOMES = {
     "Endpoint": "core.records",
     "Version": "core.records",
     "File": "develop.file",
+    "Env": "develop.env",
+    "env": "develop.env",
     "Flow": "develop.flow",
     "flow": "develop.flow",
+    "checkpoint": "develop.checkpoint",
     "Run": "develop.handles",
     "runs": "develop.handles",
     "Ref": "develop.ref",

@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -39,6 +40,11 @@ class Lines:
         self.run = run
         self._say(f"run {click.style(run.id, bold=True)}  {run.flow}")
 
+    def run_queued(self, run: Run, behind: Sequence[str]) -> None:
+        """See Reporter."""
+        more = f" and {len(behind) - 1} more" if len(behind) > 1 else ""
+        self._say(f"  queued behind run {behind[0]}{more}")
+
     def task_started(self, path: str, attempt: int, output_file: str) -> None:
         """See Reporter."""
         file = Path(output_file)
@@ -65,6 +71,10 @@ class Lines:
         self._end_of(path)
         then = "" if retry_in_s is None else f"  (again in {retry_in_s:.1f} s)"
         self._line("failed", path, "red", f"          {problem.message}{then}")
+
+    def noted(self, text: str) -> None:
+        """See Reporter."""
+        self._say(f"  {text}")
 
     def run_ended(self, run: Run, status: str, seconds: float) -> None:
         """See Reporter."""

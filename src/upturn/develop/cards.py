@@ -1,13 +1,41 @@
 """Cards: runs and tasks as HTML for notebooks, with nothing fetched from anywhere."""
 
 from base64 import b64encode
+from collections.abc import Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from upturn.core.records import Exhibit
+from upturn.core.errors import Problem
+from upturn.core.records import Artifact, Exhibit, Task
 
-if TYPE_CHECKING:
-    from upturn.develop.handles import Run, Task, Tasks
+
+class Shown(Protocol):
+    """A task, as far as a card tells of it."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def step(self) -> str: ...
+    @property
+    def index(self) -> int: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def seconds(self) -> float | None: ...
+    @property
+    def metrics(self) -> dict[str, float]: ...
+    @property
+    def problem(self) -> Problem | None: ...
+    @property
+    def artifact(self) -> Artifact | None: ...
+    @property
+    def record(self) -> Task | None: ...
+    @property
+    def exhibits(self) -> list[Exhibit]: ...
+    def shown(self, exhibit: Exhibit) -> bytes:
+        """The bytes of an exhibit."""
+        ...
+
 
 _MOST = 100  # tasks in a table
 # Colours that are read on light and dark pages.
@@ -15,18 +43,25 @@ _COLOURS = {"done": "#2a9d4a", "reused": "#2a8a9d", "failed": "#d0453c", "lost":
 _CELL = "text-align:left;padding:2px 12px 2px 0"
 
 
-def run_card(run: "Run") -> str:
+def run_card(
+    title: str,
+    status: str,
+    seconds: float | None,
+    params: Mapping[str, object],
+    problem: Problem | None,
+    tasks: Sequence[Shown],
+) -> str:
     """A run: what it is, its parameters, why it failed, its tasks."""
-    params = ", ".join(f"{name} = {value}" for name, value in run.params.items())
-    problem = "" if run.problem is None else f"<pre>{escape(run.problem.message)}</pre>"
-    took = "" if run.seconds is None else f" in {run.seconds:.1f} s"
+    given = ", ".join(f"{name} = {value}" for name, value in params.items())
+    why = "" if problem is None else f"<pre>{escape(problem.message)}</pre>"
+    took = "" if seconds is None else f" in {seconds:.1f} s"
     return (
-        f"<div><b>run/{escape(run.id)}</b> {escape(run.flow)} {_status(run.status)}{took}"
-        f"<br>{escape(params)}{problem}{table_of(run.tasks)}</div>"
+        f"<div><b>{escape(title)}</b> {_status(status)}{took}"
+        f"<br>{escape(given)}{why}{table_of(tasks)}</div>"
     )
 
 
-def table_of(tasks: "Tasks") -> str:
+def table_of(tasks: Sequence[Shown]) -> str:
     """Tasks as a table, the first hundred of them."""
     head = "".join(
         f'<th style="{_CELL}">{name}</th>'
@@ -38,7 +73,7 @@ def table_of(tasks: "Tasks") -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{rest}"
 
 
-def _row(task: "Task") -> str:
+def _row(task: Shown) -> str:
     cells = (
         escape(f"{task.step}/{task.index}"),
         _status(task.status),
@@ -49,7 +84,7 @@ def _row(task: "Task") -> str:
     return "<tr>" + "".join(f'<td style="{_CELL}">{cell}</td>' for cell in cells) + "</tr>"
 
 
-def task_card(task: "Task") -> str:
+def task_card(task: Shown) -> str:
     """A task: how it went, its inputs by digest, its metrics, and what it showed."""
     record = task.record
     inputs = [item for item in record.inputs if not item.name.endswith(":shape")] if record else []
@@ -65,12 +100,12 @@ def task_card(task: "Task") -> str:
     )
 
 
-def _what(task: "Task") -> str:
+def _what(task: Shown) -> str:
     known = task.artifact
     return "" if known is None else f"{known.type} {known.summary}".strip()
 
 
-def _metrics(task: "Task") -> str:
+def _metrics(task: Shown) -> str:
     return "  ".join(f"{name} {value:.4g}" for name, value in task.metrics.items())
 
 
@@ -78,7 +113,7 @@ def _status(status: str) -> str:
     return f'<span style="color:{_COLOURS.get(status, "inherit")}">{escape(status)}</span>'
 
 
-def _exhibit(task: "Task", exhibit: Exhibit) -> str:
+def _exhibit(task: Shown, exhibit: Exhibit) -> str:
     data = task.shown(exhibit)
     title = f"<p>{escape(exhibit.title)}</p>"
     if exhibit.media.startswith("image/"):

@@ -19,14 +19,15 @@ class Fingerprint(msgspec.Struct, frozen=True):
     parts: tuple[Part, ...]
 
 
-def fingerprint(function: Callable[..., Any]) -> Fingerprint:
+def fingerprint(function: Callable[..., Any], *, libraries: bool = True) -> Fingerprint:
     """The code that calling `function` can run, as far as it is the user's own, as one digest.
 
     Covered are the function's syntax without comments, docstrings and formatting; every function,
     class and constant of the user's own that it reaches by name, through modules, closures,
     decorators, base classes and imports; and the versions of the libraries and of Python. Where
     names lead nowhere (`exec`, `getattr` by a computed name), the whole module and all that it
-    imports count, as kind "opaque".
+    imports count, as kind "opaque". Without `libraries`, their versions and that of Python are left
+    out: an environment of the step's own says them.
 
     It can't see: methods of an argument that no annotation names; what one module changes in
     another while it is imported; what C code calls; a library's own dynamic imports.
@@ -41,7 +42,11 @@ def fingerprint(function: Callable[..., Any]) -> Fingerprint:
     root = reach.start(function)
     python = ".".join(map(str, sys.version_info[:2]))
     reach.parts.add("python", "python", python)
-    parts = tuple(sorted(reach.parts.found.values(), key=lambda part: part.name))
+    parts = tuple(
+        part
+        for part in sorted(reach.parts.found.values(), key=lambda part: part.name)
+        if libraries or part.kind not in ("distribution", "python")
+    )
     lines = [root, *(f"{part.name}\0{part.digest}" for part in parts)]
     return Fingerprint(blake3("\n".join(lines).encode()).hexdigest(), parts)
 

@@ -76,8 +76,9 @@ class Run:
         state = self.state
         if state is None or state.result is None:
             problem = self.problem or Problem(code="run_failed", message=_why_not(self.status))
+            ended = "was skipped" if self.status == "skipped" else "failed"
             raise RunFailed(
-                f"Run {self.id} of {self.flow!r} failed: {problem.message}",
+                f"Run {self.id} of {self.flow!r} {ended}: {problem.message}",
                 hint=f"Look with: upturn show {self.id}; go on with: upturn resume {self.id}",
                 run=self.id,
             )
@@ -112,7 +113,8 @@ class Run:
     def _repr_html_(self) -> str:
         from upturn.develop.cards import run_card
 
-        return run_card(self)
+        title = f"run/{self.id} {self.flow}"
+        return run_card(title, self.status, self.seconds, self.params, self.problem, self.tasks)
 
 
 class Task:
@@ -161,6 +163,11 @@ class Task:
     def problem(self) -> Problem | None:
         """Why it failed, if it did."""
         return self._state.problem
+
+    @property
+    def digest(self) -> str | None:
+        """The digest of its output, if it has one."""
+        return self._state.output
 
     @property
     def artifact(self) -> records.Artifact | None:
@@ -327,6 +334,8 @@ def find_task(workspace: Workspace, path: str) -> Task | None:
 
 
 def _why_not(status: str) -> str:
-    return {"running": "It is still running.", "lost": "Its process is gone."}.get(
-        status, "It was cancelled."
-    )
+    return {
+        "queued": "It waits for its turn.",
+        "running": "It is still running.",
+        "lost": "Its process is gone.",
+    }.get(status, "It was cancelled.")

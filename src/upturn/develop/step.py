@@ -10,6 +10,7 @@ from upturn.core.errors import Invalid
 from upturn.core.size import size_bytes
 from upturn.core.time import duration
 from upturn.develop import context
+from upturn.develop.env import Env
 from upturn.develop.environ import names_of
 from upturn.develop.frames import kinds_of
 from upturn.develop.options import RAISE, StepOptions
@@ -97,6 +98,7 @@ def step(
     cache: bool | str | timedelta = True,
     on_error: Any = RAISE,
     environ: Iterable[str] = (),
+    env: Env | None = None,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(
     function: Callable[..., Any] | None = None,
@@ -111,6 +113,7 @@ def step(
     cache: bool | str | timedelta = True,
     on_error: Any = RAISE,
     environ: Iterable[str] = (),
+    env: Env | None = None,
 ) -> Any:
     """Make a function a step.
 
@@ -121,8 +124,9 @@ def step(
     MemoryError, the death of its process as ChildProcessError). An attempt that takes longer than
     `timeout` ('10m') is killed. When the last attempt has failed, the value `on_error`, if one is
     given, takes the place of the output. `cache=False` runs it in every run (but not twice in one
-    that is resumed); `cache="7d"` lets its results expire. The values
-    of the environment variables named in `environ` are inputs, kept as digests.
+    that is resumed); `cache="7d"` lets its results expire. `env=up.env("pandas==2.3")` runs it with
+    those packages instead of the flow's. The values of the environment variables that `environ`
+    names are inputs, kept as digests.
 
     >>> import upturn as up
     >>> @up.step(retries=2, timeout="10m", memory="2GB")
@@ -133,6 +137,8 @@ def step(
     """
     if cpus < 1 or retries < 0 or gpus < 0:
         raise Invalid("A step takes at least one core, and no fewer than 0 GPUs and retries.")
+    if env is not None and not isinstance(env, Env):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise Invalid(f"env={env!r} is no environment.", hint="Write env=up.env('pandas==2.3').")
     options = StepOptions(
         cpus=cpus,
         memory_bytes=None if memory is None else size_bytes(memory),
@@ -143,6 +149,7 @@ def step(
         cache=cache if isinstance(cache, bool) else duration(cache),
         on_error=on_error,
         environ=names_of(environ),
+        env=env,
     )
     if function is not None:
         return Step(function, options)
