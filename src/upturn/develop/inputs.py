@@ -10,8 +10,8 @@ from upturn.core.blobstore import BlobStore
 from upturn.core.errors import Invalid
 from upturn.core.executor import File, InEnv, Stored
 from upturn.core.records import Artifact, Input
+from upturn.develop import carried
 from upturn.develop.ref import Ref, map_refs
-from upturn.stores import values
 
 ENV_INPUT = "env:lock"  # no parameter can be called so
 
@@ -39,7 +39,7 @@ def store_arguments(value: Any, blobs: BlobStore, made: list[Artifact]) -> Any:
         return type(value)(store_arguments(item, blobs, made) for item in value)
     if type(value) is dict and _holds_handles(list(value.values())):
         return {key: store_arguments(item, blobs, made) for key, item in value.items()}
-    made.append(values.save(blobs, value))
+    made.append(carried.save(blobs, value))
     return Stored(made[-1].digest)
 
 

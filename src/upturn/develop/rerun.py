@@ -9,7 +9,7 @@ from typing import Any
 from upturn.core.errors import Conflict, Invalid, NotFound, did_you_mean
 from upturn.core.executor import File, Stored
 from upturn.core.ids import task_path
-from upturn.core.records import Input, Run, Task, TaskState
+from upturn.core.records import Input, Overlap, Run, Task, TaskState
 from upturn.develop.inputs import ENV_INPUT, file_digest
 from upturn.develop.layout import arguments_of
 from upturn.develop.ref import Ref
@@ -86,6 +86,8 @@ class Again:
     run: Run
     tasks: Sequence[Recorded]
     file: Path | None
+    schedule: str | None = None
+    overlap: Overlap = "parallel"
 
     @property
     def name(self) -> str:

@@ -17,12 +17,11 @@ from upturn.core.errors import Problem, UpturnError
 from upturn.core.executor import Call, Failed, File, Finished, Started, Stored
 from upturn.core.records import Artifact
 from upturn.core.settings import Settings
-from upturn.develop import context, wire
+from upturn.develop import carried, context, wire
 from upturn.develop.crossing import argument, function_of, with_way_out
 from upturn.develop.environ import running_with
 from upturn.develop.frames import kinds_of, problem_of
 from upturn.develop.reads import Seen, remembered, watching
-from upturn.stores import values
 from upturn.stores.workspace import Workspace, open_workspace
 
 _PR_SET_PDEATHSIG = 1
@@ -101,7 +100,7 @@ def _outcome(call: Call, workspace: Workspace) -> tuple[Artifact, Seen]:
         args = _value(call.args, call, workspace)
         kwargs = _value(call.kwargs, call, workspace)
         result = function(*args, **kwargs)
-        artifact = values.save(workspace.blobs, result)
+        artifact = carried.save(workspace.blobs, result)
     return artifact, reads.finish()
 
 
