@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from upturn.develop.checkpoint import checkpoint as checkpoint
     from upturn.develop.env import Env as Env
     from upturn.develop.env import env as env
+    from upturn.develop.file import File as File
     from upturn.develop.flow import Flow as Flow
     from upturn.develop.flow import flow as flow
     from upturn.develop.handles import Run as Run
@@ -43,6 +44,7 @@ _HOMES = {
     "UpturnError": "core.errors",
     "Endpoint": "core.records",
     "Version": "core.records",
+    "File": "develop.file",
     "Env": "develop.env",
     "env": "develop.env",
     "Flow": "develop.flow",

@@ -13,6 +13,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("run", "Run a flow: upturn run FILE:FLOW --param value"),
     "runs": ("runs", "List runs."),
     "show": ("show", "Show a run, or one of its tasks."),
+    "why": ("why", "Say why a task ran, or did not."),
     "logs": ("logs", "Print what tasks printed."),
     "resume": ("resume", "Go on with a run that failed, was stopped or was lost."),
     "rerun": ("rerun", "Run one task again, with its inputs, on the current code."),

@@ -14,6 +14,8 @@ from upturn.develop.locks import load_lock
 from upturn.develop.runs import RunView, parse_task, path_of, pick_tasks, view_run
 from upturn.stores.workspace import Workspace, open_workspace
 
+_MOST_READS = 20
+
 
 @click.command()
 @click.argument("path", metavar="RUN[/STEP[/INDEX]]")
@@ -76,6 +78,12 @@ def _show_task(workspace: Workspace, task: TaskState) -> None:
         what = f"{known.type} {known.summary}".strip() if known is not None else ""
         what += absence(workspace, item.digest) if item.path is None else ""
         out.print(f"  input {item.name}  {item.digest[:12]}  {what}  {origin}", markup=False)
+    for read in task.reads[:_MOST_READS]:
+        out.print(f"  read {read.path}  {read.digest[:12] or 'absent'}", markup=False)
+    if len(task.reads) > _MOST_READS:
+        out.print(f"  and {len(task.reads) - _MOST_READS} more files read")
+    for path in task.changed:
+        out.print(f"  read {path}  changed meanwhile: the output is not kept", markup=False)
     out.print(f"  output  {_output_text(workspace, task)}", markup=False)
     metrics = _metrics_text(workspace, task)
     if metrics:

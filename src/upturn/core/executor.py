@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import msgspec
 
 from upturn.core.errors import Problem
-from upturn.core.records import Artifact, Input
+from upturn.core.records import Artifact, Input, Read
 
 
 class Resources(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +65,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     checkpoints: str = ""  # the folder of what its attempts save for the next one
     memory_bytes: int | None = None  # that it may use, with all that it starts
     gpus: tuple[str, ...] = ()  # that it may use
+    environ: dict[str, str | None] = {}  # variables that it runs with; None: without it
     env: InEnv | None = None
 
 
@@ -92,6 +93,9 @@ class Finished(msgspec.Struct, frozen=True):
     call: str
     artifact: Artifact
     seconds: float
+    reads: tuple[Read, ...] = ()
+    changed: tuple[str, ...] = ()  # what changed while it was read
+    lasting: tuple[Read, ...] = ()  # of the reads, those that the process remembers
 
 
 class Failed(msgspec.Struct, frozen=True):
@@ -101,6 +105,7 @@ class Failed(msgspec.Struct, frozen=True):
     problem: Problem
     seconds: float
     kinds: tuple[str, ...] = ()  # names of the exception's class and of those that it derives from
+    lasting: tuple[Read, ...] = ()  # as of Finished
 
 
 Event = Started | Logged | Finished | Failed

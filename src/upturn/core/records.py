@@ -70,10 +70,19 @@ class RunState(Record, frozen=True, kw_only=True):
 class Input(msgspec.Struct, frozen=True, kw_only=True):
     """One input of a task: an argument by the digest of its content."""
 
-    name: str  # the parameter's name
+    name: str  # the parameter's name; '$STAGE' of a declared environment variable
     digest: str
     path: str | None = None  # of a file
     made_by: str | None = None  # the path of the task that made it
+
+
+class Read(msgspec.Struct, frozen=True, array_like=True):
+    """What a task was seen to read: bytes, the names in a folder, a tree of files, a database."""
+
+    path: str  # relative to the project's folder, when it is in there
+    kind: Literal["file", "names", "tree", "database"]
+    digest: str  # empty when there was nothing
+    stamp: str = ""  # with the same one the content is the same; empty when that isn't certain
 
 
 class Task(Record, frozen=True, kw_only=True):
@@ -115,6 +124,9 @@ class TaskState(Record, frozen=True, kw_only=True):
     reused_from: str | None = None  # path of the task whose output, or whose curve, this is
     seconds: float | None = None
     problem: Problem | None = None
+    why: str = ""  # running though the memo is known: 'fresh', 'gone TASK', 'read PATH', …
+    reads: tuple[Read, ...] = ()
+    changed: tuple[str, ...] = ()  # files that changed while it read them: its output is not kept
 
 
 class Memo(Record, frozen=True, kw_only=True):
@@ -129,6 +141,7 @@ class Memo(Record, frozen=True, kw_only=True):
     output: str
     task: str  # its path
     at: datetime
+    reads: tuple[Read, ...] = ()  # it holds as long as they are the same
 
 
 class Artifact(Record, frozen=True, kw_only=True):

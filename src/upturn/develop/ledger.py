@@ -9,8 +9,10 @@ from upturn.core.metastore import MetaStore
 from upturn.core.records import (
     Edge,
     Exhibit,
+    Input,
     Memo,
     Metric,
+    Read,
     Record,
     Task,
     TaskState,
@@ -60,10 +62,7 @@ class Ledger:
         self._edge(f"code/{node.code}", node.path, "code")
         for item in node.inputs:
             if not item.name.endswith(":shape"):
-                source = (
-                    f"file/{item.digest}" if item.path is not None else artifact_path(item.digest)
-                )
-                self._edge(source, node.path, f"input {item.name}")
+                self._edge(_source_of(item), node.path, f"input {item.name}")
 
     def logged(self, node: Node, event: Logged) -> None:
         """Metrics and an exhibit of the task."""
@@ -91,9 +90,10 @@ class Ledger:
         """An attempt began."""
         self._state(node, "running")
 
-    def reused(self, node: Node, output: str, source: str) -> None:
-        """The task's output was there already, made by the task `source`."""
-        self._state(node, "reused", output=output, reused_from=source)
+    def reused(self, node: Node, memo: Memo) -> None:
+        """The task's output was there already."""
+        output = memo.output
+        self._state(node, "reused", output=output, reused_from=memo.task, reads=memo.reads)
         # Not as its output: the way back from an artifact leads to the task that made it.
         self._edge(artifact_path(output), node.path, "reused")
 
@@ -101,9 +101,17 @@ class Ledger:
         """The task returned."""
         output = event.artifact.digest
         self._writes.append(event.artifact)
-        self._state(node, "done", output=output, seconds=event.seconds)
-        if node.options.cache is not False:
-            self._writes.append(Memo(memo=node.memo, output=output, task=node.path, at=utcnow()))
+        reads, changed = event.reads, event.changed
+        self._state(
+            node, "done", output=output, seconds=event.seconds, reads=reads, changed=changed
+        )
+        if node.options.cache is not False and not changed:
+            self._writes.append(
+                Memo(memo=node.memo, output=output, task=node.path, at=utcnow(), reads=reads)
+            )
+        for read in reads:
+            if read.digest:
+                self._edge(f"file/{read.digest}", node.path, f"read {read.path}")
         self._edge(node.path, artifact_path(output), "output")
 
     def failed(self, node: Node, problem: Problem, seconds: float, *, instead: str | None) -> None:
@@ -132,6 +140,8 @@ class Ledger:
         reused_from: str | None = None,
         seconds: float | None = None,
         problem: Problem | None = None,
+        reads: tuple[Read, ...] = (),
+        changed: tuple[str, ...] = (),
     ) -> None:
         self._writes.append(
             TaskState(
@@ -145,5 +155,14 @@ class Ledger:
                 reused_from=reused_from,
                 seconds=seconds,
                 problem=problem,
+                why=node.why if status == "running" else "",
+                reads=reads,
+                changed=changed,
             )
         )
+
+
+def _source_of(item: Input) -> str:
+    if item.name.startswith("$"):
+        return f"environ/{item.name[1:]}/{item.digest}"
+    return f"file/{item.digest}" if item.path is not None else artifact_path(item.digest)

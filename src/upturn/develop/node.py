@@ -34,6 +34,7 @@ class Node:
     kwargs: dict[str, Any]
     judge: Judge | None = None  # hears what it logs, and may end it
     literals: list[Artifact] = field(default_factory=list[Artifact])
+    environ: dict[str, str | None] = field(default_factory=dict[str, str | None])  # declared
     instead: str | None = None  # digest of the value that takes the place of a failed output
     status: str = "waiting"
     waiting_for: int = 0
@@ -42,6 +43,7 @@ class Node:
     gpus: tuple[str, ...] = ()
     inputs: tuple[Input, ...] = ()
     memo: str = ""
+    why: str = ""  # it runs though a task with its memo was done
     attempt: int = 0
     deadline: float | None = None
     output: str | None = None

@@ -12,7 +12,7 @@ RAISE: Final = object()  # the `on_error` of a step whose failure is a failure
 
 @dataclass(frozen=True, slots=True)
 class StepOptions:
-    """How a step's tasks are run; none of it but `env` changes what they return."""
+    """How a step's tasks are run; none of it but `env` and `environ` changes what they return."""
 
     cpus: int = 1
     memory_bytes: int | None = None
@@ -22,6 +22,7 @@ class StepOptions:
     timeout: timedelta | None = None
     cache: bool | timedelta = True
     on_error: Any = RAISE
+    environ: tuple[str, ...] = ()  # names of variables that are inputs
     env: Env | None = None  # None: the flow's own
 
     @property

@@ -9,15 +9,18 @@ import subprocess
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from upturn.core.errors import Problem, Unavailable
 from upturn.core.executor import Call, Event, Failed, Finished, Resources, Started
 from upturn.core.ids import new_id
 from upturn.core.machine import available_bytes, process_tree, used_bytes
+from upturn.core.records import Read
 from upturn.core.settings import Settings
 from upturn.core.size import bytes_text
 from upturn.develop import wire
+from upturn.develop.contents import first_changed
 from upturn.develop.launch import Launch, launch_here
 
 _GRACE_S = 0.2
@@ -35,6 +38,14 @@ class _Worker:
     began: float = 0.0
     hung_up: bool = False
     doomed: bool = False
+    environ: dict[str, str | None] = field(default_factory=dict[str, str | None])  # it ran with
+    lasting: tuple[Read, ...] = ()  # what its modules read when they were imported
+
+    def remembers_otherwise(self, call: Call, root: Path) -> bool:
+        """Whether its modules may hold what variables or files said before they changed."""
+        return any(
+            self.environ.get(name, value) != value for name, value in call.environ.items()
+        ) or (first_changed(self.lasting, root) is not None)
 
     @property
     def idle(self) -> bool:
@@ -57,6 +68,7 @@ class LocalPool:
             cpus=settings.cores, memory_bytes=settings.memory_bytes, gpus=len(settings.gpus)
         )
         self._gpus = settings.gpus
+        self._root = settings.root
         self._spare_bytes = min(2**30, settings.memory_bytes // 16)
         self._next_watch = 0.0
         self._workers: dict[str, _Worker] = {}
@@ -93,6 +105,10 @@ class LocalPool:
     def start(self, call: Call) -> None:
         """Run the call on an idle worker, or on a new one."""
         idle = [worker for worker in self._workers.values() if worker.idle]
+        for worker in idle:
+            if worker.remembers_otherwise(call, self._root):
+                self._hang_up(worker)
+        idle = [worker for worker in idle if worker.idle]
         for worker in [*idle, None]:
             chosen = worker or self._fork()
             try:
@@ -102,6 +118,7 @@ class LocalPool:
                 if worker is not None:
                     continue
             chosen.call = call
+            chosen.environ.update(call.environ)
             chosen.began = time.perf_counter()
             return
 
@@ -178,6 +195,7 @@ class LocalPool:
             if worker.call is not None and worker.call.gpus:
                 self._hang_up(worker)  # a process keeps the GPUs that it first used: it ends here
             worker.call = None
+            worker.lasting = event.lasting
         self._events.append(event)
 
     def _hang_up(self, worker: _Worker) -> None:

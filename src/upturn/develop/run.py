@@ -20,6 +20,7 @@ from upturn.core.time import utcnow
 from upturn.develop import context, handles
 from upturn.develop.crossing import output, refuse_by_value
 from upturn.develop.env import Env
+from upturn.develop.environ import values_of
 from upturn.develop.fingerprint import fingerprint
 from upturn.develop.frames import problem_of
 from upturn.develop.functions import reference_to
@@ -134,6 +135,7 @@ class Session:
             args=bound.args,
             kwargs=bound.kwargs,
             literals=literals,
+            environ=values_of(step.options.environ),
             instead=instead,
             judge=judge,
         )

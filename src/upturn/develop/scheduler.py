@@ -11,12 +11,13 @@ from blake3 import blake3
 from upturn.core.errors import Conflict, Problem, StepFailed
 from upturn.core.executor import Call, Event, Executor, Failed, Finished, Logged, Started
 from upturn.core.ids import new_id, task_path
-from upturn.core.records import Memo, Task, TaskState
-from upturn.core.time import utcnow
+from upturn.core.records import Task, TaskState
 from upturn.develop.checkpoint import drop
+from upturn.develop.environ import inputs_from
 from upturn.develop.inputs import inputs_of, memo_of, resolved
 from upturn.develop.judge import Ruling, ruled_before
 from upturn.develop.ledger import Ledger
+from upturn.develop.memory import Memory
 from upturn.develop.node import Node
 from upturn.develop.ref import refs_in
 from upturn.develop.reporting import Reporter
@@ -54,6 +55,7 @@ class Scheduler:
         self._running: dict[str, Node] = {}
         self._later: list[tuple[float, Node]] = []
         self._ledger = Ledger(workspace.meta)
+        self._memory = Memory(workspace)
         self._finishing: list[Node] = []
         self._lease: tuple[str, str] | None = None  # its name and us, its owner
         self._owner = new_id(12)
@@ -172,7 +174,7 @@ class Scheduler:
                     self._make_ready(node)
 
     def _make_ready(self, node: Node) -> None:
-        node.inputs = inputs_of(node.arguments, node.env)
+        node.inputs = (*inputs_of(node.arguments, node.env), *inputs_from(node.environ))
         node.memo = memo_of(node.code, node.inputs)
         if self._prune_unrun(node):
             return
@@ -196,11 +198,14 @@ class Scheduler:
 
     def _reuse(self, node: Node) -> bool:
         """End the task with what a task with the same memo made, if there is such."""
-        found = self._known_output(node)
-        if found is None:
+        if not self._may_share(node):
+            node.why = node.why or ("fresh" if self._fresh else "uncached")
             return False
-        node.output, source = found
-        self._ledger.reused(node, node.output, source)
+        memo = self._memory.find(node)
+        if memo is None:
+            return False
+        node.output, source = memo.output, memo.task
+        self._ledger.reused(node, memo)
         node.status = "reused"
         self._finishing.append(node)
         self._reporter.task_reused(node.path, source)
@@ -223,21 +228,9 @@ class Scheduler:
     def _output_before(self, node: Node) -> str | None:
         """What the task made before its run was interrupted, if code and inputs are the same."""
         state = self._finished_before.get(node.path)
-        if state is None or state.output is None or not self._workspace.blobs.has(state.output):
+        if state is None or not self._memory.still_holds(node, state):
             return None
-        task = self._workspace.meta.find(Task, node.run, node.step, node.index)
-        return state.output if task is not None and task.memo == node.memo else None
-
-    def _known_output(self, node: Node) -> tuple[str, str] | None:
-        """What a task with the same memo made, and its path, unless it may not be used."""
-        if not self._may_share(node):
-            return None
-        memo = self._workspace.meta.find(Memo, node.memo)
-        if memo is None or not self._workspace.blobs.has(memo.output):
-            return None
-        if not isinstance(node.options.cache, bool) and utcnow() - memo.at > node.options.cache:
-            return None
-        return memo.output, memo.task
+        return state.output
 
     def _take_later(self, now: float) -> None:
         due = [node for at, node in self._later if at <= now]
@@ -325,6 +318,7 @@ class Scheduler:
                 checkpoints=self._checkpoints(node),
                 memory_bytes=node.options.memory_bytes,
                 gpus=node.gpus,
+                environ=node.environ,
                 env=node.env,
             )
         )

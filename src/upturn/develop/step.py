@@ -11,6 +11,7 @@ from upturn.core.size import size_bytes
 from upturn.core.time import duration
 from upturn.develop import context
 from upturn.develop.env import Env
+from upturn.develop.environ import names_of
 from upturn.develop.frames import kinds_of
 from upturn.develop.options import RAISE, StepOptions
 from upturn.develop.ref import Ref
@@ -96,6 +97,7 @@ def step(
     timeout: str | float | timedelta | None = None,
     cache: bool | str | timedelta = True,
     on_error: Any = RAISE,
+    environ: Iterable[str] = (),
     env: Env | None = None,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(
@@ -110,6 +112,7 @@ def step(
     timeout: str | float | timedelta | None = None,
     cache: bool | str | timedelta = True,
     on_error: Any = RAISE,
+    environ: Iterable[str] = (),
     env: Env | None = None,
 ) -> Any:
     """Make a function a step.
@@ -122,7 +125,8 @@ def step(
     `timeout` ('10m') is killed. When the last attempt has failed, the value `on_error`, if one is
     given, takes the place of the output. `cache=False` runs it in every run (but not twice in one
     that is resumed); `cache="7d"` lets its results expire. `env=up.env("pandas==2.3")` runs it with
-    those packages instead of the flow's.
+    those packages instead of the flow's. The values of the environment variables that `environ`
+    names are inputs, kept as digests.
 
     >>> import upturn as up
     >>> @up.step(retries=2, timeout="10m", memory="2GB")
@@ -144,6 +148,7 @@ def step(
         timeout=None if timeout is None else duration(timeout),
         cache=cache if isinstance(cache, bool) else duration(cache),
         on_error=on_error,
+        environ=names_of(environ),
         env=env,
     )
     if function is not None:

@@ -15,10 +15,13 @@ from typing import Any
 
 from upturn.core.errors import Problem, UpturnError
 from upturn.core.executor import Call, Failed, File, Finished, Started, Stored
+from upturn.core.records import Artifact
 from upturn.core.settings import Settings
 from upturn.develop import carried, context, wire
 from upturn.develop.crossing import argument, function_of, with_way_out
+from upturn.develop.environ import running_with
 from upturn.develop.frames import kinds_of, problem_of
+from upturn.develop.reads import Seen, remembered, watching
 from upturn.stores.workspace import Workspace, open_workspace
 
 _PR_SET_PDEATHSIG = 1
@@ -70,23 +73,35 @@ def _run(call: Call, sock: socket.socket, workspace: Workspace) -> None:
         _redirect_output(call.output_file)
         if call.gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(call.gpus)
-        function = function_of(call)
-        args = _value(call.args, call, workspace)
-        kwargs = _value(call.kwargs, call, workspace)
-        result = function(*args, **kwargs)
-        artifact = carried.save(workspace.blobs, result)
-        message: object = Finished(call.id, artifact, time.perf_counter() - began)
+        artifact, seen = _outcome(call, workspace)
+        seconds = time.perf_counter() - began
+        message: object = Finished(
+            call.id, artifact, seconds, seen.reads, seen.changed, seen.lasting
+        )
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001  # the one place that reports it
         seconds = time.perf_counter() - began
-        message = Failed(call.id, _problem(error, call), seconds, kinds_of(type(error)))
+        message = Failed(
+            call.id, _problem(error, call), seconds, kinds_of(type(error)), remembered(workspace)
+        )
     finally:
         context.task.set(None)
         with contextlib.suppress(OSError, ValueError):  # a full disk; closed by the step
             sys.stdout.flush()
             sys.stderr.flush()
     tell(message)
+
+
+def _outcome(call: Call, workspace: Workspace) -> tuple[Artifact, Seen]:
+    """Run the step; its output, stored, and what it read meanwhile."""
+    with running_with(call.environ), watching(workspace.settings, call) as reads:
+        function = function_of(call)
+        args = _value(call.args, call, workspace)
+        kwargs = _value(call.kwargs, call, workspace)
+        result = function(*args, **kwargs)
+        artifact = carried.save(workspace.blobs, result)
+    return artifact, reads.finish()
 
 
 def _problem(error: BaseException, call: Call) -> Problem:
