@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from upturn.core.records import Version as Version
     from upturn.develop.flow import Flow as Flow
     from upturn.develop.flow import flow as flow
+    from upturn.develop.progress import progress as progress
     from upturn.develop.ref import Ref as Ref
     from upturn.develop.register import register as register
     from upturn.develop.step import Step as Step
@@ -36,6 +37,7 @@ _HOMES = {
     "Version": "core.records",
     "Flow": "develop.flow",
     "flow": "develop.flow",
+    "progress": "develop.progress",
     "Ref": "develop.ref",
     "register": "develop.register",
     "Step": "develop.step",

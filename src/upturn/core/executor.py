@@ -76,6 +76,16 @@ class Logged(msgspec.Struct, frozen=True):
     artifact: Artifact | None = None
 
 
+class Progressed(msgspec.Struct, frozen=True):
+    """The task said how far it is."""
+
+    call: str
+    done: int
+    total: int | None
+    title: str
+    level: int = 0  # 1: of a loop within the loop
+
+
 class Finished(msgspec.Struct, frozen=True):
     """The task returned; its output is stored."""
 
@@ -93,7 +103,7 @@ class Failed(msgspec.Struct, frozen=True):
     kinds: tuple[str, ...] = ()  # names of the exception's class and of those that it derives from
 
 
-Event = Started | Logged | Finished | Failed
+Event = Started | Logged | Progressed | Finished | Failed
 
 
 class Executor(Protocol):

@@ -8,7 +8,16 @@ import time
 from collections import deque
 
 from upturn.core.errors import Conflict, Problem, StepFailed
-from upturn.core.executor import Call, Event, Executor, Failed, Finished, Logged, Started
+from upturn.core.executor import (
+    Call,
+    Event,
+    Executor,
+    Failed,
+    Finished,
+    Logged,
+    Progressed,
+    Started,
+)
 from upturn.core.ids import new_id, task_path
 from upturn.core.records import Memo, Run, Task, TaskState
 from upturn.core.time import utcnow
@@ -152,6 +161,7 @@ class Scheduler:
     def _take_inbox(self) -> None:
         while self._inbox:
             node = self._inbox.popleft()
+            self._reporter.task_submitted(node.path)
             makers = {id(ref.node): ref.node for ref in refs_in(node.arguments)}
             for maker in makers.values():
                 if maker.status in ("done", "reused"):
@@ -332,6 +342,10 @@ class Scheduler:
                 self._ledger.logged(node, event)
                 if event.metrics:
                     self._reporter.task_logged(node.path, event.metrics, event.at_step)
+            case Progressed():
+                self._reporter.task_progress(
+                    node.path, event.done, event.total, event.title, event.level
+                )
             case Finished():
                 self._ended(node)
                 self._finish(node, event)
