@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from upturn.cli.progress import Lines
+from upturn.cli.progress import terminal_reporter
 from upturn.cli.target import load_target, target_file
 from upturn.core.settings import load_settings
 from upturn.develop.flow import Flow, FlowParam, type_name
@@ -102,7 +102,7 @@ def execute(
 ) -> int:
     """Run a flow in the terminal; 0, or 1 when it failed. Ctrl-C says how to resume, and passes."""
     workspace = open_workspace()
-    lines = Lines()
+    lines = terminal_reporter()
     # What a service manager or a closing terminal says is what Ctrl-C says.
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.default_int_handler)
