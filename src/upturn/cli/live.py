@@ -45,6 +45,7 @@ class Live:
         self._console = Console(stderr=True, highlight=False, emoji=False, markup=False)
         self._closed = threading.Event()
         self._over = False
+        self._text = Text()  # what is drawn, by whichever thread prints something above it
         self._thread = threading.Thread(target=self._draw_on, name="upturn-live", daemon=True)
         self._thread.start()
 
@@ -58,6 +59,10 @@ class Live:
                 sys.__stderr__.write(_SHOW_CURSOR)  # pyright: ignore[reportOptionalMemberAccess]
                 sys.__stderr__.flush()  # pyright: ignore[reportOptionalMemberAccess]
             raise
+
+    def __rich__(self) -> Text:
+        """What is drawn at present."""
+        return self._text
 
     # Called by the scheduler
 
@@ -148,6 +153,7 @@ class Live:
 
     def _draw_on(self) -> None:
         region = Region(
+            self,
             console=self._console,
             auto_refresh=False,
             transient=True,
@@ -173,7 +179,7 @@ class Live:
             self._heard.popleft()()
         for path, tail in self._tails.items():
             self._print(path, tail.news())
-        region.update(self._drawn())
+        self._text = self._drawn()
         if self._lines:
             lines = Text("\n").join(self._lines)
             self._lines.clear()

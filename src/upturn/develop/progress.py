@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_EVERY_S = 0.2  # between two messages of one level
+_EVERY_S = 0.2  # between two messages of one level, in the long run
+_BURST = 5.0  # messages at once, so that a slow item after a few quick ones finds the count right
 _LEVELS = 2  # a loop, and one within it; what is nested deeper is not told
 _SLOW_S = 0.01  # where so few items take so long, the clock is read after each one
+_FIRST = 64  # items after each of which it is read anyway
 _AT_ONCE = 8  # items between two looks at the clock, which costs as much as the rest
 
 
@@ -30,64 +32,63 @@ class Bar:
         self.title = title
         self._task = context.task.get()
         self._level = _LEVELS
+        self._told: int | None = None
 
     def __enter__(self) -> Self:
         """Begin."""
         if self._task is not None:
             self._level = _telling.enter(self, self._task)
-            self._tell(time.monotonic())
+            _telling.tell(self, self._level)
         return self
 
     def __exit__(self, *_: object) -> None:
         """End, however far it came."""
         if self._task is not None:
-            self._tell(time.monotonic(), last=not self._level)
+            _telling.tell(self, self._level, last=not self._level)
             _telling.leave(self)
 
     def advance(self, by: int = 1) -> None:
         """Say that so many more are done."""
         self.done += by
         if self._task is not None:
-            self._tell(time.monotonic())
+            _telling.tell(self, self._level)
 
     def over(self, items: Iterable[T]) -> Iterator[T]:
         """Yield the items, and count those that the loop is done with."""
         with self:
-            look, seen = 1, time.monotonic()
-            done = 0
-            try:
-                for item in items:
-                    yield item
-                    done += 1
-                    if done >= look:
-                        now = time.monotonic()
-                        look = done + (1 if now - seen > _SLOW_S else _AT_ONCE)
-                        seen = now
-                        self.done = done
-                        self._tell(now)
-            finally:
+            look, seen = 0, time.monotonic()
+            for done, item in enumerate(items, 1):
+                yield item
                 self.done = done
+                if done >= look:
+                    now = time.monotonic()
+                    look = done + (1 if now - seen > _SLOW_S or done < _FIRST else _AT_ONCE)
+                    seen = now
+                    _telling.tell(self, self._level, now)
 
-    def _tell(self, now: float, *, last: bool = False) -> None:
+    def send(self, level: int) -> None:
+        """Tell the driver, if it does not know yet."""
         task = self._task
-        if task is None or not _telling.is_due(self._level, now, last=last):
+        if task is None or self._told == self.done:
             return
+        self._told = self.done
         if context.task.get() is task:  # a generator may be closed long after its task ended
-            task.send(Progressed(task.call.id, self.done, self.total, self.title, self._level))
+            task.send(Progressed(task.call.id, self.done, self.total, self.title, level))
 
 
 class _Telling:
-    """The bars of the task that this process runs, and when they were told last."""
+    """The bars of the task that this process runs, and how many messages each level has left."""
 
     def __init__(self) -> None:
         self._task: context.TaskContext | None = None
         self._bars: list[Bar] = []
-        self._due = [0.0] * _LEVELS
+        self._left = [_BURST] * _LEVELS
+        self._at = [0.0] * _LEVELS
 
     def enter(self, bar: Bar, task: context.TaskContext) -> int:
         """How deep the bar is nested."""
         if task is not self._task:
-            self._task, self._bars, self._due = task, [], [0.0] * _LEVELS
+            self._task, self._bars, self._left = task, [], [_BURST] * _LEVELS
         self._bars.append(bar)
         return len(self._bars) - 1
 
@@ -96,12 +97,22 @@ class _Telling:
         if bar in self._bars:
             self._bars.remove(bar)
 
-    def is_due(self, level: int, now: float, *, last: bool) -> bool:
-        """Whether the level may speak. The last word comes a little earlier."""
-        if level >= _LEVELS or now < self._due[level] - last * _EVERY_S * 0.9:
-            return False
-        self._due[level] = now + _EVERY_S
-        return True
+    def tell(self, bar: Bar, level: int, now: float | None = None, *, last: bool = False) -> None:
+        """Send how far the bar and what is around it are, unless that was done just now.
+
+        The last word may be sent on credit: what comes after the loop may take long.
+        """
+        if level >= _LEVELS:
+            return
+        now = time.monotonic() if now is None else now
+        left = min(_BURST, self._left[level] + (now - self._at[level]) / _EVERY_S)
+        self._at[level] = now
+        sends = left >= (1 - _BURST if last else 1)
+        self._left[level] = left - sends
+        if sends:
+            for outer, around in enumerate(self._bars[:level]):
+                around.send(outer)
+            bar.send(level)
 
 
 _telling = _Telling()
