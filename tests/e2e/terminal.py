@@ -9,6 +9,7 @@ import select
 import signal
 import struct
 import subprocess
+import sys
 import termios
 import time
 from collections.abc import Callable
@@ -17,6 +18,12 @@ from typing import Any
 from e2e.folder import COMMAND, DEADLINE_S, Folder
 
 _TOKEN = re.compile(r"\x1b\[([?\d;]*)([A-Za-z])|\x1b(.)|([\r\n])|([^\x1b\r\n]+)", re.DOTALL)
+
+# Becomes the process that the terminal's Ctrl-C is for, then the command.
+_IN_FRONT = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+    " os.execv(sys.argv[1], sys.argv[1:])"
+)
 
 
 class Screen:
@@ -79,14 +86,13 @@ class Terminal:
         for name in ("COLUMNS", "LINES"):
             environment.pop(name, None)
         self.process = subprocess.Popen(
-            [*COMMAND, *words],
+            [sys.executable, "-c", _IN_FRONT, *COMMAND, *words],
             cwd=folder.folder,
             env=environment,
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )
         self._settings: list[Any] = termios.tcgetattr(theirs)
         self._theirs = theirs

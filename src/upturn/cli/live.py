@@ -104,7 +104,9 @@ class Live:
     def task_failed(self, path: str, problem: Problem, retry_in_s: float | None) -> None:
         """See Reporter."""
         then = "" if retry_in_s is None else f"  (again in {retry_in_s:.1f} s)"
-        self._heard.append(partial(self._ended, path, time.monotonic(), "ready" if then else "failed"))
+        self._heard.append(
+            partial(self._ended, path, time.monotonic(), "ready" if then else "failed")
+        )
         self._heard.append(partial(self._failed, path, problem.message, then))
 
     def run_ended(self, run: Run, status: str, seconds: float) -> None:

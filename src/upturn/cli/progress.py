@@ -1,13 +1,9 @@
 """Lines: what happens in a run, as lines on the terminal while it happens."""
 
-from __future__ import annotations
-
 import contextlib
-import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -17,23 +13,10 @@ from upturn.core.errors import Problem
 from upturn.core.records import Run
 from upturn.core.settings import wants_plain_lines
 
-if TYPE_CHECKING:
-    from upturn.cli.live import Live
-
 _PUMP_S = 0.2
 _MOST_BYTES, _MOST_PRINTED = 1 << 18, 2000  # of what a task printed since the last look
 _PROGRESS_S = 5.0
 _MOST_LINES = 30  # of tasks that ended the same way, before they are only counted
-
-
-def terminal_reporter() -> Lines | Live:
-    """A live view where there is a terminal to draw on, else lines."""
-    encoding = (getattr(sys.stderr, "encoding", None) or "").lower()
-    if not encoding.startswith("utf") or not sys.stderr.isatty() or wants_plain_lines():
-        return Lines()
-    from upturn.cli.live import Live
-
-    return Live()
 
 
 class Lines:
@@ -115,7 +98,9 @@ class Lines:
     def _line(self, status: str, path: str, colour: str, rest: str) -> None:
         self._counts[status] = self._counts.get(status, 0) + 1
         if self._counts[status] <= _MOST_LINES or status == "failed":
-            self._say(f"  {short(path):<20} {click.style(f'{status:<7}', fg=colour)} {rest}".rstrip())
+            self._say(
+                f"  {short(path):<20} {click.style(f'{status:<7}', fg=colour)} {rest}".rstrip()
+            )
         elif self._counts[status] == _MOST_LINES + 1:
             self._say(f"  … further tasks that are {status} are only counted")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from upturn.cli.progress import terminal_reporter
+from upturn.cli.reporter import terminal_reporter
 from upturn.cli.target import load_target, target_file
 from upturn.core.settings import load_settings
 from upturn.develop.flow import Flow, FlowParam, type_name

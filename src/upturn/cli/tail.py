@@ -75,8 +75,13 @@ def readable(line: bytes) -> str:
     """
     line = _overwritten(line).rstrip(b"\r")
     text = line[:_LONGEST].decode(errors="replace")
-    text = _CONTROLS.sub("", _ESCAPES.sub("", text).expandtabs(4))
+    text = harmless(text).replace("\n", " ").expandtabs(4)
     return text + " …" if len(line) > _LONGEST else text
+
+
+def harmless(text: str) -> str:
+    """The text without what moves a terminal's cursor, colours it or turns it around."""
+    return _CONTROLS.sub("", _ESCAPES.sub("", text))
 
 
 def _overwritten(line: bytes) -> bytes:

@@ -20,7 +20,7 @@ _BURST = 5.0  # messages at once, so that a slow item after a few quick ones fin
 _LEVELS = 2  # a loop, and one within it; what is nested deeper is not told
 _SLOW_S = 0.01  # where so few items take so long, the clock is read after each one
 _FIRST = 64  # items after each of which it is read anyway
-_AT_ONCE = 8  # items between two looks at the clock, which costs as much as the rest
+_AT_ONCE = 16  # items between two looks at the clock, which costs as much as the rest
 
 
 class Bar:
@@ -119,7 +119,9 @@ _telling = _Telling()
 
 
 @overload
-def progress(iterable: Iterable[T], *, total: int | None = None, title: str = "") -> Iterable[T]: ...
+def progress(
+    iterable: Iterable[T], *, total: int | None = None, title: str = ""
+) -> Iterable[T]: ...
 @overload
 def progress(*, total: int | None = None, title: str = "") -> Bar: ...
 def progress(
