@@ -7,8 +7,13 @@ if TYPE_CHECKING:
     from upturn.core.errors import UpturnError as UpturnError
     from upturn.core.records import Endpoint as Endpoint
     from upturn.core.records import Version as Version
+    from upturn.develop.checkpoint import checkpoint as checkpoint
+    from upturn.develop.env import Env as Env
+    from upturn.develop.env import env as env
     from upturn.develop.flow import Flow as Flow
     from upturn.develop.flow import flow as flow
+    from upturn.develop.handles import Run as Run
+    from upturn.develop.handles import runs as runs
     from upturn.develop.progress import progress as progress
     from upturn.develop.ref import Ref as Ref
     from upturn.develop.register import register as register
@@ -35,8 +40,13 @@ _HOMES = {
     "UpturnError": "core.errors",
     "Endpoint": "core.records",
     "Version": "core.records",
+    "Env": "develop.env",
+    "env": "develop.env",
     "Flow": "develop.flow",
     "flow": "develop.flow",
+    "checkpoint": "develop.checkpoint",
+    "Run": "develop.handles",
+    "runs": "develop.handles",
     "progress": "develop.progress",
     "Ref": "develop.ref",
     "register": "develop.register",

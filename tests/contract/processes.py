@@ -13,12 +13,16 @@ NOW = datetime(2013, 4, 1, tzinfo=UTC)
 """
 
 
-def start(code: str, *arguments: object) -> subprocess.Popen[str]:
-    """Return a process that runs the code; `sys.argv[1:]` are the arguments."""
+def start(code: str, *arguments: object, talk: bool = False) -> subprocess.Popen[str]:
+    """Return a process that runs the code; `sys.argv[1:]` are the arguments.
+
+    With `talk`, lines can be sent to it: see `say`.
+    """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     return subprocess.Popen(
         [sys.executable, "-c", COMMON + textwrap.dedent(code), *map(str, arguments)],
         env=environment,
+        stdin=subprocess.PIPE if talk else None,
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -30,6 +34,19 @@ def finish(process: subprocess.Popen[str], *, status: int | None = 0) -> str:
         output, _ = process.communicate(timeout=60)
     assert status is None or process.returncode == status, output
     return output
+
+
+def say(process: subprocess.Popen[str], line: str) -> None:
+    """Send the process a line."""
+    assert process.stdin is not None
+    process.stdin.write(line + "\n")
+    process.stdin.flush()
+
+
+def hear(process: subprocess.Popen[str]) -> str:
+    """Return the next line that the process prints."""
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
 
 
 def run(code: str, *arguments: object) -> str:

@@ -1,6 +1,7 @@
 """The contract of BlobStore, run by every backend."""
 
 import os
+import time
 from pathlib import Path
 
 import blake3
@@ -8,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from contract.processes import finish, kill_after, run, start
+from contract.processes import finish, hear, kill_after, run, say, start
 from upturn.core.blobstore import BlobStore
-from upturn.core.errors import Corrupt, NotFound
+from upturn.core.errors import Corrupt, NotFound, Unavailable
 from upturn.stores.disk import DiskBlobStore
 
 SIZES = [0, 1, 63, 4096, 65_535, 65_536, 65_537, 1_000_000, 9_000_000]
@@ -159,3 +160,134 @@ def test_a_forked_child_reads_large_blobs(store: BlobStore) -> None:
         assert os.waitpid(pid, 0)[1] == 0
     """
     run(code, store._root)  # type: ignore[attr-defined]
+
+
+# Sweeping: what is used stays
+
+
+DAY_S = 86_400.0
+
+
+def age(store: BlobStore, *digests: str) -> None:
+    """Let the blobs have been used a day ago."""
+    for digest in digests:
+        then = time.time() - DAY_S
+        os.utime(file_of(store, digest), (then, then))
+
+
+def an_hour_ago() -> float:
+    return time.time() - 3600
+
+
+def test_entries_are_what_is_stored_with_its_size_and_last_use(store: BlobStore) -> None:
+    sizes = {store.put([bytes([size % 251]) * size]): size for size in (0, 1, 100_000)}
+    old = store.put([b"old"])
+    age(store, old)
+    found = {entry.digest: entry for entry in store.entries()}
+    assert {digest: found[digest].size_bytes for digest in sizes} == sizes
+    assert set(found) == {*sizes, old}
+    assert all(found[digest].used_at > an_hour_ago() for digest in sizes)
+    assert found[old].used_at < an_hour_ago()
+    store.delete(old)
+    assert {entry.digest for entry in store.entries()} == set(sizes)
+
+
+def test_a_sweep_removes_what_was_not_used(store: BlobStore) -> None:
+    unused, asked, again, young, other = (store.put([bytes([i]) * 70_000]) for i in range(5))
+    age(store, unused, asked, again, other)
+    assert store.has(unused, use=False)
+    assert store.has(asked)
+    store.put([bytes([2]) * 70_000])
+    swept = store.sweep([unused, asked, again, young, "0" * 64], unused_since=an_hour_ago())
+    gone = dict(swept)
+    assert gone == {unused: True, asked: False, again: False, young: False, "0" * 64: False}
+    with pytest.raises(NotFound):
+        store.get(unused)
+    assert not store.has(unused, use=False)
+    for number, digest in [(1, asked), (2, again), (3, young), (4, other)]:
+        assert store.get(digest) == bytes([number]) * 70_000
+    assert store.put([bytes(70_000)]) == unused
+    assert store.has(unused)
+
+
+def test_what_is_used_while_a_sweep_goes_on_stays(store: BlobStore) -> None:
+    digests = [store.put([bytes([i])]) for i in range(4)]
+    age(store, *digests)
+    swept = store.sweep(digests, unused_since=an_hour_ago())
+    assert next(swept) == (digests[0], True)
+    assert store.has(digests[1])
+    store.put([bytes([2])])
+    assert list(swept) == [(digests[1], False), (digests[2], False), (digests[3], True)]
+
+
+def test_there_is_one_sweep_at_a_time(store: BlobStore) -> None:
+    digest = store.put([b"x"])
+    age(store, digest)
+    first = store.sweep([digest, digest], unused_since=an_hour_ago())
+    assert next(first) == (digest, True)
+    with pytest.raises(Unavailable):
+        list(store.sweep([digest], unused_since=an_hour_ago()))
+    first.close()  # type: ignore[attr-defined]
+    assert list(store.sweep([digest], unused_since=an_hour_ago())) == [(digest, False)]
+
+
+def test_no_use_in_another_process_is_lost_to_a_sweep(store: BlobStore) -> None:
+    """Whoever asks for a blob and finds it, or puts it, has it; whatever a sweep does just then."""
+    using = """
+        from upturn.stores.disk import DiskBlobStore
+        store = DiskBlobStore(sys.argv[1])
+        blobs = [bytes([i % 251, i // 251]) * 10 for i in range(400)]
+        digests = sys.argv[3].split()
+        for line in sys.stdin:
+            for i, digest in enumerate(digests):
+                if int(sys.argv[2]) == 0 or not store.has(digest):
+                    assert store.put([blobs[i]]) == digest
+                assert store.get(digest) == blobs[i], i
+                assert store.has(digest), i
+            print("used", flush=True)
+    """
+    sweeping = """
+        import time
+        from upturn.stores.disk import DiskBlobStore
+        store = DiskBlobStore(sys.argv[1])
+        digests = sys.argv[2].split()
+        for line in sys.stdin:
+            swept = store.sweep(digests, unused_since=time.time() - 3600)
+            print("swept", sum(gone for _, gone in swept), flush=True)
+    """
+    digests = [store.put([bytes([i % 251, i // 251]) * 10]) for i in range(400)]
+    root, names = store._root, " ".join(digests)  # type: ignore[attr-defined]
+    users = [start(using, root, how, names, talk=True) for how in (0, 1, 1)]
+    sweeper = start(sweeping, root, names, talk=True)
+    for _ in range(15):
+        age(store, *digests)
+        said = [say(process, "go") for process in (sweeper, *users)]
+        assert [hear(process) for process in users] == ["used"] * 3
+        assert hear(sweeper).startswith("swept ")
+        assert len(said) == 4
+        assert all(store.has(digest) for digest in digests)
+    for process in (sweeper, *users):
+        finish(process)
+    age(store, *digests)
+    assert all(gone for _, gone in store.sweep(digests, unused_since=an_hour_ago()))
+    assert list(store.entries()) == []
+
+
+def test_a_sweep_that_is_killed_leaves_every_blob_whole_or_gone(store: BlobStore) -> None:
+    code = """
+        import time
+        from upturn.stores.disk import DiskBlobStore
+        store = DiskBlobStore(sys.argv[1])
+        for digest, gone in store.sweep(sys.argv[2].split(), unused_since=time.time() - 3600):
+            print(digest, flush=True)
+    """
+    digests = [store.put([i.to_bytes(8, "little") * 100]) for i in range(2000)]
+    age(store, *digests)
+    gone = set(kill_after(start(code, store._root, " ".join(digests)), 20))  # type: ignore[attr-defined]
+    left = {entry.digest for entry in store.entries()}
+    assert not gone & left
+    for digest in left:
+        assert store.get(digest).nbytes == 800
+    swept = store.sweep(digests, unused_since=an_hour_ago())
+    assert {digest for digest, removed in swept if removed} == left
+    assert store.size_bytes() == 0

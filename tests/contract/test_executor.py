@@ -21,12 +21,17 @@ from upturn.core.executor import (
     Stored,
 )
 from upturn.core.settings import Settings, load_settings
+from upturn.develop.builds import build
+from upturn.develop.env import env
+from upturn.develop.locks import lock_of
 from upturn.develop.pool import LocalPool
+from upturn.develop.pools import Pools
+from upturn.develop.uv import Job
 from upturn.stores import values
 from upturn.stores.workspace import Workspace, open_workspace
 from waiting import lives, until
 
-BACKENDS = {"local": LocalPool}
+BACKENDS = {"local": LocalPool, "environment": Pools}  # the latter's calls run in one
 WAIT_S = 30
 
 
@@ -40,6 +45,10 @@ class Bench:
         self.make = make
         self.executor = make(settings)
         self.count = 0
+        self.env = None
+        if make is Pools:
+            self.env = lock_of(self.workspace, env(), print)
+            build(settings, self.env, Job(print))
 
     def begin(self, function: str, *args: Any, **kwargs: Any) -> str:
         """Start a call of a function in calls.py; its id."""
@@ -62,6 +71,7 @@ class Bench:
                 inputs=(),
                 code="c",
                 output_file=str(self.output(name)),
+                env=self.env,
             )
         )
         return name

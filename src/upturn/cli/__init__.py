@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "show": ("show", "Show a run, or one of its tasks."),
     "logs": ("logs", "Print what tasks printed."),
     "resume": ("resume", "Go on with a run that failed, was stopped or was lost."),
+    "rerun": ("rerun", "Run one task again, with its inputs, on the current code."),
     "cancel": ("cancel", "End a run that goes on."),
     "deploy": ("deploy", "Serve a model: from version to URL."),
     "stop": ("stop", "Stop the server in the background."),
@@ -26,6 +27,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "decisions": ("decisions", "Show what a loop decided, and why."),
     "rehearse": ("rehearse", "Backtest a loop on history."),
     "lineage": ("lineage", "Trace a thing back to its sources, or forward."),
+    "pin": ("pin", "Keep a run, a task or an artifact, whatever its age."),
+    "unpin": ("unpin", "Keep it no longer than others."),
+    "gc": ("gc", "Remove what nothing that is kept refers to."),
     "status": ("status", "Say where things are kept, and what is there."),
 }
 _HIDDEN = {"serve": "serve"}  # what `deploy --background` starts

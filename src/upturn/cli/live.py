@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -73,6 +73,12 @@ class Live:
         line = Text.assemble("run ", (run.id, "bold"), f"  {run.flow}")
         self._heard.append(partial(self._lines.append, line))
 
+    def run_queued(self, run: Run, behind: Sequence[str]) -> None:
+        """See Reporter."""
+        more = f" and {len(behind) - 1} more" if len(behind) > 1 else ""
+        line = Text(f"  queued behind run {behind[0]}{more}")
+        self._heard.append(partial(self._lines.append, line))
+
     def task_submitted(self, path: str) -> None:
         """See Reporter."""
         self._heard.append(partial(self._board.submitted, path))
@@ -108,6 +114,11 @@ class Live:
             partial(self._ended, path, time.monotonic(), "ready" if then else "failed")
         )
         self._heard.append(partial(self._failed, path, problem.message, then))
+
+    def noted(self, text: str) -> None:
+        """See Reporter."""
+        line = Text(f"  {readable(text.encode(errors='replace'))}", style="dim")
+        self._heard.append(partial(self._lines.append, line))
 
     def run_ended(self, run: Run, status: str, seconds: float) -> None:
         """See Reporter."""

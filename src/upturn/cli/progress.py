@@ -3,6 +3,7 @@
 import contextlib
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -47,6 +48,11 @@ class Lines:
         self.run = run
         self._say(f"run {click.style(run.id, bold=True)}  {run.flow}")
 
+    def run_queued(self, run: Run, behind: Sequence[str]) -> None:
+        """See Reporter."""
+        more = f" and {len(behind) - 1} more" if len(behind) > 1 else ""
+        self._say(f"  queued behind run {behind[0]}{more}")
+
     def task_submitted(self, path: str) -> None:
         """See Reporter."""
 
@@ -86,6 +92,10 @@ class Lines:
         self._end_of(path)
         then = "" if retry_in_s is None else f"  (again in {retry_in_s:.1f} s)"
         self._line("failed", path, "red", f"          {problem.message}{then}")
+
+    def noted(self, text: str) -> None:
+        """See Reporter."""
+        self._say(f"  {text}")
 
     def run_ended(self, run: Run, status: str, seconds: float) -> None:
         """See Reporter."""

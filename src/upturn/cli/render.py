@@ -17,6 +17,8 @@ STATUS_COLOURS = {
     "running": "yellow",
     "failed": "red",
     "cancelled": "magenta",
+    "queued": "yellow",
+    "skipped": "magenta",
     "lost": "red",
 }
 

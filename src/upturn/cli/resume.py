@@ -23,12 +23,17 @@ def command(run: str) -> int:
         view = view_run(workspace, top_run(workspace, view_run(workspace, run).run).id)
     finally:
         workspace.close()
+    if view.run.rerun_of is not None:
+        raise Conflict(
+            f"Run {view.run.id} is a rerun of {view.run.rerun_of}.",
+            hint=f"Run that again with: upturn rerun {view.run.rerun_of.removeprefix('run/')}",
+        )
     if view.status == "done":
         click.echo(f"Run {view.run.id} is done already. See: upturn show {view.run.id}")
         return 0
-    if view.status == "running":
+    if view.status in ("queued", "running"):
         raise Conflict(
-            f"Run {view.run.id} is still running.",
+            f"Run {view.run.id} is still {view.status}.",
             hint="If its process was killed, it is seen as lost within 10 seconds.",
         )
     file, _ = target_file(view.run.entry, root=settings.root)

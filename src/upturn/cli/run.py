@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import types
 import typing
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,12 +14,15 @@ import click
 from upturn.cli.reporter import terminal_reporter
 from upturn.cli.target import load_target, target_file
 from upturn.core.settings import load_settings
+from upturn.develop import handles
 from upturn.develop.flow import Flow, FlowParam, type_name
-from upturn.develop.run import RunHandle, start_run
+from upturn.develop.run import start_run
 from upturn.develop.warm import warm_up
 from upturn.stores.workspace import open_workspace
 
 if TYPE_CHECKING:
+    from upturn.cli.live import Live
+    from upturn.cli.progress import Lines
     from upturn.core.records import Run
 
 
@@ -102,26 +107,35 @@ def execute(
 ) -> int:
     """Run a flow in the terminal; 0, or 1 when it failed. Ctrl-C says how to resume, and passes."""
     workspace = open_workspace()
+    try:
+        with interruptible("Resume with: upturn resume {run}") as lines:
+            handle = start_run(
+                flow, params, workspace=workspace, reporter=lines, fresh=fresh, resume=resume
+            )
+        return _conclude(handle)
+    finally:
+        workspace.close()
+
+
+@contextlib.contextmanager
+def interruptible(way_on: str) -> Generator[Lines | Live]:
+    """What reports a run to the terminal; after Ctrl-C it says how to go on, in which run."""
     lines = terminal_reporter()
     # What a service manager or a closing terminal says is what Ctrl-C says.
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.default_int_handler)
     try:
-        handle = start_run(
-            flow, params, workspace=workspace, reporter=lines, fresh=fresh, resume=resume
-        )
+        yield lines
     except KeyboardInterrupt:
         lines.close()
         if lines.run is not None:
-            click.echo(f"Resume with: upturn resume {lines.run.id}", err=True)
+            click.echo(way_on.format(run=lines.run.id), err=True)
         raise
     finally:
         lines.close()
-        workspace.close()
-    return _conclude(handle)
 
 
-def _conclude(handle: RunHandle) -> int:
+def _conclude(handle: handles.Run) -> int:
     from upturn.cli import print_problem
 
     if handle.status == "done":
@@ -129,8 +143,12 @@ def _conclude(handle: RunHandle) -> int:
         if result is not None and not isinstance(result, list | dict | tuple):
             click.echo(_result_text(result))
         return 0
-    if handle.state.problem is not None:
-        problem = handle.state.problem
+    problem = handle.problem
+    if handle.status == "skipped":
+        why = problem.message if problem is not None else ""
+        click.echo(f"Run {handle.id} was skipped. {why}", err=True)
+        return 0
+    if problem is not None:
         task = problem.fields.get("task")
         if task:
             click.secho(f"{task} failed:", err=True, fg="red", bold=True)

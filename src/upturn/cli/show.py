@@ -1,10 +1,16 @@
 """`upturn show RUN[/STEP[/INDEX]]`: a run, its tasks, and what they logged."""
 
+import contextlib
+
 import click
 
 from upturn.cli import print_problem
 from upturn.cli.render import console, plain, print_table, seconds_text, status_text, when_text
-from upturn.core.records import Artifact, Exhibit, Metric, Task, TaskState
+from upturn.core.errors import UpturnError
+from upturn.core.records import Artifact, Exhibit, Input, Metric, Task, TaskState
+from upturn.develop.collect import absence
+from upturn.develop.inputs import ENV_INPUT
+from upturn.develop.locks import load_lock
 from upturn.develop.runs import RunView, parse_task, path_of, pick_tasks, view_run
 from upturn.stores.workspace import Workspace, open_workspace
 
@@ -47,7 +53,7 @@ def _show_run(workspace: Workspace, view: RunView, tasks: list[TaskState]) -> No
             for task in tasks
         ],
     )
-    if view.status in ("failed", "cancelled", "lost"):
+    if view.status in ("failed", "cancelled", "skipped", "lost"):
         if view.state is not None and view.state.problem is not None:
             print_problem(view.state.problem)
         click.echo(f"Resume with: upturn resume {run.id}")
@@ -62,9 +68,13 @@ def _show_task(workspace: Workspace, task: TaskState) -> None:
     for item in described.inputs if described is not None else ():
         if item.name.endswith(":shape"):
             continue
+        if item.name == ENV_INPUT:
+            _show_env(workspace, item)
+            continue
         origin = item.path or item.made_by or ""
         known = workspace.meta.find(Artifact, item.digest)
         what = f"{known.type} {known.summary}".strip() if known is not None else ""
+        what += absence(workspace, item.digest) if item.path is None else ""
         out.print(f"  input {item.name}  {item.digest[:12]}  {what}  {origin}", markup=False)
     out.print(f"  output  {_output_text(workspace, task)}", markup=False)
     metrics = _metrics_text(workspace, task)
@@ -72,9 +82,23 @@ def _show_task(workspace: Workspace, task: TaskState) -> None:
         out.print(f"  metrics  {metrics}", markup=False)
     run, step, index = _source(task)
     for exhibit in workspace.meta.select(Exhibit, run=run, step=step, index=index):
-        out.print(f"  shown  {exhibit.title} ({exhibit.media})", markup=False)
+        gone = absence(workspace, exhibit.artifact)
+        out.print(f"  shown  {exhibit.title} ({exhibit.media}){gone}", markup=False)
     if task.problem is not None:
         print_problem(task.problem)
+
+
+def _show_env(workspace: Workspace, item: Input) -> None:
+    from rich.padding import Padding
+    from rich.text import Text
+
+    known = workspace.meta.find(Artifact, item.digest)
+    out = console()
+    out.print(f"  env  {item.digest[:12]}  {known.summary if known else ''}", markup=False)
+    with contextlib.suppress(UpturnError):  # it was collected; what is known of it is shown
+        packages = load_lock(workspace, item.digest).packages
+        text = ", ".join(f"{name}=={version}" for name, version in packages.items())
+        out.print(Padding(Text(text), (0, 0, 0, 7)))
 
 
 def _output_text(workspace: Workspace, task: TaskState) -> str:
@@ -82,7 +106,7 @@ def _output_text(workspace: Workspace, task: TaskState) -> str:
         return task.problem.message.split("\n")[0][:60] if task.problem is not None else ""
     known = workspace.meta.find(Artifact, task.output)
     what = f"{known.type} {known.summary}".strip() if known is not None else ""
-    return f"{task.output[:12]} {what}".strip()
+    return f"{task.output[:12]} {what}{absence(workspace, task.output)}".strip()
 
 
 def _metrics_text(workspace: Workspace, task: TaskState) -> str:

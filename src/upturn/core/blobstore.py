@@ -1,9 +1,20 @@
 """BlobStore: where the bytes of artifacts are kept, by their digest."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
+import msgspec
+
 Buffer = bytes | bytearray | memoryview
+USE_MARGIN_S = 900.0  # how far a blob's `used_at` may lie before its last use: it need not be exact
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A blob that is stored."""
+
+    digest: str
+    size_bytes: int
+    used_at: float  # when it was last put or asked for, seconds since 1970, to USE_MARGIN_S
 
 
 class BlobStore(Protocol):
@@ -13,6 +24,7 @@ class BlobStore(Protocol):
         """Store the concatenation of the parts and return its digest.
 
         The blob appears whole or not at all. With `sync` it survives power loss when this returns.
+        Putting what is there already is a use of it: see `sweep`.
         """
         ...
 
@@ -23,8 +35,12 @@ class BlobStore(Protocol):
         """
         ...
 
-    def has(self, digest: str) -> bool:
-        """Whether there is a blob with that digest (not whether it is intact)."""
+    def has(self, digest: str, *, use: bool = True) -> bool:
+        """Whether there is a blob with that digest (not whether it is intact).
+
+        Asking is a use of it: a `sweep` that goes on leaves a blob that this found. Who only wants
+        to say what is there asks without `use`.
+        """
         ...
 
     def delete(self, digest: str) -> None:
@@ -33,4 +49,17 @@ class BlobStore(Protocol):
 
     def size_bytes(self) -> int:
         """How much is stored, in all."""
+        ...
+
+    def entries(self) -> Iterator[Entry]:
+        """Every blob, in no order. What others put or remove meanwhile may be among them or not."""
+        ...
+
+    def sweep(self, digests: Iterable[str], *, unused_since: float) -> Iterator[tuple[str, bool]]:
+        """Remove those of the blobs that were not used since then; each one, and whether it went.
+
+        Each is removed when the iteration comes to it. A blob that `put` or `has` found, in any
+        process, while this goes on is not removed, and can be read at every moment. Raises
+        Unavailable when another sweep goes on.
+        """
         ...

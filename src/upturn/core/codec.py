@@ -9,11 +9,15 @@ from upturn.core.blobstore import Buffer
 
 
 class Encoded(msgspec.Struct, frozen=True):
-    """A value as buffers, with what is needed to read them and a line on what it is."""
+    """A value as buffers, with what is needed to read them and a line on what it is.
+
+    `carried` are the classes and functions that the buffers only name.
+    """
 
     buffers: Sequence[Buffer]
     meta: dict[str, Any] = {}
     summary: str = ""
+    carried: Sequence[Any] = ()
 
 
 class Codec(Protocol):

@@ -39,6 +39,14 @@ class File(msgspec.Struct, frozen=True):
     digest: str
 
 
+class InEnv(msgspec.Struct, frozen=True, kw_only=True):
+    """The environment that a call runs in, in place of the driver's own."""
+
+    digest: str  # of its lock
+    label: str  # 'scikit-learn==1.7 (python 3.12)'
+    python: str
+
+
 class Call(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt at a task."""
 
@@ -54,8 +62,10 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     inputs: tuple[Input, ...]
     code: str
     output_file: str  # what the task prints goes there; the whole traceback of a failure beside it
+    checkpoints: str = ""  # the folder of what its attempts save for the next one
     memory_bytes: int | None = None  # that it may use, with all that it starts
     gpus: tuple[str, ...] = ()  # that it may use
+    env: InEnv | None = None
 
 
 class Started(msgspec.Struct, frozen=True):
@@ -84,6 +94,11 @@ class Progressed(msgspec.Struct, frozen=True):
     total: int | None
     title: str
     level: int = 0  # 1: of a loop within the loop
+
+    @property
+    def how_far(self) -> tuple[int, int | None, str, int]:
+        """What is done, of how much, of what, and in which level of loops."""
+        return self.done, self.total, self.title, self.level
 
 
 class Finished(msgspec.Struct, frozen=True):

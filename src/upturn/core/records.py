@@ -8,21 +8,24 @@ import msgspec
 from upturn.core.errors import Problem
 from upturn.core.schema import Profile, Signature
 
-RunStatus = Literal["running", "done", "failed", "cancelled"]
+RunStatus = Literal["queued", "running", "done", "failed", "cancelled", "skipped"]
 TaskStatus = Literal["running", "done", "reused", "failed", "cancelled"]
+Overlap = Literal["parallel", "queue", "newest", "skip"]
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """A stored row. `key` identifies it; `sequence`, if any, is the last field of the key.
 
     A record whose sequence field is 0 is given the next number within the rest of its key when it
-    is put. `indexed` names further fields that a store can search by.
+    is put. `indexed` names further fields that a store can search by, and `digests` those that hold
+    digests of blobs: what a run or a task that is kept keeps with it.
     """
 
     table: ClassVar[str]
     key: ClassVar[tuple[str, ...]]
     sequence: ClassVar[str | None] = None
     indexed: ClassVar[tuple[str, ...]] = ()
+    digests: ClassVar[tuple[str, ...]] = ()
 
 
 # Develop
@@ -43,6 +46,9 @@ class Run(Record, frozen=True, kw_only=True):
     started_at: datetime
     parent: str | None = None
     rehearsal: bool = False  # a loop was rehearsed: what it registers is not deployed unasked
+    rerun_of: str | None = None  # path of the task, or tasks, that it runs again
+    schedule: str | None = None  # the flow's, as it is written: '@weekly'
+    overlap: Overlap = "parallel"  # what happens while another run of the flow goes on
 
 
 class RunState(Record, frozen=True, kw_only=True):
@@ -51,6 +57,7 @@ class RunState(Record, frozen=True, kw_only=True):
     table = "run_state"
     key = ("run", "seq")
     sequence = "seq"
+    digests = ("result",)
 
     run: str
     seq: int = 0
@@ -76,6 +83,7 @@ class Task(Record, frozen=True, kw_only=True):
     key = ("run", "step", "index", "seq")
     sequence = "seq"  # it is given anew when a run is resumed on other code
     indexed = ("memo",)
+    digests = ("code",)  # and those of its inputs
 
     run: str
     step: str
@@ -84,6 +92,7 @@ class Task(Record, frozen=True, kw_only=True):
     memo: str  # digest of code, inputs and environment: same memo, same output
     code: str  # digest of the code part
     inputs: tuple[Input, ...]
+    layout: Any = None  # how the inputs are nested in the arguments, by parameter
     created_at: datetime
 
 
@@ -93,6 +102,7 @@ class TaskState(Record, frozen=True, kw_only=True):
     table = "task_state"
     key = ("run", "step", "index", "seq")
     sequence = "seq"
+    digests = ("output",)
 
     run: str
     step: str
@@ -157,6 +167,7 @@ class Exhibit(Record, frozen=True, kw_only=True):
     table = "exhibit"
     key = ("run", "step", "index", "seq")
     sequence = "seq"
+    digests = ("artifact",)
 
     run: str
     step: str
@@ -185,6 +196,7 @@ class Version(Record, frozen=True, kw_only=True):
     key = ("model", "number")
     sequence = "number"
     indexed = ("artifact", "run")
+    digests = ("artifact", "data", "code")
 
     model: str
     number: int = 0
@@ -321,6 +333,43 @@ class Edge(Record, frozen=True, kw_only=True):
     role: str
 
 
+# What is kept
+
+
+class Pin(Record, frozen=True, kw_only=True):
+    """That a run, a step's tasks, a task or an artifact is to be kept; the last one holds."""
+
+    table = "pin"
+    key = ("path", "seq")
+    sequence = "seq"
+
+    path: str  # 'run/k3f9x2', 'run/k3f9x2/train', 'run/k3f9x2/train/3', 'artifact/…'
+    seq: int = 0
+    pinned: bool
+    why: str = ""
+    who: str
+    at: datetime
+
+
+class Collection(Record, frozen=True, kw_only=True):
+    """That blobs which nothing kept refers to were removed; one is put before, and one after."""
+
+    table = "collection"
+    key = ("seq",)
+    sequence = "seq"
+
+    seq: int = 0
+    status: Literal["began", "done", "stopped"]
+    who: str
+    at: datetime
+    older_than_s: float
+    keep_runs: int
+    blobs: int = 0  # to be removed when it began, removed when it is done
+    blob_bytes: int = 0
+    outputs: int = 0  # files of what tasks printed
+    output_bytes: int = 0
+
+
 KINDS: tuple[type[Record], ...] = (
     Run,
     RunState,
@@ -337,4 +386,6 @@ KINDS: tuple[type[Record], ...] = (
     Decision,
     Check,
     Edge,
+    Pin,
+    Collection,
 )

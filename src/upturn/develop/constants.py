@@ -1,5 +1,6 @@
 """The content of a Python value as a digest: the same in every process, whatever its hash seed."""
 
+import contextvars
 import functools
 import logging
 import os
@@ -16,17 +17,18 @@ from typing import Any, cast
 import msgspec
 from blake3 import blake3
 
+from upturn.develop.source import is_own_module
+
 _ATOMS = (type(None), bool, int, float, complex, str, bytes, type(...), type(NotImplemented), range)
 _ATOM_SET = frozenset(_ATOMS)
 _DYNAMIC_STATE = (  # their state is of the process, not of the code
     logging.Logger,
     type(threading.Lock()),
     type(threading.RLock()),
-    threading.local,
-    weakref.ReferenceType,
     type(sys.stdout),
 )
 _CODE = (types.FunctionType, types.BuiltinFunctionType, type, types.ModuleType)
+_PICKLING = {"__reduce__", "__reduce_ex__", "__getstate__", "__getnewargs__", "__getnewargs_ex__"}
 _SHOWN = 400
 
 
@@ -109,16 +111,11 @@ class Contents:
             return f"{name}!{items!r}".encode("utf-8", "surrogatepass")
         return _joined(name, [self._encode(item) for item in items])
 
-    def _special(self, value: Any) -> bytes | None:  # noqa: PLR0911  # one line a kind
+    def _special(self, value: Any) -> bytes | None:
         """Kinds that don't reduce, or reduce to more than their content."""
-        if isinstance(value, staticmethod | classmethod):
-            return self._sequence(type(value).__name__, [cast(Any, value).__func__])
-        if isinstance(value, property):
-            return self._sequence("property", [value.fget, value.fset, value.fdel])
-        if isinstance(value, functools.cached_property):
-            return self._sequence("cached_property", [value.func])
-        if isinstance(value, functools.singledispatchmethod):
-            return self._sequence("dispatch", [value.dispatcher])
+        made_of = _made_of(value)
+        if made_of is not None:
+            return self._sequence(type(value).__name__, made_of)
         module = type(value).__module__
         if module.startswith("upturn."):
             if hasattr(value, "function"):
@@ -129,6 +126,8 @@ class Contents:
         if module == "numpy" and type(value).__name__ == "ndarray" and not value.dtype.hasobject:
             head = f"{value.dtype.descr}{value.shape}{value.flags.f_contiguous}"
             return _joined("array", [head.encode(), blake3(value.tobytes()).digest()])
+        if _hides_state(type(value)):
+            return _joined("own", [self._encode(part) for part in _state(value, type(value))])
         return None
 
     def _reduced(self, value: Any, kind: type) -> bytes:
@@ -144,6 +143,56 @@ class Contents:
                 extra = list(extra)  # the items of a list, or the pairs of a dict
             parts.append(self._encode(extra))
         return _joined("object", parts)
+
+
+def _hides_state(kind: type) -> bool:
+    """Whether a class of the user's own says itself what a pickle holds of it: maybe not all."""
+    for cls in kind.__mro__:
+        if not _PICKLING.isdisjoint(vars(cls)):
+            module = sys.modules.get(cls.__module__)
+            return cls is not object and (module is None or is_own_module(module))
+    return False
+
+
+def _state(value: Any, kind: type) -> list[Any]:
+    """The class, the items of a subclass of a built-in one, and all attributes."""
+    written = [vars(cls).get("__slots__", ()) for cls in kind.__mro__]
+    slots = [name for own in written for name in ([own] if isinstance(own, str) else own)]
+    found: list[Any] = [kind, getattr(value, "__dict__", None)]
+    found += [getattr(value, name) for name in slots if hasattr(value, name)]
+    bases: tuple[Callable[[Any], Any], ...]
+    bases = (dict, list, tuple, set, frozenset, str, bytes, int, float)
+    return found + [base(value) for base in bases if isinstance(value, cast(type, base))]
+
+
+def _made_of(value: Any) -> Iterable[Any] | None:  # noqa: PLR0911  # one line a kind
+    """What values of Python's own kinds hold that don't reduce to it."""
+    match value:
+        case staticmethod() | classmethod():
+            return [cast(Any, value).__func__]
+        case property():
+            return [value.fget, value.fset, value.fdel]
+        case functools.cached_property():
+            return [value.func]
+        case functools.singledispatchmethod():
+            return [value.dispatcher]
+        case threading.local():
+            return [type(value), vars(value)]
+        case types.UnionType():
+            return value.__args__
+        case contextvars.ContextVar():
+            return [value.name, _current(value)]
+        case weakref.ReferenceType():
+            return [value()]
+        case _:
+            return None
+
+
+def _current(variable: contextvars.ContextVar[Any]) -> Any:
+    try:
+        return variable.get()
+    except LookupError:
+        return ...
 
 
 def _joined(name: str, parts: list[bytes]) -> bytes:

@@ -21,10 +21,10 @@ def versions(top: str) -> dict[str, str]:
     """
     if top in sys.stdlib_module_names or top in ("__main__", "upturn"):
         return {}
-    return _versions(top, _installed())
+    return _versions(top, installed())
 
 
-def _installed() -> tuple[tuple[str, int], ...]:
+def installed() -> tuple[tuple[str, int], ...]:
     """The folders of installed packages, with when they last changed."""
     found: list[tuple[str, int]] = []
     for path in sys.path:

@@ -3,13 +3,23 @@
 import difflib
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from blake3 import blake3
 
 from upturn.develop.parts import Part
 from upturn.develop.reach import Reach
+
+_KEPT = 256
+_known: "dict[int, _Known]" = {}
+
+
+class _Known(NamedTuple):
+    function: Any
+    reach: Reach
+    root: str
+    parts: tuple[Part, ...]
 
 
 class Fingerprint(msgspec.Struct, frozen=True):
@@ -19,17 +29,20 @@ class Fingerprint(msgspec.Struct, frozen=True):
     parts: tuple[Part, ...]
 
 
-def fingerprint(function: Callable[..., Any]) -> Fingerprint:
+def fingerprint(function: Callable[..., Any], *, libraries: bool = True) -> Fingerprint:
     """The code that calling `function` can run, as far as it is the user's own, as one digest.
 
     Covered are the function's syntax without comments, docstrings and formatting; every function,
     class and constant of the user's own that it reaches by name, through modules, closures,
-    decorators, base classes and imports; and the versions of the libraries and of Python. Where
-    names lead nowhere (`exec`, `getattr` by a computed name), the whole module and all that it
-    imports count, as kind "opaque".
+    decorators, base classes and imports; what these modules do when they are imported; and the
+    versions of the libraries and of Python. Where names lead nowhere (`getattr` by a computed
+    name), the whole module and all that it imports count, or the whole project (`exec`), as parts
+    of kind "opaque" that have a reason. A class or anything else that is called may be given too.
+    Without `libraries`, their versions and that of Python are left out: an environment of the
+    step's own says them.
 
-    It can't see: methods of an argument that no annotation names; what one module changes in
-    another while it is imported; what C code calls; a library's own dynamic imports.
+    What it can't see is listed in docs/develop.md. It is known again at once, from a snapshot of
+    all that was looked at: files, names, functions, classes and constants.
 
     >>> RATE = 0.5
     >>> scaled = lambda x: x * RATE
@@ -37,13 +50,26 @@ def fingerprint(function: Callable[..., Any]) -> Fingerprint:
     >>> before == fingerprint(scaled)
     True
     """
-    reach = Reach()
-    root = reach.start(function)
-    python = ".".join(map(str, sys.version_info[:2]))
-    reach.parts.add("python", "python", python)
-    parts = tuple(sorted(reach.parts.found.values(), key=lambda part: part.name))
+    root, parts = _followed(function)
+    if not libraries:
+        parts = tuple(part for part in parts if part.kind not in ("distribution", "python"))
     lines = [root, *(f"{part.name}\0{part.digest}" for part in parts)]
     return Fingerprint(blake3("\n".join(lines).encode()).hexdigest(), parts)
+
+
+def _followed(function: Callable[..., Any]) -> tuple[str, tuple[Part, ...]]:
+    """What names the function among the parts, and these, sorted by name."""
+    known = _known.get(id(function))
+    if known is not None and known.function is function and known.reach.holds():
+        return known.root, known.parts
+    reach = Reach()
+    root = reach.start(function)
+    reach.parts.add("python", "python", ".".join(map(str, sys.version_info[:2])))
+    parts = tuple(sorted(reach.parts.found.values(), key=lambda part: part.name))
+    if len(_known) >= _KEPT:
+        _known.clear()
+    _known[id(function)] = _Known(function, reach, root, parts)
+    return root, parts
 
 
 def changes(old: Fingerprint, new: Fingerprint) -> list[str]:
@@ -59,8 +85,12 @@ def changes(old: Fingerprint, new: Fingerprint) -> list[str]:
     return [
         _change(name, before.get(name), after.get(name))
         for name in sorted(before.keys() | after.keys())
-        if before.get(name) != after.get(name)
+        if _digest(before.get(name)) != _digest(after.get(name))
     ]
+
+
+def _digest(part: Part | None) -> str | None:
+    return part.digest if part else None
 
 
 def _change(name: str, old: Part | None, new: Part | None) -> str:

@@ -11,7 +11,9 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 import msgspec
 
 from upturn.core.errors import Invalid, did_you_mean
+from upturn.core.records import Overlap
 from upturn.develop import context
+from upturn.develop.overlap import checked
 from upturn.develop.reporting import Reporter
 
 P = ParamSpec("P")
@@ -31,7 +33,9 @@ class FlowParam:
 class Flow(Generic[P, R]):
     """A function that, called, makes a run of the steps that it calls."""
 
-    def __init__(self, function: Callable[P, R], schedule: str | None = None) -> None:
+    def __init__(
+        self, function: Callable[P, R], schedule: str | None = None, overlap: str = "parallel"
+    ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
         self.name = function.__name__
@@ -41,6 +45,7 @@ class Flow(Generic[P, R]):
                 hint="Write a plain def: steps run in parallel without await.",
             )
         self.schedule = schedule
+        self.overlap: Overlap = checked(overlap, self.name)
         self.signature = inspect.signature(function)
         for name, param in self.signature.parameters.items():
             if param.kind not in (param.POSITIONAL_OR_KEYWORD, param.KEYWORD_ONLY):
@@ -161,11 +166,21 @@ def type_name(kind: Any) -> str:
 @overload
 def flow(function: Callable[P, R], /) -> Flow[P, R]: ...
 @overload
-def flow(*, schedule: str | None = None) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
-def flow(function: Callable[..., Any] | None = None, /, *, schedule: str | None = None) -> Any:
+def flow(
+    *, schedule: str | None = None, overlap: Overlap = "parallel"
+) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
+def flow(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    schedule: str | None = None,
+    overlap: Overlap = "parallel",
+) -> Any:
     """Make a function a flow: ordinary Python in which step calls return Refs at once.
 
-    `schedule` is kept in the record of the flow for a scheduler to read.
+    `schedule` is kept in the record of each run for a scheduler to read. `overlap` says what a run
+    does when another one of the flow goes on: run beside it ("parallel"), wait for its turn
+    ("queue"), wait unless a newer one comes to wait ("newest"), or not run at all ("skip").
 
     >>> import upturn as up
     >>> @up.step
@@ -176,5 +191,5 @@ def flow(function: Callable[..., Any] | None = None, /, *, schedule: str | None 
     ...     return double(double(x))
     """
     if function is not None:
-        return Flow(function, schedule)
-    return lambda decorated: Flow(decorated, schedule)
+        return Flow(function, schedule, overlap)
+    return lambda decorated: Flow(decorated, schedule, overlap)

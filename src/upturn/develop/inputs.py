@@ -8,10 +8,12 @@ from blake3 import blake3
 
 from upturn.core.blobstore import BlobStore
 from upturn.core.errors import Invalid
-from upturn.core.executor import File, Stored
+from upturn.core.executor import File, InEnv, Stored
 from upturn.core.records import Artifact, Input
+from upturn.develop import carried
 from upturn.develop.ref import Ref, map_refs
-from upturn.stores import values
+
+ENV_INPUT = "env:lock"  # no parameter can be called so
 
 
 class Made(Protocol):
@@ -37,7 +39,7 @@ def store_arguments(value: Any, blobs: BlobStore, made: list[Artifact]) -> Any:
         return type(value)(store_arguments(item, blobs, made) for item in value)
     if type(value) is dict and _holds_handles(list(value.values())):
         return {key: store_arguments(item, blobs, made) for key, item in value.items()}
-    made.append(values.save(blobs, value))
+    made.append(carried.save(blobs, value))
     return Stored(made[-1].digest)
 
 
@@ -46,7 +48,7 @@ def _holds_handles(value: Any) -> bool:
 
     def look(leaf: Any) -> Any:
         nonlocal found
-        found = found or isinstance(leaf, Ref | Path | File)
+        found = found or isinstance(leaf, Ref | Path | Stored | File)
         return leaf
 
     map_refs(value, look)
@@ -84,11 +86,16 @@ def resolved(value: Any) -> Any:
     return map_refs(value, replace)
 
 
-def inputs_of(arguments: Mapping[str, Any]) -> tuple[Input, ...]:
-    """The inputs by parameter name; nested ones are named `models[2]`, `tables['april']`."""
+def inputs_of(arguments: Mapping[str, Any], env: InEnv | None = None) -> tuple[Input, ...]:
+    """The inputs by parameter name; nested ones are named `models[2]`, `tables['april']`.
+
+    The lock of an environment of its own is one too.
+    """
     found: list[Input] = []
     for name, value in arguments.items():
         _note(name, value, found)
+    if env is not None:
+        found.append(Input(name=ENV_INPUT, digest=env.digest))
     return tuple(found)
 
 

@@ -17,6 +17,7 @@ from upturn.core.records import (
     TaskStatus,
 )
 from upturn.core.time import utcnow
+from upturn.develop.layout import layout_of
 from upturn.develop.node import Node
 
 
@@ -50,6 +51,7 @@ class Ledger:
                 memo=node.memo,
                 code=node.code,
                 inputs=node.inputs,
+                layout=layout_of(node.arguments),
                 created_at=utcnow(),
             )
         )

@@ -1,7 +1,7 @@
 """The names that a piece of syntax needs from outside, with the attributes read from them."""
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 Chain = tuple[str, ...]  # ("helpers", "clean") for helpers.clean
@@ -10,6 +10,7 @@ Chain = tuple[str, ...]  # ("helpers", "clean") for helpers.clean
 UNFOLLOWED = ("__doc__",)
 _REFLECTIVE = {"__doc__", "__subclasses__", "__globals__", "__builtins__"}
 _IMPORTERS = {"import_module", "__import__"}
+_SAID = 80
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -30,6 +31,13 @@ class Uses:
 
     chains: tuple[Chain, ...]
     imports: tuple[Import, ...]
+    places: "Mapping[Chain | Import, ast.AST]" = field(default_factory=dict, compare=False)
+
+    def said(self, use: "Chain | Import") -> str:
+        """The code of a use, for a message."""
+        place = self.places.get(use)
+        text = ast.unparse(place) if place is not None else str(use)
+        return text if len(text) <= _SAID else f"{text[: _SAID - 1]}…"
 
 
 def uses(nodes: Iterable[ast.AST]) -> Uses:
@@ -43,7 +51,8 @@ def uses(nodes: Iterable[ast.AST]) -> Uses:
         visitor.visit(node)
     outer = visitor.scopes[0]
     visitor.resolve_imports(outer)
-    return Uses(tuple(sorted(outer.chains)), tuple(sorted(visitor.imports, key=_import_key)))
+    imports = tuple(sorted(visitor.imports, key=_import_key))
+    return Uses(tuple(sorted(outer.chains)), imports, visitor.places)
 
 
 def chain_of(node: ast.AST) -> Chain | None:
@@ -88,6 +97,7 @@ class _Visitor(ast.NodeVisitor):
     def __init__(self) -> None:
         self.scopes = [_Scope("outer")]
         self.imports: set[Import] = set()
+        self.places: dict[Chain | Import, ast.AST] = {}
 
     # --- scopes ---
 
@@ -104,7 +114,10 @@ class _Visitor(ast.NodeVisitor):
         for alias, targets in scope.aliases.items():
             read = {chain[1:] for chain in scope.chains if chain[0] == alias}
             for level, module, path in targets:
-                self.imports |= {Import(level, module, (*path, *rest)) for rest in read}
+                for rest in read:
+                    item = Import(level, module, (*path, *rest))
+                    self.imports.add(item)
+                    self.places.setdefault(item, self.places[alias, *rest])
                 if not read:
                     self.imports.add(Import(level, module, path or None))
         scope.chains = {
@@ -119,8 +132,9 @@ class _Visitor(ast.NodeVisitor):
                 scope.bound.add(name)
                 return
 
-    def use(self, chain: Chain) -> None:
+    def use(self, chain: Chain, node: ast.AST) -> None:
         self.scopes[-1].chains.add(chain)
+        self.places.setdefault(chain, node)
 
     def visit_all(self, nodes: Iterable[ast.AST | None]) -> None:
         for node in nodes:
@@ -132,13 +146,13 @@ class _Visitor(ast.NodeVisitor):
     def visit_Name(self, node: ast.Name) -> None:
         scope = self.scopes[-1]
         if isinstance(node.ctx, ast.Load):
-            self.use((node.id,))
+            self.use((node.id,), node)
         elif scope.kind == "comprehension":
             scope.bound.add(node.id)
         else:
             scope.bound.add(node.id)
             if node.id in scope.outside:
-                self.use((node.id,))
+                self.use((node.id,), node)
 
     def visit_NamedExpr(self, node: ast.NamedExpr) -> None:
         self.bind(node.target.id)
@@ -146,10 +160,10 @@ class _Visitor(ast.NodeVisitor):
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
         if node.attr in _REFLECTIVE:
-            self.use(UNFOLLOWED)
+            self.use(UNFOLLOWED, node)
         chain = chain_of(node)
         if chain:
-            self.use(chain)
+            self.use(chain, node)
         else:
             self.visit(node.value)
 
@@ -159,11 +173,14 @@ class _Visitor(ast.NodeVisitor):
         if _is_literal_getattr(node):
             chain = chain_of(node)
             if chain:
-                self.use(chain)
+                self.use(chain, node)
                 self.visit_all(node.args[2:])
             else:
                 self.visit_all(node.args)
             return
+        called = chain_of(node.func)
+        if called:
+            self.places.setdefault(called, node)
         self.generic_visit(node)
 
     def _literal_import(self, node: ast.Call) -> bool:
@@ -180,7 +197,7 @@ class _Visitor(ast.NodeVisitor):
     def visit_Global(self, node: ast.Global) -> None:
         self.scopes[-1].outside.update(node.names)
         for name in node.names:
-            self.use((name,))
+            self.use((name,), node)
 
     def visit_Nonlocal(self, node: ast.Nonlocal) -> None:
         self.scopes[-1].outside.update(node.names)

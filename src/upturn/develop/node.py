@@ -1,12 +1,13 @@
 """Node: one task of a run while the run goes on."""
 
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from upturn.core.errors import Problem
-from upturn.core.executor import FunctionRef
+from upturn.core.executor import FunctionRef, InEnv
 from upturn.core.ids import task_path
 from upturn.core.records import Artifact, Input
 from upturn.develop.options import StepOptions
@@ -22,6 +23,7 @@ class Node:
     options: StepOptions
     function: FunctionRef
     code: str
+    env: InEnv | None
     flow_params: dict[str, Any]
     arguments: dict[str, Any]  # by parameter
     args: tuple[Any, ...]
@@ -42,6 +44,11 @@ class Node:
     cause: "Node | None" = None  # the task that failed: this one, or one that it needs
     seen: bool = False  # the flow was told of the failure
     ended: threading.Event = field(default_factory=threading.Event)
+
+    def start_clock(self) -> None:
+        """From now on its timeout counts."""
+        if self.options.timeout is not None:
+            self.deadline = time.monotonic() + self.options.timeout.total_seconds()
 
     @property
     def path(self) -> str:

@@ -5,13 +5,14 @@ from datetime import timedelta
 from typing import Any, Final
 
 from upturn.core.executor import Resources
+from upturn.develop.env import Env
 
 RAISE: Final = object()  # the `on_error` of a step whose failure is a failure
 
 
 @dataclass(frozen=True, slots=True)
 class StepOptions:
-    """How a step's tasks are run; none of it changes what they return."""
+    """How a step's tasks are run; none of it but `env` changes what they return."""
 
     cpus: int = 1
     memory_bytes: int | None = None
@@ -21,6 +22,7 @@ class StepOptions:
     timeout: timedelta | None = None
     cache: bool | timedelta = True
     on_error: Any = RAISE
+    env: Env | None = None  # None: the flow's own
 
     @property
     def needs(self) -> Resources:

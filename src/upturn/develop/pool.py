@@ -6,7 +6,6 @@ import selectors
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from upturn.core.machine import available_bytes, process_tree, used_bytes
 from upturn.core.settings import Settings
 from upturn.core.size import bytes_text
 from upturn.develop import wire
+from upturn.develop.launch import Launch, launch_here
 
 _GRACE_S = 0.2
 _WATCH_S = 0.1  # how often the memory of running calls is looked at
@@ -46,7 +46,12 @@ class LocalPool:
     """Runs calls in forked processes, as many at once as there are cores; implements Executor."""
 
     def __init__(
-        self, settings: Settings, *, preload: Sequence[str] = (), folders: Sequence[str] = ()
+        self,
+        settings: Settings,
+        *,
+        preload: Sequence[str] = (),
+        folders: Sequence[str] = (),
+        launch: Launch | None = None,
     ) -> None:
         self._capacity = Resources(
             cpus=settings.cores, memory_bytes=settings.memory_bytes, gpus=len(settings.gpus)
@@ -61,7 +66,9 @@ class LocalPool:
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
         self._selector.register(self._wake_read, selectors.EVENT_READ, None)
-        self._server, self._control = _start_fork_server(settings, preload, folders)
+        self._server, self._control = _start_fork_server(
+            settings, preload, launch or launch_here(folders)
+        )
         self._selector.register(self._control, selectors.EVENT_READ, None)
 
     @property
@@ -78,6 +85,10 @@ class LocalPool:
     def alive(self) -> bool:
         """Whether it can take calls: its fork server runs, and it was not closed."""
         return self._control.fileno() >= 0 and self._server.poll() is None
+
+    def fileno(self) -> int:
+        """What becomes readable when `poll` has something to do."""
+        return self._selector.fileno()  # pyright: ignore[reportAttributeAccessIssue]
 
     def start(self, call: Call) -> None:
         """Run the call on an idle worker, or on a new one."""
@@ -321,14 +332,11 @@ def _death(status: int) -> Problem:
 
 
 def _start_fork_server(
-    settings: Settings, preload: Sequence[str], folders: Sequence[str]
+    settings: Settings, preload: Sequence[str], launch: Launch
 ) -> tuple["subprocess.Popen[bytes]", socket.socket]:
     ours, theirs = socket.socketpair()
-    path = [*(folder for folder in folders if folder not in sys.path), *sys.path]
-    # Not by PYTHONPATH: what a step starts would inherit it, another Python's programs included.
-    main = "import sys; sys.path[:] = sys.argv[2:]; import upturn.develop.forkserver as f; f.run()"
     server = subprocess.Popen(
-        [sys.executable, "-P", "-c", main, str(theirs.fileno()), *path],
+        launch.command(theirs.fileno()),
         pass_fds=(theirs.fileno(),),
         stdin=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C in the terminal is the driver's to answer

@@ -7,26 +7,37 @@ import sys
 import types
 from collections import deque
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
-from blake3 import blake3
-
+from upturn.develop.anatomy import (
+    ABSENT,
+    bytecode,
+    class_around,
+    closed_over,
+    function_in,
+    is_code,
+    is_free,
+    is_own,
+    module_of,
+    unwrapped,
+)
 from upturn.develop.constants import Contents, Unreadable, shown
-from upturn.develop.names import UNFOLLOWED, Chain, Uses, chain_of
-from upturn.develop.parts import DYNAMIC, Parts, is_dynamic, package_of
+from upturn.develop.effects import Effects
+from upturn.develop.names import UNFOLLOWED, Chain, Import, Uses, chain_of
+from upturn.develop.parts import DYNAMIC, Parts, is_anywhere, is_dynamic, package_of
 from upturn.develop.slices import Slices
+from upturn.develop.snapshot import Snapshot
 from upturn.develop.source import (
+    Looked,
     Source,
-    file_of,
-    is_own_file,
+    home_of,
     is_own_module,
+    looking,
     module_name,
     source_of,
 )
 
 Namespace = dict[str, Any]
-_ABSENT = object()
 _SKIPPED = {"__spec__", "__loader__", "__builtins__", "__cached__"}
 _GENERATED = {"__dict__", "__weakref__", "__doc__", "__module__", "__qualname__"}
 _DESCRIPTORS = (
@@ -57,7 +68,13 @@ class Reach:
 
     def __init__(self) -> None:
         self.parts = Parts()
+        self.snapshot = Snapshot()
         self._slices = Slices(self.parts)
+        self._effects = Effects(
+            self.parts,
+            self.snapshot,
+            lambda used, namespace, name: self._follow(used, Scope(namespace, {}, name)),
+        )
         self._names: dict[int, str] = {}
         self._taken: dict[str, int] = {}
         self._waiting: deque[tuple[str, Any]] = deque()
@@ -67,14 +84,25 @@ class Reach:
     def start(self, function: Any) -> str:
         """Follow `function` to the end, and return what names it among the parts."""
         namespace = _namespace_of(function)
-        root = self._value(function, namespace, "the step")
-        while self._waiting:
-            name, value = self._waiting.popleft()
-            if isinstance(value, type):
-                self._class(name, value)
-            else:
-                self._function(name, value)
+        looked = Looked()
+        token = looking.set(looked)
+        try:
+            root = self._value(function, namespace, "the step")
+            self._effects.add(namespace)
+            while self._waiting:
+                name, value = self._waiting.popleft()
+                if isinstance(value, type):
+                    self._class(name, value)
+                else:
+                    self._function(name, value)
+        finally:
+            looking.reset(token)
+        self.snapshot.close(looked)
         return root
+
+    def holds(self) -> bool:
+        """Whether all that was followed is as it was."""
+        return self.snapshot.holds(self.refer)
 
     # --- what a value is called, following it later ---
 
@@ -82,19 +110,22 @@ class Reach:
         """The name of code: a function, a class or a module."""
         if isinstance(value, types.ModuleType):
             if is_own_module(value):
-                return self.parts.whole_of(vars(value))
+                name = module_name(vars(value))
+                return self.parts.whole_of(vars(value), f"module {name} is used as a value")
             self.parts.distribution(value.__name__)
             return value.__name__
         known = self._names.get(id(value))
         if known is not None:
             return known
         self._kept.append(value)
-        name = f"{_module_of(value)}.{getattr(value, '__qualname__', '')}"
-        if not _is_own(value):
+        name = f"{module_of(value)}.{getattr(value, '__qualname__', '')}"
+        if not is_own(value):
             self._names[id(value)] = name
-            self.parts.distribution(getattr(value, "__module__", None) or "builtins")
-            if isinstance(value, types.FunctionType):
+            if isinstance(value, types.FunctionType):  # __module__ may be what it wraps
+                self.parts.distribution(str(value.__globals__.get("__name__", "builtins")))
                 self._inside_library(value)
+            else:
+                self.parts.distribution(getattr(value, "__module__", None) or "builtins")
             return name
         count = self._taken[name] = self._taken.get(name, 0) + 1
         name = name if count == 1 else f"{name}#{count}"
@@ -104,34 +135,36 @@ class Reach:
 
     def _inside_library(self, wrapper: types.FunctionType) -> None:
         """Follow the user's code that a library's wrapper holds."""
-        held = [vars(wrapper).get("__wrapped__"), *_closure(wrapper).values()]
+        held = [vars(wrapper).get("__wrapped__"), *closed_over(wrapper).values()]
         held += list(getattr(wrapper, "registry", {}).values())
         for value in held:
-            value = _unwrapped(value)
+            value = unwrapped(value)
             if isinstance(value, types.FunctionType | types.MethodType | type):
                 self.refer(value.__func__ if isinstance(value, types.MethodType) else value)
 
     def _value(self, value: Any, namespace: Namespace, label: str) -> str:
         """The name of code, or of the constant that `label` is in the namespace."""
-        value = _unwrapped(value)
+        value = unwrapped(value)
         if isinstance(value, types.ModuleType | types.FunctionType | type):
             return self.refer(value)
-        if isinstance(value, types.BuiltinFunctionType) and _is_free(value):
+        if isinstance(value, types.BuiltinFunctionType) and is_free(value):
             return self.refer(value)
         module = module_name(namespace)
         name = f"constant {module}.{label}"
         if name in self.parts.found:
             return name
         file = namespace.get("__file__")
-        home = str(_home(file, namespace)) if file else ""
+        home = home_of(file, package_of(namespace)) if file else ""
         contents = self._contents.setdefault(home, Contents(self.refer, home))
         try:
             digest = contents.digest(value)
         except Unreadable:
-            whole = self.parts.whole_of(namespace)
+            reason = f"the content of {module}.{label}, a {type(value).__qualname__}, can't be read"
+            whole = self.parts.whole_of(namespace, reason)
             self.parts.add(name, "opaque", f"<{type(value).__qualname__}> of {whole}")
         else:
             self.parts.add(name, "constant", shown(value, digest), digest)
+            self.snapshot.constant(value, home, digest)
         return name
 
     # --- names ---
@@ -141,20 +174,34 @@ class Reach:
         package = package_of(scope.namespace)
         for item in used.imports:
             if is_dynamic(item):
-                self.parts.whole_of(scope.namespace)
+                self._unfollowed(used.said(item), scope, anywhere=is_anywhere(item.path[0]))  # pyright: ignore[reportOptionalSubscript]
             self._slices.add(item, package)
+            self._live_import(item, scope)
         lines: list[str] = []
         for chain in used.chains:
-            found = self._chain(chain, scope)
+            found = self._chain(chain, scope, used)
             plain = ".".join([scope.module, *chain])
             if found and found not in (plain, f"constant {plain}"):
                 lines.append(f"# {'.'.join(chain)} is {found}")
         return lines
 
-    def _chain(self, chain: Chain, scope: Scope) -> str | None:
+    def _unfollowed(self, said: str, scope: Scope, *, anywhere: bool = False) -> str:
+        return self.parts.whole_of(scope.namespace, f"{said} in {scope.name}", anywhere=anywhere)
+
+    def _live_import(self, item: Import, scope: Scope) -> None:
+        """Follow the user's own code that was put into a library which a function imports."""
+        value: Any = None if item.level else sys.modules.get(item.module)
+        if not item.path or not isinstance(value, types.ModuleType) or is_own_module(value):
+            return
+        for name in item.path:
+            value = vars(value).get(name) if isinstance(value, types.ModuleType) else None
+        if is_code(value) and is_own(value):
+            self.refer(value)
+
+    def _chain(self, chain: Chain, scope: Scope, used: Uses) -> str | None:
         root = chain[0]
         if chain == UNFOLLOWED:
-            return self.parts.whole_of(scope.namespace)
+            return self._unfollowed(used.said(chain), scope)
         if root in scope.closure:
             value = scope.closure[root]
             label = f"{scope.name.removeprefix(scope.module + '.')}:{root}"
@@ -165,30 +212,33 @@ class Reach:
         elif root in scope.namespace:
             value, label = scope.namespace[root], root
         else:
-            if hasattr(builtins, root):
-                self._mind(getattr(builtins, root), scope)
-            return None
+            value = vars(builtins).get(root, ABSENT)
+            if value is ABSENT or value is _BUILTINS.get(root):
+                self._mind(value, scope, used.said(chain))
+                return None
+            label = f"builtins.{root}"
+        self._mind(value, scope, used.said(chain))
         if isinstance(value, types.ModuleType):
-            return self._through(value, chain[1:], scope)
-        return self._attribute(value, scope.namespace, label, chain[1:], scope)
+            return self._through(value, chain[1:], scope, used.said(chain))
+        return self._attribute(value, scope.namespace, label, chain[1:])
 
-    def _mind(self, value: Any, scope: Scope) -> None:
-        if id(value) in _REFLECTION:
-            self.parts.whole_of(scope.namespace)
+    def _mind(self, value: Any, scope: Scope, said: str) -> None:
+        name = _REFLECTION.get(id(value))
+        if name is not None:
+            self._unfollowed(said, scope, anywhere=is_anywhere(name))
 
-    def _attribute(
-        self, value: Any, namespace: Namespace, label: str, path: Chain, scope: Scope
-    ) -> str | None:
-        self._mind(value, scope)
-        if value is _ABSENT:
+    def _attribute(self, value: Any, namespace: Namespace, label: str, path: Chain) -> str | None:
+        if value is ABSENT:
             return None
         found = self._value(value, namespace, label)
-        inner = _unwrapped(value)
+        inner = unwrapped(value)
         if path and isinstance(inner, types.FunctionType) and path[0] in vars(inner):
             self._value(vars(inner)[path[0]], namespace, f"{label}.{path[0]}")
         return found
 
-    def _through(self, module: types.ModuleType, path: Chain, scope: Scope) -> str | None:
+    def _through(
+        self, module: types.ModuleType, path: Chain, scope: Scope, said: str
+    ) -> str | None:
         """What a dotted name that starts at a module means."""
         label = module.__name__
         value: Any = module
@@ -197,25 +247,33 @@ class Reach:
             if not path:
                 return self.refer(module)
             label, path = path[0], path[1:]
-            value = vars(module).get(label, _ABSENT)
-            if value is _ABSENT:
-                value = sys.modules.get(f"{module.__name__}.{label}", _ABSENT)
+            if is_own_module(module):
+                self.snapshot.namespace(vars(module))
+            else:
+                self.snapshot.name(vars(module), label)
+            value = vars(module).get(label, ABSENT)
+            if value is ABSENT:
+                value = sys.modules.get(f"{module.__name__}.{label}", ABSENT)
+        self._mind(value, scope, said)
         if not is_own_module(module):
-            self._mind(value, scope)
             self.parts.distribution(module.__name__)
-            if value is not _ABSENT and _is_code(value) and _is_own(value):
+            if value is not ABSENT and is_code(value) and is_own(value):
                 return self.refer(value)  # the user's own, put into a library
             return f"{module.__name__}.{label}"
-        if value is _ABSENT or label == "__dict__":
+        if value is ABSENT or label == "__dict__":
             dynamic = "__getattr__" in vars(module) or label == "__dict__"
-            return self.parts.whole_of(vars(module)) if dynamic else None
-        return self._attribute(value, vars(module), label, path, scope)
+            reason = f"{said} in {scope.name}"
+            return self.parts.whole_of(vars(module), reason) if dynamic else None
+        return self._attribute(value, vars(module), label, path)
 
     # --- functions ---
 
     def _function(self, name: str, function: types.FunctionType) -> None:
         code, namespace = function.__code__, function.__globals__
-        scope = Scope(namespace, _closure(function), name)
+        self._effects.add(namespace)
+        self.snapshot.namespace(namespace)
+        self.snapshot.function(function)
+        scope = Scope(namespace, closed_over(function), name)
         source = source_of(code.co_filename, namespace)
         node = source.function(code) if source else None
         if source is None or node is None:
@@ -228,9 +286,10 @@ class Reach:
             self.parts.add(name, "function", "\n".join([text, *lines]))
         if "__class__" in scope.closure:
             self.refer(scope.closure["__class__"])
-        for held in (vars(function).get("__wrapped__"), _class_around(function)):
-            if held is not None:
-                self._value(held, namespace, f"{name}.__wrapped__")
+        if (around := class_around(function)) is not None:
+            self.refer(around)
+        for key, held in vars(function).items():  # __wrapped__, and what people put there
+            self._value(held, namespace, f"{name.removeprefix(scope.module + '.')}.{key}")
 
     def _defaults(self, function: types.FunctionType, scope: Scope) -> list[str]:
         defaults: dict[str, Any] = dict(function.__kwdefaults__ or {})
@@ -267,10 +326,11 @@ class Reach:
             value = scope.closure.get(used, scope.namespace.get(used))
             if isinstance(value, types.ModuleType) and used not in _SKIPPED:
                 chains.discard((used,))
-                chains |= {(used, inner) for inner in names if hasattr(value, inner)}
+                open_ended = "__getattr__" in vars(value)
+                chains |= {(used, inner) for inner in names if open_ended or inner in vars(value)}
         lines = self._follow(Uses(tuple(sorted(chains)), ()), scope)
         lines += self._defaults(function, scope)
-        lines += [_bytecode(code) for code in codes]
+        lines += [bytecode(code) for code in codes]
         self.parts.add(name, "opaque", "\n".join(lines))
 
     # --- classes ---
@@ -278,11 +338,14 @@ class Reach:
     def _class(self, name: str, cls: type) -> None:
         module = sys.modules.get(cls.__module__)
         namespace = vars(module) if module else {}
-        methods = [found for found in map(_function_in, vars(cls).values()) if found is not None]
+        self._effects.add(namespace)
+        self.snapshot.namespace(namespace)
+        self.snapshot.cls(cls)
+        methods = [found for found in map(function_in, vars(cls).values()) if found is not None]
         methods = [
             found for found in methods if found.__qualname__.startswith(f"{cls.__qualname__}.")
         ]
-        closure = {key: value for found in methods for key, value in _closure(found).items()}
+        closure = {key: value for found in methods for key, value in closed_over(found).items()}
         scope = Scope(namespace, closure, name)
         file = namespace.get("__file__") or next((m.__code__.co_filename for m in methods), None)
         source = source_of(file, namespace) if file else None
@@ -310,7 +373,7 @@ class Reach:
         }
         lines: list[str] = []
         for key, value in sorted(vars(cls).items()):
-            function = _function_in(value)
+            function = function_in(value)
             if key in _GENERATED or key.startswith(("__pydantic", "_abc_", "__abstract")):
                 continue
             if function is not None:
@@ -331,49 +394,16 @@ class Reach:
         return lines
 
 
-_REFLECTION: dict[int, Any] = {
-    id(found): found
+_REFLECTION: dict[int, str] = {
+    id(getattr(importlib.import_module(module), name)): name
     for module, names in DYNAMIC.items()
-    for found in (getattr(importlib.import_module(module), name) for name in names)
+    for name in names
 }
-
-
-def _unwrapped(value: Any) -> Any:
-    """The function of a Step or a Flow; anything else as it is."""
-    while (type(value).__module__ or "").startswith("upturn.") and hasattr(value, "function"):
-        value = value.function
-    return value
-
-
-def _is_code(value: Any) -> bool:
-    return isinstance(value, types.FunctionType | type)
-
-
-def _is_free(value: types.BuiltinFunctionType) -> bool:
-    """Whether a built-in function is bound to no object but its module or its class."""
-    return value.__self__ is None or isinstance(value.__self__, types.ModuleType | type)
-
-
-def _is_own(value: Any) -> bool:
-    if isinstance(value, types.FunctionType):
-        file = value.__code__.co_filename
-        if not file.startswith("<"):
-            return is_own_file(file)
-    elif not isinstance(value, type):
-        return False
-    module = sys.modules.get(value.__module__)
-    return module is None or is_own_module(module)
-
-
-def _module_of(value: Any) -> str:
-    if isinstance(value, types.FunctionType):
-        return module_name(value.__globals__)
-    module = sys.modules.get(getattr(value, "__module__", None) or "")
-    return module_name(vars(module)) if module else str(getattr(value, "__module__", ""))
+_BUILTINS = dict(vars(builtins))  # before anybody adds to them
 
 
 def _namespace_of(function: Any) -> Namespace:
-    function = _unwrapped(function)
+    function = unwrapped(function)
     if isinstance(function, types.FunctionType):
         return function.__globals__
     inner = getattr(function, "func", None) or getattr(function, "__func__", None)
@@ -384,33 +414,6 @@ def _namespace_of(function: Any) -> Namespace:
     return vars(module) if module else {}
 
 
-def _home(file: str, namespace: Namespace) -> Path:
-    """The folder that a module's project is in: above its outermost package."""
-    depth = len(package_of(namespace).split(".")) if package_of(namespace) else 0
-    return Path(file).resolve().parents[depth]
-
-
-def _closure(function: types.FunctionType) -> Namespace:
-    found: Namespace = {}
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        try:
-            found[name] = cell.cell_contents
-        except ValueError:
-            found[name] = _ABSENT
-    return found
-
-
-def _class_around(function: types.FunctionType) -> type | None:
-    """The class that a method is written in, when its module has it by name."""
-    outer = function.__qualname__.rpartition(".")[0]
-    found: Any = None
-    if outer and "<" not in outer:
-        found = function.__globals__.get(outer.partition(".")[0])
-        for name in outer.split(".")[1:]:
-            found = getattr(found, name, None)
-    return found if isinstance(found, type) else None
-
-
 def _is_upturns(chain: Chain | None, scope: Scope) -> bool:
     if not chain:
         return False
@@ -419,26 +422,6 @@ def _is_upturns(chain: Chain | None, scope: Scope) -> bool:
         value = getattr(value, name, None)
     module = getattr(value, "__module__", None) or type(value).__module__
     return module.partition(".")[0] == "upturn"
-
-
-def _function_in(value: Any) -> types.FunctionType | None:
-    """The plain function that a member of a class is, or wraps."""
-    if isinstance(value, staticmethod | classmethod):
-        value = cast(Any, value).__func__
-    return value if isinstance(value, types.FunctionType) else None
-
-
-def _bytecode(code: types.CodeType) -> str:
-    consts = [
-        repr(sorted(map(repr, const))) if isinstance(const, frozenset) else repr(const)
-        for const in code.co_consts
-        if not isinstance(const, types.CodeType)
-    ]
-    head = f"{code.co_name} {code.co_names} {code.co_varnames} {consts}"
-    return f"{head} {blake3(code.co_code).hexdigest()}"
-
-
-__all__ = ["Reach", "file_of"]
 
 
 def _decorators(node: ast.AST) -> list[ast.expr]:

@@ -83,6 +83,7 @@ def _register(
 
 
 _register.name = "register"
+STEPS = (_register,)  # those of ours that are tasks of flows
 
 
 def _metrics_of_maker(workspace: Workspace, inputs: tuple[Any, ...]) -> dict[str, float]:

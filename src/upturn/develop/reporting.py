@@ -1,5 +1,6 @@
 """Reporter: who is told what happens in a run, while it happens."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from upturn.core.errors import Problem
@@ -11,6 +12,10 @@ class Reporter(Protocol):
 
     def run_started(self, run: Run) -> None:
         """A run began, or was resumed."""
+        ...
+
+    def run_queued(self, run: Run, behind: Sequence[str]) -> None:
+        """The run waits for these runs of its flow to end; the flow's own thread says so."""
         ...
 
     def task_submitted(self, path: str) -> None:
@@ -43,6 +48,10 @@ class Reporter(Protocol):
         """An attempt failed; the next one follows, unless `retry_in_s` is None."""
         ...
 
+    def noted(self, text: str) -> None:
+        """Something goes on in the flow's own thread that takes a while."""
+        ...
+
     def run_ended(self, run: Run, status: str, seconds: float) -> None:
         """A run ended."""
         ...
@@ -52,6 +61,9 @@ class Silent:
     """A Reporter that says nothing."""
 
     def run_started(self, run: Run) -> None:
+        """Nothing."""
+
+    def run_queued(self, run: Run, behind: Sequence[str]) -> None:
         """Nothing."""
 
     def task_submitted(self, path: str) -> None:
@@ -75,6 +87,9 @@ class Silent:
         """Nothing."""
 
     def task_failed(self, path: str, problem: Problem, retry_in_s: float | None) -> None:
+        """Nothing."""
+
+    def noted(self, text: str) -> None:
         """Nothing."""
 
     def run_ended(self, run: Run, status: str, seconds: float) -> None:

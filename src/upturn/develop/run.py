@@ -11,18 +11,22 @@ from typing import Any, Protocol
 
 import msgspec
 
-from upturn.core.errors import Corrupt, Invalid, Problem, RunFailed, StepFailed
+from upturn.core.errors import Corrupt, Invalid, Problem, StepFailed
+from upturn.core.executor import InEnv
 from upturn.core.ids import artifact_path, new_id
-from upturn.core.records import Artifact, Edge, Run, RunState, RunStatus
+from upturn.core.records import Artifact, Edge, Overlap, Run, RunState, RunStatus
 from upturn.core.rehearsing import rehearsing
 from upturn.core.time import utcnow
-from upturn.develop import context
+from upturn.develop import context, handles
+from upturn.develop.crossing import output, refuse_by_value
+from upturn.develop.env import Env
 from upturn.develop.fingerprint import fingerprint
 from upturn.develop.frames import problem_of
 from upturn.develop.functions import reference_to
 from upturn.develop.inputs import store_arguments
 from upturn.develop.node import Node
 from upturn.develop.options import RAISE
+from upturn.develop.overlap import take_turn
 from upturn.develop.ref import Ref, map_refs
 from upturn.develop.reporting import Reporter, Silent
 from upturn.develop.scheduler import Scheduler
@@ -55,40 +59,19 @@ class Runnable(Protocol):
         """The function whose step calls become tasks."""
         ...
 
+    @property
+    def schedule(self) -> str | None:
+        """When it is to run, as it is written."""
+        ...
+
+    @property
+    def overlap(self) -> Overlap:
+        """What a run does while another one of the flow goes on."""
+        ...
+
     def convert(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Parameters in the types of its signature."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class RunHandle:
-    """A run that ended, and what it returned."""
-
-    workspace: Workspace
-    run: Run
-    state: RunState
-
-    @property
-    def id(self) -> str:
-        """The run's id."""
-        return self.run.id
-
-    @property
-    def status(self) -> RunStatus:
-        """How it ended."""
-        return self.state.status
-
-    def result(self) -> Any:
-        """What the flow returned, Refs replaced by their values. Raises RunFailed."""
-        if self.state.result is None:
-            problem = self.state.problem or Problem(code="run_failed", message="It was cancelled.")
-            raise RunFailed(
-                f"Run {self.run.id} of {self.run.flow!r} failed: {problem.message}",
-                hint=f"Look with: upturn show {self.run.id}; "
-                f"go on with: upturn resume {self.run.id}",
-                run=self.run.id,
-            )
-        return values.load(self.workspace.blobs, self.state.result)
 
 
 @dataclass(slots=True)
@@ -101,6 +84,7 @@ class Session:
     nodes: list[Node] = field(default_factory=list[Node])
     counts: Counter[str] = field(default_factory=Counter[str])
     codes: dict[Any, str] = field(default_factory=dict[Any, str])  # by step
+    envs: dict[Env, InEnv] = field(default_factory=dict[Env, InEnv])
 
     def submit(self, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Make a task of a step call; a Ref to its output, at once."""
@@ -120,13 +104,17 @@ class Session:
             name: self._stored(value, step.signature.parameters[name].kind, literals)
             for name, value in bound.arguments.items()
         }
+        function = reference_to(step.function)
+        refuse_by_value(step.name, function, step.options.env)
+        env = self._env_of(step)
         node = Node(
             run=self.run.id,
             step=step.name,
             index=self.counts[step.name],
             options=step.options,
-            function=reference_to(step.function),
+            function=function,
             code=self._code_of(step),
+            env=env,
             flow_params=self.run.params,
             arguments=dict(bound.arguments),
             args=bound.args,
@@ -163,7 +151,7 @@ class Session:
         """A task's output, waited for. What is damaged is deleted, so that a resume remakes it."""
         digest = self.scheduler.result(node)
         try:
-            return values.load(self.workspace.blobs, digest)
+            return output(self.workspace, node.path, digest, node.env)
         except Corrupt as error:
             self.workspace.blobs.delete(digest)
             raise Corrupt(
@@ -188,7 +176,7 @@ class Session:
         )
         if known is not None:
             self.scheduler.recall(child_id)
-        child = Session(self.workspace, self.scheduler, run, codes=self.codes)
+        child = Session(self.workspace, self.scheduler, run, codes=self.codes, envs=self.envs)
         result, state = child.drive(flow, converted)
         if state.status != "done":
             problem = state.problem or Problem(code="run_failed", message="The child run failed.")
@@ -247,10 +235,20 @@ class Session:
         )
         return self.workspace.meta.add(state)
 
+    def _env_of(self, step: Step[..., Any]) -> InEnv | None:
+        env = step.options.env
+        if env is None:
+            return None
+        if env not in self.envs:
+            from upturn.develop.locks import lock_of
+
+            self.envs[env] = lock_of(self.workspace, env, self.scheduler.say)
+        return self.envs[env]
+
     def _code_of(self, step: Step[..., Any]) -> str:
         known = self.codes.get(step)
         if known is None:
-            code = fingerprint(step.function)
+            code = fingerprint(step.function, libraries=step.options.env is None)
             artifact = values.save(self.workspace.blobs, msgspec.to_builtins(code))
             self.workspace.meta.put(artifact)
             known = self.codes[step] = artifact.digest
@@ -265,7 +263,8 @@ def start_run(
     reporter: Reporter | None = None,
     fresh: bool = False,
     resume: Run | None = None,
-) -> RunHandle:
+    rerun_of: str | None = None,
+) -> handles.Run:
     """Run a flow to its end, or go on with a run that was interrupted. Ctrl-C passes through."""
     task = context.task.get()
     if task is not None:
@@ -281,20 +280,26 @@ def start_run(
         try:
             if resume is not None:
                 scheduler.recall(resume.id)
-            run = resume or _new_run(workspace, flow, params)
-            scheduler.hold(run.id)
+            run_id = resume.id if resume is not None else new_id()
+            scheduler.hold(run_id)  # before it is put: who sees the run sees whether it lives
+            run = resume or _new_run(workspace, flow, params, run_id=run_id, rerun_of=rerun_of)
             reporter.run_started(run)
             began = time.monotonic()
             status = "cancelled"
             try:
-                _, state = Session(workspace, scheduler, run).drive(flow, params)
-                status = state.status
+                ended = take_turn(
+                    workspace, run, resumed=resume is not None, told=reporter.run_queued
+                )
+                scheduler.check()
+                if ended is None:
+                    _, ended = Session(workspace, scheduler, run).drive(flow, params)
+                status = ended.status
             finally:
                 reporter.run_ended(run, status, time.monotonic() - began)
         finally:
             scheduler.stop()
             scheduler.let_go()
-    return RunHandle(workspace, run, state)
+    return handles.Run(run.id, workspace=workspace)
 
 
 def params_of(run: Run, flow: Runnable) -> dict[str, Any]:
@@ -309,6 +314,7 @@ def _new_run(
     *,
     run_id: str | None = None,
     parent: str | None = None,
+    rerun_of: str | None = None,
 ) -> Run:
     run = Run(
         id=run_id or new_id(),
@@ -319,6 +325,9 @@ def _new_run(
         started_at=utcnow(),
         parent=parent,
         rehearsal=rehearsing.get(),
+        rerun_of=rerun_of,
+        schedule=flow.schedule,
+        overlap=flow.overlap,
     )
     return workspace.meta.add(run)
 

@@ -8,6 +8,8 @@ from upturn.core.ids import task_path
 from upturn.core.records import Run, RunState, TaskState
 from upturn.stores.workspace import Workspace
 
+_UNFINISHED = ("queued", "running")
+
 
 @dataclass(frozen=True, slots=True)
 class RunView:
@@ -20,7 +22,7 @@ class RunView:
     @property
     def seconds(self) -> float | None:
         """How long it took, if it has ended."""
-        if self.state is None or self.state.status == "running":
+        if self.state is None or self.state.status in _UNFINISHED:
             return None
         return (self.state.at - self.run.started_at).total_seconds()
 
@@ -57,7 +59,7 @@ def list_runs(workspace: Workspace, *, flow: str | None = None, limit: int = 20)
 def _view(workspace: Workspace, run: Run) -> RunView:
     state = workspace.meta.find(RunState, run.id)
     status: str = "running" if state is None else state.status
-    if status == "running":
+    if status in _UNFINISHED:
         if not is_driven(workspace, run):
             status = "lost"
     return RunView(run, state, status)

@@ -7,20 +7,14 @@ import threading
 import time
 from collections import deque
 
+from blake3 import blake3
+
 from upturn.core.errors import Conflict, Problem, StepFailed
-from upturn.core.executor import (
-    Call,
-    Event,
-    Executor,
-    Failed,
-    Finished,
-    Logged,
-    Progressed,
-    Started,
-)
+from upturn.core.executor import Call, Event, Executor, Failed, Finished, Logged, Started
 from upturn.core.ids import new_id, task_path
 from upturn.core.records import Memo, Run, Task, TaskState
 from upturn.core.time import utcnow
+from upturn.develop.checkpoint import drop
 from upturn.develop.inputs import inputs_of, memo_of, resolved
 from upturn.develop.ledger import Ledger
 from upturn.develop.node import Node
@@ -120,6 +114,10 @@ class Scheduler:
             raise StepFailed(problem, path=cause.path)
         return node.output
 
+    def say(self, text: str) -> None:
+        """Let the reporter know of what goes on in the flow's own thread."""
+        self._reporter.noted(text)
+
     def check(self) -> None:
         """Raise what ended the scheduler early, if anything did."""
         if self._fault is not None:
@@ -176,7 +174,7 @@ class Scheduler:
                     self._make_ready(node)
 
     def _make_ready(self, node: Node) -> None:
-        node.inputs = inputs_of(node.arguments)
+        node.inputs = inputs_of(node.arguments, node.env)
         node.memo = memo_of(node.code, node.inputs)
         before = self._output_before(node)
         if before is not None:
@@ -298,8 +296,9 @@ class Scheduler:
     def _start(self, node: Node) -> None:
         node.attempt += 1
         node.status = "running"
-        if node.options.timeout is not None:
-            node.deadline = time.monotonic() + node.options.timeout.total_seconds()
+        node.deadline = None
+        if node.env is None:
+            node.start_clock()
         self._ledger.running(node)
         output_file = self._output_file(node)
         self._running[node.path] = node
@@ -318,8 +317,10 @@ class Scheduler:
                 inputs=node.inputs,
                 code=node.code,
                 output_file=output_file,
+                checkpoints=self._checkpoints(node),
                 memory_bytes=node.options.memory_bytes,
                 gpus=node.gpus,
+                env=node.env,
             )
         )
 
@@ -327,6 +328,11 @@ class Scheduler:
         """An attempt ended, and others may have what it kept."""
         del self._running[node.path]
         self._tokens.give_back(node.options.needs, node.gpus)
+
+    def _checkpoints(self, node: Node) -> str:
+        """Shared by all tasks of which one may do the work, else the task's own."""
+        key = node.memo if self._may_share(node) else blake3(node.path.encode()).hexdigest()
+        return str(self._workspace.settings.home / "checkpoints" / key[:32])
 
     def _output_file(self, node: Node) -> str:
         return str(self._workspace.output_dir / node.run / node.step / f"{node.index}.log")
@@ -337,21 +343,19 @@ class Scheduler:
             return
         match event:
             case Started():
-                pass
+                node.start_clock()  # its environment may have been built first
             case Logged():
                 self._ledger.logged(node, event)
                 if event.metrics:
                     self._reporter.task_logged(node.path, event.metrics, event.at_step)
-            case Progressed():
-                self._reporter.task_progress(
-                    node.path, event.done, event.total, event.title, event.level
-                )
             case Finished():
                 self._ended(node)
                 self._finish(node, event)
             case Failed():
                 self._ended(node)
                 self._fail(node, event)
+            case _:
+                self._reporter.task_progress(node.path, *event.how_far)
 
     def _finish(self, node: Node, event: Finished) -> None:
         node.output = event.artifact.digest
@@ -436,6 +440,8 @@ class Scheduler:
         node.dependents.clear()
         if self._computing.get(node.memo) is node:
             del self._computing[node.memo]
+        if node.status == "done" and node.problem is None:
+            drop(self._checkpoints(node))
         followers, node.followers = node.followers, []
         for follower in followers:
             self._make_ready(follower)

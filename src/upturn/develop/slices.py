@@ -1,7 +1,9 @@
 """What an import inside a function reaches, by syntax alone: the module may not be loaded yet."""
 
 import ast
+from functools import partial
 
+from upturn.develop.effects import changing, has_hooks, imports_of, registering
 from upturn.develop.names import UNFOLLOWED, Chain, Import, chain_of
 from upturn.develop.parts import DYNAMIC, Kind, Parts, absolute, is_dynamic, package_in
 from upturn.develop.source import Source, is_own_file, locate, source_of
@@ -14,15 +16,18 @@ class Slices:
         self._parts = parts
         self._followed: set[tuple[str, str, Chain]] = set()
         self._waiting: list[tuple[str, str, Chain]] = []
+        self._imported_files: dict[str, str] = {}  # by module
 
     def add(self, item: Import, package: str) -> None:
         """Add all that the import reaches."""
         self._imported(item, package)
-        while self._waiting:
+        while self._waiting or self._effects():
             module, file, chain = self._waiting.pop()
             source = source_of(file)
-            if source is None or not self._name(source, module, file, chain):
-                self._parts.whole(module, file, package_in(module, file))
+            reason = None if source is None else self._name(source, module, file, chain)
+            if source is None or reason is not None:
+                reason = f"{reason or 'no source'}, imported in a function"
+                self._parts.whole(module, file, package_in(module, file), reason)
 
     def _imported(self, item: Import, package: str) -> None:
         name, path = absolute(item, package), item.path
@@ -30,6 +35,7 @@ class Slices:
         if file is None or not is_own_file(file):
             self._parts.distribution(name)
             return
+        self._loads(name, item.path)
         while path:
             source = source_of(file)
             inner = locate(f"{name}.{path[0]}")
@@ -39,7 +45,59 @@ class Slices:
         if path:
             self._wait(name, file, path)
         elif path is not None:
-            self._parts.whole(name, file, package_in(name, file))
+            reason = f"module {name} is used as a value, imported in a function"
+            self._parts.whole(name, file, package_in(name, file), reason)
+
+    # --- what the modules do when they are imported ---
+
+    def _loads(self, name: str, path: Chain | None) -> None:
+        """Note a module and all of the user's that importing it imports."""
+        waiting = [(name, path)]
+        while waiting:
+            name, path = waiting.pop()
+            parts = name.split(".")
+            names = [".".join(parts[: end + 1]) for end in range(len(parts))]
+            for module in [*names, f"{name}.{path[0]}"] if path else names:
+                file = None if module in self._imported_files else locate(module)
+                if file is None or not is_own_file(file):
+                    continue
+                self._imported_files[module] = file
+                source, package = source_of(file), package_in(module, file)
+                items = imports_of(source.tree.body) if source else ()
+                waiting += [(absolute(item, package), item.path) for item in items]
+
+    def _effects(self) -> bool:
+        """Follow the statements of these modules; whether anything was new."""
+        sources = {
+            (name, file): source
+            for name, file in self._imported_files.items()
+            if (source := source_of(file)) is not None
+        }
+        hooks = any(has_hooks(source) for source in sources.values())
+        before = len(self._followed)
+        for (name, file), source in sources.items():
+            if (name, file, ()) in self._followed:
+                continue
+            self._followed.add((name, file, ()))
+            package = package_in(name, file)
+            own = partial(self._is_own, package=package)
+            for statement in [*changing(source.tree.body), *registering(source, own, hooks=hooks)]:
+                dropped = _upturn_decorators(source, statement)
+                self._parts.add(
+                    f"{name} (imported in a function): {source.plain(statement, dropped)}"[:200],
+                    "module",
+                    source.plain(statement, dropped),
+                )
+                reason = self._uses(source, statement, name, file)
+                if reason is not None:
+                    self._parts.whole(name, file, package, f"{reason}, imported in a function")
+        return len(self._followed) > before and bool(self._waiting)
+
+    def _is_own(self, item: Import, *, package: str) -> bool:
+        name = absolute(item, package)
+        return any(
+            found in self._imported_files for found in (name, f"{name}.{(item.path or ('',))[0]}")
+        )
 
     def _wait(self, module: str, file: str, chain: Chain) -> None:
         key = (module, file, chain)
@@ -47,10 +105,10 @@ class Slices:
             self._followed.add(key)
             self._waiting.append(key)
 
-    def _name(self, source: Source, module: str, file: str, chain: Chain) -> bool:
-        """Follow one name of a module; False when only the whole module will do."""
+    def _name(self, source: Source, module: str, file: str, chain: Chain) -> str | None:
+        """Follow one name of a module; a reason when only the whole module will do."""
         if chain[0] not in source.bindings:
-            return False
+            return f"nothing in {module} says what {chain[0]} is"
         package = package_in(module, file)
         statements = source.bindings[chain[0]]
         self._add_part(f"{module}.{chain[0]}", source, statements)
@@ -58,17 +116,19 @@ class Slices:
             if isinstance(statement, ast.Import | ast.ImportFrom):
                 for item in _imports_as(statement, chain):
                     if is_dynamic(item):
-                        return False
+                        return f"{'.'.join(chain)} in {module}"
                     self._imported(item, package)
-            elif not self._uses(source, statement, module, file):
-                return False
-        return True
+            else:
+                reason = self._uses(source, statement, module, file)
+                if reason is not None:
+                    return reason
+        return None
 
-    def _uses(self, source: Source, statement: ast.stmt, module: str, file: str) -> bool:
+    def _uses(self, source: Source, statement: ast.stmt, module: str, file: str) -> str | None:
         used = source.uses(statement, _upturn_decorators(source, statement))
         for item in used.imports:
             if is_dynamic(item):
-                return False
+                return f"{used.said(item)} in {module}"
             self._imported(item, package_in(module, file))
         for used_chain in used.chains:
             if used_chain[0] in source.bindings:
@@ -78,8 +138,8 @@ class Slices:
                 or used_chain == UNFOLLOWED
                 or "*" in source.bindings
             ):
-                return False
-        return True
+                return f"{used.said(used_chain)} in {module}"
+        return None
 
     def _add_part(self, name: str, source: Source, statements: list[ast.stmt]) -> None:
         kind: Kind = "constant"

@@ -5,10 +5,12 @@ import importlib.machinery
 import importlib.util
 import linecache
 import os
+import stat
 import sys
 import sysconfig
 from collections.abc import Iterator, Sequence
-from functools import cache
+from contextvars import ContextVar
+from functools import cache, lru_cache
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
@@ -32,13 +34,14 @@ class Source:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.tree = ast.parse(text)
+        self.tree = parse(text)
         self.functions: dict[tuple[str, int], list[Definition]] = {}
         self.classes: dict[str, list[ast.ClassDef]] = {}
         self._index(self.tree, "")
         self._uses: dict[tuple[int, int], Uses] = {}
         self._plain: dict[tuple[int, int], str] = {}
         self._bindings: dict[str, list[ast.stmt]] | None = None
+        self._whole: str | None = None
 
     def _index(self, node: ast.AST, prefix: str) -> None:
         for child in ast.iter_child_nodes(node):
@@ -81,6 +84,13 @@ class Source:
         return self._plain[key]
 
     @property
+    def whole(self) -> str:
+        """All of it as normalised source, docstrings too: they may be read."""
+        if self._whole is None:
+            self._whole = ast.unparse(parse(self.text))
+        return self._whole
+
+    @property
     def bindings(self) -> dict[str, list[ast.stmt]]:
         """The top-level statements that bind or change each name; star imports under '*'."""
         if self._bindings is None:
@@ -91,6 +101,14 @@ class Source:
                     if part not in kept:
                         kept.append(part)
         return self._bindings
+
+
+def parse(text: str) -> ast.Module:
+    """The syntax of a text."""
+    try:
+        return ast.parse(text)
+    except SystemError:  # Python 3.11, when the collector runs a finalizer that parses meanwhile
+        return ast.parse(text)
 
 
 def _without(node: ast.AST, dropped: frozenset[int], call: Any) -> Any:
@@ -150,14 +168,29 @@ def _root(node: ast.expr) -> str | None:
 
 # --- Where source is -------------------------------------------------------------------------
 
+
+class Looked:
+    """The files whose content was looked at, and where modules were found."""
+
+    def __init__(self) -> None:
+        self.files: set[str] = set()
+        self.located: dict[str, str | None] = {}
+        self.listed = False  # whether a folder or all cells were: what is new there counts
+
+
+looking: ContextVar[Looked | None] = ContextVar("looking", default=None)
 _files: dict[str, tuple[tuple[int, int], Source | None]] = {}
 _cells: dict[str, tuple[str, Source | None]] = {}
 
 
 def source_of(file: str, namespace: dict[str, Any] | None = None) -> Source | None:
     """The syntax of the file as it is now, or of the notebook cell; None when it can't be had."""
+    if (looked := looking.get()) is not None:
+        looked.files.add(file)
     try:
         status = os.stat(file)
+        if stat.S_ISDIR(status.st_mode):
+            return None
     except OSError:
         text = "".join(linecache.getlines(file, namespace))
         known_text = _cells.get(file)
@@ -171,6 +204,15 @@ def source_of(file: str, namespace: dict[str, Any] | None = None) -> Source | No
     return known[1]
 
 
+def version_of(file: str) -> Any:
+    """What is another after an edit of the file or of the notebook cell."""
+    try:
+        status = os.stat(file)
+    except OSError:
+        return linecache.getlines(file)
+    return (status.st_mtime_ns, status.st_size)
+
+
 def _parsed(text: str | bytes) -> Source | None:
     if not text:
         return None
@@ -180,6 +222,29 @@ def _parsed(text: str | bytes) -> Source | None:
         return Source(text)
     except (SyntaxError, ValueError):
         return None
+
+
+@lru_cache(maxsize=4096)
+def home_of(file: str, package: str) -> str:
+    """The folder that a module's project is in: above its outermost package."""
+    return str(Path(file).resolve().parents[len(package.split(".")) if package else 0])
+
+
+def own_files_in(home: str) -> list[str]:
+    """The Python files of a project: not those of environments and hidden folders in it."""
+    if (looked := looking.get()) is not None:
+        looked.listed = True
+    found: list[str] = []
+    for folder, inner, files in os.walk(home):
+        inner[:] = sorted(
+            name
+            for name in inner
+            if not name.startswith((".", "__pycache__", "node_modules"))
+            and not os.path.exists(os.path.join(folder, name, "pyvenv.cfg"))
+        )
+        paths = (os.path.join(folder, name) for name in sorted(files) if name.endswith(".py"))
+        found += [path for path in paths if is_own_file(path)]
+    return found
 
 
 def is_own_module(module: ModuleType) -> bool:
@@ -212,7 +277,11 @@ def module_name(namespace: dict[str, Any]) -> str:
     spec = namespace.get("__spec__")
     if spec is not None:
         name = spec.name
-    file: str | None = namespace.get("__file__")
+    return _module_name(name, namespace.get("__file__"))
+
+
+@lru_cache(maxsize=4096)
+def _module_name(name: str, file: str | None) -> str:
     if not file:
         return "__main__" if name == "__mp_main__" else name
     stem = Path(file).stem
@@ -223,6 +292,13 @@ def module_name(namespace: dict[str, Any]) -> str:
 
 def locate(name: str) -> str | None:
     """The file of a module by its dotted name, found without importing it; None for none."""
+    found = _locate(name)
+    if (looked := looking.get()) is not None and (found is None or is_own_file(found)):
+        looked.located[name] = found
+    return found
+
+
+def _locate(name: str) -> str | None:
     loaded = sys.modules.get(name)
     if loaded is not None:
         return file_of(loaded)
@@ -255,6 +331,8 @@ def _find(name: str, path: Sequence[str] | None) -> importlib.machinery.ModuleSp
 
 def cells() -> str:
     """Every notebook cell that was run, in order."""
+    if (looked := looking.get()) is not None:
+        looked.listed = True
     return "\n".join(
         "".join(linecache.getlines(file))
         for file in list(linecache.cache)

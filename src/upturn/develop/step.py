@@ -10,6 +10,7 @@ from upturn.core.errors import Invalid
 from upturn.core.size import size_bytes
 from upturn.core.time import duration
 from upturn.develop import context
+from upturn.develop.env import Env
 from upturn.develop.frames import kinds_of
 from upturn.develop.options import RAISE, StepOptions
 from upturn.develop.ref import Ref
@@ -95,6 +96,7 @@ def step(
     timeout: str | float | timedelta | None = None,
     cache: bool | str | timedelta = True,
     on_error: Any = RAISE,
+    env: Env | None = None,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(
     function: Callable[..., Any] | None = None,
@@ -108,6 +110,7 @@ def step(
     timeout: str | float | timedelta | None = None,
     cache: bool | str | timedelta = True,
     on_error: Any = RAISE,
+    env: Env | None = None,
 ) -> Any:
     """Make a function a step.
 
@@ -118,7 +121,8 @@ def step(
     MemoryError, the death of its process as ChildProcessError). An attempt that takes longer than
     `timeout` ('10m') is killed. When the last attempt has failed, the value `on_error`, if one is
     given, takes the place of the output. `cache=False` runs it in every run (but not twice in one
-    that is resumed); `cache="7d"` lets its results expire.
+    that is resumed); `cache="7d"` lets its results expire. `env=up.env("pandas==2.3")` runs it with
+    those packages instead of the flow's.
 
     >>> import upturn as up
     >>> @up.step(retries=2, timeout="10m", memory="2GB")
@@ -129,6 +133,8 @@ def step(
     """
     if cpus < 1 or retries < 0 or gpus < 0:
         raise Invalid("A step takes at least one core, and no fewer than 0 GPUs and retries.")
+    if env is not None and not isinstance(env, Env):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise Invalid(f"env={env!r} is no environment.", hint="Write env=up.env('pandas==2.3').")
     options = StepOptions(
         cpus=cpus,
         memory_bytes=None if memory is None else size_bytes(memory),
@@ -138,6 +144,7 @@ def step(
         timeout=None if timeout is None else duration(timeout),
         cache=cache if isinstance(cache, bool) else duration(cache),
         on_error=on_error,
+        env=env,
     )
     if function is not None:
         return Step(function, options)

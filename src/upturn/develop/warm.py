@@ -10,11 +10,11 @@ from pathlib import Path
 from upturn.core.ids import new_id
 from upturn.core.settings import Settings
 from upturn.develop.loading import own_files, third_party_imports
-from upturn.develop.pool import LocalPool
+from upturn.develop.pools import Pools
 
 _Key = tuple[Settings, str]
-_idle: dict[_Key, LocalPool] = {}
-_busy: set[LocalPool] = set()
+_idle: dict[_Key, Pools] = {}
+_busy: set[Pools] = set()
 _lock = threading.Lock()
 
 
@@ -25,13 +25,13 @@ def warm_up(settings: Settings, file: Path) -> None:
 
 
 @contextlib.contextmanager
-def pool_for(settings: Settings, file: Path | None) -> Generator[LocalPool]:
+def pool_for(settings: Settings, file: Path | None) -> Generator[Pools]:
     """A pool for the flows of a file, for one run alone.
 
     It is kept for the next run of the same file in the same state; a changed file gets new workers.
     """
     key = (settings, _state_of(file))
-    pool = _take(key) or LocalPool(
+    pool = _take(key) or Pools(
         settings,
         preload=third_party_imports(file) if file is not None else [],
         folders=[str(file.parent)] if file is not None else [],
@@ -54,7 +54,7 @@ def close_pools() -> None:
         pool.close()
 
 
-def _take(key: _Key) -> LocalPool | None:
+def _take(key: _Key) -> Pools | None:
     with _lock:
         found = _idle.pop(key, None)
         others = list(_idle.values())
@@ -67,7 +67,7 @@ def _take(key: _Key) -> LocalPool | None:
     return found
 
 
-def _give_back(key: _Key, pool: LocalPool) -> None:
+def _give_back(key: _Key, pool: Pools) -> None:
     with _lock:
         ours = pool in _busy  # not when all were closed meanwhile
         _busy.discard(pool)

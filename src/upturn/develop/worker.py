@@ -16,10 +16,9 @@ from typing import Any
 from upturn.core.errors import Problem, UpturnError
 from upturn.core.executor import Call, Failed, File, Finished, Started, Stored
 from upturn.core.settings import Settings
-from upturn.develop import context, wire
+from upturn.develop import carried, context, wire
+from upturn.develop.crossing import argument, function_of, with_way_out
 from upturn.develop.frames import kinds_of, problem_of
-from upturn.develop.functions import resolve
-from upturn.stores import values
 from upturn.stores.workspace import Workspace, open_workspace
 
 _PR_SET_PDEATHSIG = 1
@@ -71,11 +70,11 @@ def _run(call: Call, sock: socket.socket, workspace: Workspace) -> None:
         _redirect_output(call.output_file)
         if call.gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(call.gpus)
-        function = resolve(call.function)
-        args = _value(call.args, workspace)
-        kwargs = _value(call.kwargs, workspace)
+        function = function_of(call)
+        args = _value(call.args, call, workspace)
+        kwargs = _value(call.kwargs, call, workspace)
         result = function(*args, **kwargs)
-        artifact = values.save(workspace.blobs, result)
+        artifact = carried.save(workspace.blobs, result)
         message: object = Finished(call.id, artifact, time.perf_counter() - began)
     except KeyboardInterrupt:
         raise
@@ -99,7 +98,7 @@ def _problem(error: BaseException, call: Call) -> Problem:
         # Not into its output, which is on the terminal live: there, the user's own frames do.
         with contextlib.suppress(OSError), traceback_file(call.output_file).open("a") as file:
             traceback.print_exception(error, file=file)
-    return problem_of(error)
+    return with_way_out(problem_of(error), error, call)
 
 
 def traceback_file(output_file: str | Path) -> Path:
@@ -118,13 +117,13 @@ def _redirect_output(path: str) -> None:
     sys.stderr = open(2, "w", buffering=1, encoding="utf-8", closefd=False)
 
 
-def _value(part: Any, workspace: Workspace) -> Any:
+def _value(part: Any, call: Call, workspace: Workspace) -> Any:
     if isinstance(part, Stored):
-        return values.load(workspace.blobs, part.digest)
+        return argument(workspace, call, part.digest)
     if isinstance(part, File):
         return Path(part.path)
     if isinstance(part, dict):
-        return {key: _value(item, workspace) for key, item in part.items()}
+        return {key: _value(item, call, workspace) for key, item in part.items()}
     if isinstance(part, list | tuple):
-        return type(part)(_value(item, workspace) for item in part)
+        return type(part)(_value(item, call, workspace) for item in part)
     return part

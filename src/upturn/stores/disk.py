@@ -2,18 +2,19 @@
 
 import contextlib
 import errno
+import fcntl
 import mmap
 import os
 import re
 import secrets
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 import blake3
 
-from upturn.core.blobstore import Buffer
+from upturn.core.blobstore import USE_MARGIN_S, Buffer, Entry
 from upturn.core.errors import Corrupt, NotFound, Unavailable
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -30,12 +31,21 @@ class DiskBlobStore:
 
     A blob is written to a file of its own, then renamed, so that it appears whole or not at all.
     Raises Unavailable when the disk is full or fails.
+
+    A file's mtime is when it was last used, and a sweep never asks first and removes then, for a
+    use might come between. It moves the file to `trash/`, looks at its mtime *there*, and removes
+    it or moves it back. Who uses a blob sets its mtime where it belongs; when it is not there, he
+    moves it back from the trash, which makes the sweep's removal find nothing. So whichever comes
+    first, rename or use, decides, and the other one sees it. A sweep that dies leaves a file in
+    the trash, where it is as good as in its place. There is one sweep at a time: a second one
+    might remove from the trash what was taken back and put there anew.
     """
 
     def __init__(self, directory: Path | str) -> None:
         self._directory = Path(directory)
         self._root = os.fspath(self._directory)
         self._fresh = os.path.join(self._root, "tmp")
+        self._trash = os.path.join(self._root, "trash")
         with _disk(self._root):
             os.makedirs(self._fresh, exist_ok=True)
             _clean(self._fresh)
@@ -47,7 +57,7 @@ class DiskBlobStore:
         path = self._path(digest)
         size = sum(view.nbytes for view in views)
         with _disk(self._root):
-            if _size(path) != size:  # missing, or cut short by a failing disk
+            if self._use(path) != size:  # missing, or cut short by a failing disk
                 self._write(path, views, sync=sync)
             if sync:
                 _sync(path)
@@ -60,8 +70,13 @@ class DiskBlobStore:
         path = self._path(digest) if _DIGEST.fullmatch(digest) else ""
         with _disk(self._root):
             view = _read(path)
+            if view is None and path and self._take_back(path):
+                view = _read(path)
         if view is None:
-            raise NotFound(f"No blob {digest!r} in {self._root}.", hint="It may have been deleted.")
+            raise NotFound(
+                f"No blob {digest!r} in {self._root}.",
+                hint="upturn gc may have removed it; running what made it again brings it back.",
+            )
         if _digest([view]) != digest:
             raise Corrupt(
                 f"The blob {digest} is damaged: {path} does not hold what was written.",
@@ -71,26 +86,90 @@ class DiskBlobStore:
             )
         return view
 
-    def has(self, digest: str) -> bool:
-        """Whether there is a blob with that digest (not whether it is intact)."""
-        return _DIGEST.fullmatch(digest) is not None and os.path.exists(self._path(digest))
+    def has(self, digest: str, *, use: bool = True) -> bool:
+        """Whether there is a blob with that digest; see BlobStore.has."""
+        if not _DIGEST.fullmatch(digest):
+            return False
+        places = (self._path(digest), os.path.join(self._trash, digest))
+        with _disk(self._root):
+            return self._use(places[0]) >= 0 if use else any(map(os.path.exists, places))
 
     def delete(self, digest: str) -> None:
         """Remove a blob; nothing happens when there is none."""
         if not _DIGEST.fullmatch(digest):
             return
-        with _disk(self._root), contextlib.suppress(FileNotFoundError):
-            os.unlink(self._path(digest))
+        for path in (self._path(digest), os.path.join(self._trash, digest)):
+            with _disk(self._root), contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
 
     def size_bytes(self) -> int:
         """How much is stored, in all."""
-        total = 0
-        for shard in os.scandir(self._root):
-            if shard.name != "tmp" and shard.is_dir():
-                for entry in os.scandir(shard.path):
-                    with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
-                        total += entry.stat().st_size
-        return total
+        return sum(entry.size_bytes for entry in self.entries())
+
+    def entries(self) -> Iterator[Entry]:
+        """Every blob, in no order; see BlobStore.entries."""
+        with _disk(self._root):
+            for shard in os.scandir(self._root):
+                if shard.name == "tmp" or not shard.is_dir():
+                    continue
+                prefix = "" if shard.name == "trash" else shard.name
+                for file in os.scandir(shard.path):
+                    if _DIGEST.fullmatch(prefix + file.name):
+                        with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                            stat = file.stat()
+                            yield Entry(prefix + file.name, stat.st_size, stat.st_mtime)
+
+    def sweep(self, digests: Iterable[str], *, unused_since: float) -> Iterator[tuple[str, bool]]:
+        """Remove those of the blobs that were not used since then; see BlobStore.sweep."""
+        with _disk(self._root):
+            os.makedirs(self._trash, exist_ok=True)
+        with _alone(self._trash):
+            for digest in digests:
+                with _disk(self._root):
+                    gone = self._remove_unused(digest, unused_since)
+                yield digest, gone
+
+    def _remove_unused(self, digest: str, unused_since: float) -> bool:
+        path, trashed = self._path(digest), os.path.join(self._trash, digest)
+        with contextlib.suppress(FileNotFoundError):  # left in the trash by a sweep that died
+            if os.stat(path).st_mtime >= unused_since:
+                return False  # without a move, as most are
+            os.rename(path, trashed)
+        try:
+            if os.stat(trashed).st_mtime >= unused_since:
+                self._take_back(path)
+                return False
+            os.unlink(trashed)
+        except FileNotFoundError:  # somebody took it back
+            return False
+        return True
+
+    def _use(self, path: str) -> int:
+        """Note that a blob is used; its size, or -1 when there is none."""
+        stat = _stat(path)
+        if stat is None:
+            if not self._take_back(path):
+                return -1
+            stat = _stat(path)
+        if stat is not None and stat.st_mtime < time.time() - USE_MARGIN_S:
+            try:
+                os.utime(path)
+            except FileNotFoundError:  # a sweep took it just now
+                return self._use(path)
+            except OSError as error:
+                # A store that we may only read is swept by its owner, who can't know of this use.
+                if error.errno not in (errno.EPERM, errno.EACCES, errno.EROFS):
+                    raise
+        return stat.st_size if stat is not None else -1
+
+    def _take_back(self, path: str) -> bool:
+        """Put a blob that a sweep is about to remove back into its place."""
+        digest = os.path.basename(os.path.dirname(path)) + os.path.basename(path)
+        try:
+            os.rename(os.path.join(self._trash, digest), path)
+        except FileNotFoundError:
+            return os.path.exists(path)  # the sweep itself put it back
+        return True
 
     def _path(self, digest: str) -> str:
         return os.path.join(self._root, digest[:2], digest[2:])
@@ -121,11 +200,11 @@ def _digest(views: Sequence[memoryview]) -> str:
     return hasher.hexdigest()
 
 
-def _size(path: str) -> int:
+def _stat(path: str) -> os.stat_result | None:
     try:
-        return os.stat(path).st_size
+        return os.stat(path)
     except FileNotFoundError:
-        return -1
+        return None
 
 
 def _read(path: str) -> memoryview | None:
@@ -181,6 +260,22 @@ def _alive(pid: str) -> bool:
     except PermissionError:
         return True
     return True
+
+
+@contextlib.contextmanager
+def _alone(directory: str) -> Generator[None]:
+    """Holds the lock of sweeps; it ends with the process, however that ends."""
+    file = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Unavailable(
+                "Another process removes blobs just now.", hint="Let it finish, then try again."
+            ) from None
+        yield
+    finally:
+        os.close(file)
 
 
 @contextlib.contextmanager

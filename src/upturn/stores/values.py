@@ -5,7 +5,7 @@ a multiple of 64 bytes. Equal values give equal bytes wherever their codec can s
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -21,6 +21,7 @@ from upturn.stores.codecs.pickle_codec import PickleCodec
 
 CODECS: tuple[Codec, ...] = (JsonCodec(), NumpyCodec(), ArrowCodec(), PickleCodec())
 _BY_NAME = {codec.name: codec for codec in CODECS}
+CodeOf = Callable[[Sequence[Any]], str]
 _MAGIC = b"UPTURN\x00\x01"
 _ALIGNMENT = 64  # of a cache line: what vectorised code likes its arrays to begin at
 _PREFIX = len(_MAGIC) + 8
@@ -36,12 +37,17 @@ class Header(msgspec.Struct, frozen=True):
     buffers: tuple[tuple[int, int], ...]  # where each begins, from the first on, and its bytes
 
 
-def save(blobs: BlobStore, value: object, *, sync: bool = False) -> Artifact:
+def save(
+    blobs: BlobStore, value: object, *, sync: bool = False, code: CodeOf | None = None
+) -> Artifact:
     """Store the value and return what is known of it (which is not put into a MetaStore here).
+
+    `code` gives a digest of the classes and functions that the stored value only names; it is
+    stored with the value, so that other code makes another value.
 
     Raises Invalid, naming the type, when the value can't be stored.
     """
-    header, parts = pack(value)
+    header, parts = pack(value, code=code)
     return Artifact(
         digest=blobs.put(parts, sync=sync),
         codec=header.codec,
@@ -59,7 +65,7 @@ def load(blobs: BlobStore, digest: str) -> Any:
     return unpack(blobs.get(digest))
 
 
-def pack(value: object) -> tuple[Header, list[Buffer]]:
+def pack(value: object, *, code: CodeOf | None = None) -> tuple[Header, list[Buffer]]:
     """The value as a header and the buffers of its blob. Raises Invalid when it can't be stored."""
     codec = next(codec for codec in CODECS if codec.accepts(value))
     encoded = codec.encode(value)
@@ -72,7 +78,10 @@ def pack(value: object) -> tuple[Header, list[Buffer]]:
         gap = -size % _ALIGNMENT
         body += (buffer, bytes(gap))
         end += size + gap
-    header = Header(codec.name, type_name(value), encoded.summary, encoded.meta, tuple(places))
+    meta = encoded.meta
+    if code is not None and encoded.carried and (digest := code(encoded.carried)):
+        meta = {**meta, "code": digest}
+    header = Header(codec.name, type_name(value), encoded.summary, meta, tuple(places))
     text = msgspec.json.encode(header)
     padding = -(_PREFIX + len(text)) % _ALIGNMENT
     return header, [_MAGIC, len(text).to_bytes(8, "little"), text, bytes(padding), *body]

@@ -63,7 +63,7 @@ def eats_without_limit(size_mb: int) -> int:
     return len(held)
 
 
-@up.step(timeout=1.0)
+@up.step(timeout=3.0)
 def starts_a_daemon(note: str) -> None:
     """Start a process in a session of its own, which a signal to the group does not reach."""
     child = subprocess.Popen(

@@ -41,7 +41,7 @@ def test_a_failed_step_fails_its_run_with_the_users_frames(note: str, workspace:
 
     handle = f.run()
     assert handle.status == "failed"
-    problem = handle.state.problem
+    problem = handle.problem
     assert problem is not None
     assert problem.message == "ValueError: it broke"
     assert problem.fields["task"] == f"run/{handle.id}/fail/0"
@@ -111,7 +111,7 @@ def test_an_attempt_that_takes_too_long_is_killed(note: str, said: Said) -> None
         return slow(note)
 
     handle = f.run()
-    problem = handle.state.problem
+    problem = handle.problem
     assert problem is not None
     assert problem.code == "step_timeout"
     assert "0.3 s" in problem.message
@@ -141,9 +141,9 @@ def test_a_flow_that_raises_ends_what_runs(note: str, said: Said, workspace: Wor
 
     handle = f.run()
     assert handle.status == "failed"
-    assert handle.state.problem is not None
-    assert handle.state.problem.message == "KeyError: 'in the flow'"
-    assert handle.state.problem.frames[-1].function == "f"
+    assert handle.problem is not None
+    assert handle.problem.message == "KeyError: 'in the flow'"
+    assert handle.problem.frames[-1].function == "f"
     until(lambda: not lives(int(said()[0])), "it lives on")
     assert workspace.meta.get(TaskState, handle.id, "endless", 0).status == "cancelled"
 
@@ -202,8 +202,8 @@ def test_the_flow_hears_of_a_store_that_cannot_be_written(
 
     handle = f.run()
     assert handle.status == "failed"
-    assert handle.state.problem is not None
-    assert handle.state.problem.message == "The disk is full."
+    assert handle.problem is not None
+    assert handle.problem.message == "The disk is full."
 
 
 def test_a_step_after_the_end_of_the_scheduler_is_refused(
@@ -246,10 +246,10 @@ def test_a_fork_server_that_is_killed_ends_the_run_with_an_error(
 
     handle = f.run()
     assert handle.status == "failed"
-    problem = handle.state.problem
+    problem = handle.problem
     assert problem is not None
     assert "SIGKILL" in problem.message or "starts workers is gone" in problem.message
-    assert start_run(f, {}, resume=handle.run).result() == [0, 2, 4, 6], "on new workers"
+    assert start_run(f, {}, resume=handle.record).result() == [0, 2, 4, 6], "on new workers"
 
 
 def test_a_worker_that_died_while_idle_fails_nothing(note: str) -> None:
@@ -320,11 +320,11 @@ def test_a_damaged_output_is_found_when_it_is_read_and_made_again(
 
     handle = f.run()
     assert handle.status == "failed"
-    problem = handle.state.problem
+    problem = handle.problem
     assert problem is not None
     assert problem.code == Corrupt.code
     assert "damaged on disk" in problem.message
-    again = start_run(f, {}, resume=handle.run)
+    again = start_run(f, {}, resume=handle.record)
     assert again.result() == ([0, 1, 2, 3] if asked == "by the flow" else 6)
     assert said() == ["numbers 4"] * 2
 

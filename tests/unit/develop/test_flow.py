@@ -253,7 +253,7 @@ def test_a_failed_child_can_be_caught_and_else_fails_its_parent(note: str) -> No
 
     handle = careless.run()
     assert handle.status == "failed"
-    problem = handle.state.problem
+    problem = handle.problem
     assert problem is not None
     assert problem.fields["task"] == f"run/{handle.id}-failing-0/fail/0"
 

@@ -1,6 +1,7 @@
 """Resources: cores, memory and GPUs as tokens; limits that name the step; what is tried again."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -92,35 +93,38 @@ def test_tasks_share_the_cores_and_the_memory(step: str, most: int, note: str) -
     assert at_once(lines) <= most
 
 
-def run_with(workspace: Workspace, flow: Any, **settings: Any) -> Any:
-    """Run the flow under other settings."""
-    import dataclasses
+@pytest.fixture
+def run_with(workspace: Workspace) -> Iterator[Callable[..., up.Run]]:
+    """Return what runs a flow under other settings."""
+    opened: list[Workspace] = []
 
-    other = open_workspace(dataclasses.replace(workspace.settings, **settings))
-    try:
-        return start_run(flow, {}, workspace=other)
-    finally:
-        other.close()
+    def run(flow: Any, **settings: Any) -> up.Run:
+        opened.append(open_workspace(dataclasses.replace(workspace.settings, **settings)))
+        return start_run(flow, {}, workspace=opened[-1])
+
+    yield run
+    for one in opened:
+        one.close()
 
 
-def test_a_task_gets_a_gpu_of_its_own(note: str, workspace: Workspace) -> None:
+def test_a_task_gets_a_gpu_of_its_own(note: str, run_with: Callable[..., up.Run]) -> None:
     @up.flow
     def f() -> Any:
         return hungry.on_gpu.map([note] * 4, ["a", "b", "c", "d"])
 
-    handle = run_with(workspace, f, gpus=("4", "7"))
-    assert handle.status == "done", handle.state.problem
+    handle = run_with(f, gpus=("4", "7"))
+    assert handle.status == "done", handle.problem
     assert set(handle.result()) <= {"4", "7"}
 
 
-def test_more_gpus_than_there_are_is_said_at_once(workspace: Workspace) -> None:
+def test_more_gpus_than_there_are_is_said_at_once(run_with: Callable[..., up.Run]) -> None:
     @up.flow
     def f() -> Any:
         return hungry.on_many_gpus()
 
-    handle = run_with(workspace, f, gpus=("0",))
-    assert handle.state.problem is not None
-    assert "'on_many_gpus' needs 3 GPUs, and there are 1 here." in handle.state.problem.message
+    handle = run_with(f, gpus=("0",))
+    assert handle.problem is not None
+    assert "'on_many_gpus' needs 3 GPUs, and there are 1 here." in handle.problem.message
 
 
 @needs_proc
@@ -132,7 +136,7 @@ def test_a_step_that_takes_more_memory_than_it_may_is_ended_by_name(elsewhere: b
         return small.get(), large  # type: ignore[attr-defined]
 
     handle = f.run()
-    problem = handle.state.problem
+    problem = handle.problem
     assert problem is not None
     assert problem.code == "step_memory"
     assert problem.message.startswith("The step 'eats' used ")
@@ -141,13 +145,15 @@ def test_a_step_that_takes_more_memory_than_it_may_is_ended_by_name(elsewhere: b
 
 
 @needs_proc
-def test_when_memory_runs_out_the_largest_task_is_ended_by_name(workspace: Workspace) -> None:
+def test_when_memory_runs_out_the_largest_task_is_ended_by_name(
+    run_with: Callable[..., up.Run],
+) -> None:
     @up.flow
     def f() -> Any:
         return hungry.eats_without_limit(600)
 
-    handle = run_with(workspace, f, memory_bytes=300_000_000)
-    problem = handle.state.problem
+    handle = run_with(f, memory_bytes=300_000_000)
+    problem = handle.problem
     assert problem is not None
     assert problem.code == "step_memory"
     assert "Memory ran out: the step 'eats_without_limit' used " in problem.message

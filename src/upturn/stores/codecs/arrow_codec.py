@@ -105,20 +105,53 @@ def _batches(table: "pa.Table") -> list["pa.RecordBatch"]:
 
 
 def _tidy(array: "pa.Array[Any]") -> "pa.Array[Any]":
-    """The array without the arbitrary bits that may follow the last one of its validity bitmap."""
+    """The array without what no value shows: bits after the last one, and values under a null."""
     import pyarrow as pa
 
-    spare = -len(array) % 8
-    bitmap, *others = array.buffers()
-    if bitmap is None or not (array.null_count and spare) or array.offset:
+    kind: Any = array.type
+    if array.offset or isinstance(array, pa.ExtensionArray):
         return array
-    if array.type.num_fields or isinstance(array, pa.DictionaryArray | pa.ExtensionArray):
+    bitmap, *others = array.buffers() or [None]
+    mask = _without_spare_bits(bitmap, len(array)) if bitmap and array.null_count else None
+    nested: Any = array
+    if pa.types.is_dictionary(kind):
+        indices, dictionary = _tidy(nested.indices), _tidy(nested.dictionary)
+        return pa.DictionaryArray.from_arrays(indices, dictionary, ordered=kind.ordered, safe=False)
+    children: list[Any] | None = None
+    if pa.types.is_struct(kind):
+        children, others = [_tidy(child) for child in nested.flatten()], []
+    elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        children, others = [_tidy(nested.values)], others[:1]
+    elif kind.num_fields or kind.num_buffers != len(others) + 1:
         return array
-    bits = bytearray(memoryview(bitmap)[: (len(array) + 7) // 8])
-    bits[-1] &= 0xFF >> spare
+    elif pa.types.is_primitive(kind) and kind.bit_width in (1, 8, 16, 32, 64) and len(array):
+        others = [_tidy_values(array)]
     return pa.Array.from_buffers(
-        array.type, len(array), [pa.py_buffer(bits), *others], array.null_count
+        kind, len(array), [mask, *others], array.null_count, children=children
     )
+
+
+def _tidy_values(array: "pa.Array[Any]") -> "pa.Buffer":
+    """The values of an array of fixed width, zero where it is null."""
+    import pyarrow as pa
+
+    values: Any = array
+    if pa.types.is_boolean(array.type):
+        if array.null_count:
+            values = values.fill_null(False)
+        return _without_spare_bits(values.buffers()[1], len(array))
+    if array.null_count:
+        values = values.view(f"int{array.type.bit_width}").fill_null(0)
+    return values.buffers()[1]
+
+
+def _without_spare_bits(bitmap: "pa.Buffer", length: int) -> "pa.Buffer":
+    import pyarrow as pa
+
+    bits = bytearray(memoryview(bitmap)[: (length + 7) // 8])
+    if length % 8:
+        bits[-1] &= 0xFF >> -length % 8
+    return pa.py_buffer(bits)
 
 
 def _try(test: Callable[[Any], bool], value: object) -> bool:

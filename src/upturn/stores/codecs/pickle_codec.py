@@ -1,5 +1,6 @@
 """PickleCodec: everything else, by pickle protocol 5 with large buffers beside the stream."""
 
+import contextlib
 import io
 import pickle
 from collections.abc import Callable, Sequence
@@ -8,6 +9,8 @@ from typing import Any
 from upturn.core.blobstore import Buffer
 from upturn.core.codec import Encoded
 from upturn.core.errors import Invalid
+from upturn.stores.codecs.by_value import dumps_by_value
+from upturn.stores.codecs.sorted_pickle import dumps, dumps_sorted, may_hold_sets
 
 # Smaller arrays stay in the stream and come back writable, which some models need of their state.
 _OUTSIDE_FROM = 64 * 1024
@@ -18,7 +21,8 @@ class PickleCodec:
     """What can be pickled; when it is defined in `__main__` or in a function, by cloudpickle.
 
     Arrays of 64 KiB or more inside of it come back as read-only views of the mapping. Equal values
-    mostly give equal bytes, but not where they hold sets or share parts differently.
+    mostly give equal bytes, sets included up to 16 MiB, but not where two share parts differently
+    (one text twice, or two equal texts) or hold what is another in each process (an `id()`).
     """
 
     name = "pickle"
@@ -31,14 +35,18 @@ class PickleCodec:
         """The stream, then the large buffers."""
         if isinstance(value, io.IOBase):  # cloudpickle would read it to its end instead
             raise _refusal(value, "an open file is not a value")
+        carried: set[Any] = set()
         try:
-            stream, buffers = _dump(lambda keep: pickle.dumps(value, 5, buffer_callback=keep))
+            stream, buffers = _dump(lambda keep: dumps(value, keep, carried))
+            if may_hold_sets(stream):
+                with contextlib.suppress(Exception):  # as it may nest too deep for Python
+                    stream, buffers = _dump(lambda keep: dumps_sorted(value, keep))
         except Exception:  # noqa: BLE001  (reducers of any class run here)
             stream, buffers = _dump_by_value(value)
         if b"__main__" in stream:
             # Another process has another __main__: a reference into it would be lost there.
             stream, buffers = _dump_by_value(value)
-        return Encoded(buffers=[stream, *buffers])
+        return Encoded(buffers=[stream, *buffers], carried=tuple(carried))
 
     def decode(self, meta: dict[str, Any], buffers: Sequence[memoryview]) -> Any:
         """The value again. Raises Invalid when what it needs is not installed here."""
@@ -69,10 +77,8 @@ def _dump(dumps: _Dumps) -> tuple[bytes, list[Buffer]]:
 
 
 def _dump_by_value(value: Any) -> tuple[bytes, list[Buffer]]:
-    import cloudpickle
-
     try:
-        return _dump(lambda keep: cloudpickle.dumps(value, 5, buffer_callback=keep))
+        return _dump(lambda keep: dumps_by_value(value, keep))
     except Exception as error:
         raise _refusal(value, str(error)) from error
 

@@ -1,0 +1,132 @@
+"""`upturn gc`: remove the blobs and outputs that nothing refers to which is kept."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from upturn.cli.render import console, plain, print_table, when_text
+from upturn.core.errors import Invalid
+from upturn.core.size import bytes_text
+from upturn.core.time import duration, spell
+
+if TYPE_CHECKING:
+    from upturn.core.records import Collection
+    from upturn.develop.collect import Loss, Plan
+    from upturn.stores.workspace import Workspace
+
+_MOST_ROWS = 20
+_BAR_FROM = 2000  # fewer blobs are gone before a bar could be read
+
+
+@click.command()
+@click.option(
+    "--older-than", default="30d", show_default=True, metavar="DURATION", help="Younger runs stay."
+)
+@click.option(
+    "--keep-runs",
+    default=0,
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="The newest N runs of each flow stay, whatever their age.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would go, and remove nothing.")
+@click.option("--yes", is_flag=True, help="Don't ask.")
+def command(older_than: str, keep_runs: int, dry_run: bool, yes: bool) -> int:
+    """Remove what nothing refers to that is kept.
+
+    Kept are registered versions with all that they were made from, what is pinned, runs that go on,
+    and younger runs. Records stay: a removed output is only made again when it is needed.
+    """
+    from upturn.develop.collect import plan_collection
+    from upturn.stores.workspace import open_workspace
+
+    workspace = open_workspace()
+    try:
+        plan = plan_collection(workspace, older_than=duration(older_than), keep_runs=keep_runs)
+        _show(plan)
+        if dry_run or not (plan.blobs or plan.outputs):
+            return 0
+        if not yes and not _agreed(plan):
+            click.echo("Nothing was removed.")
+            return 0
+        _conclude(_remove(workspace, plan))
+    finally:
+        workspace.close()
+    return 0
+
+
+def _show(plan: Plan) -> None:
+    shown = plan.losses[:_MOST_ROWS]
+    if shown:
+        print_table(
+            ("run", "flow", "started (local)", "tasks", "blobs", "size"), [_row(e) for e in shown]
+        )
+    if len(plan.losses) > len(shown):
+        rest = plan.losses[_MOST_ROWS:]
+        size = bytes_text(sum(loss.blob_bytes for loss in rest))
+        click.echo(f"… and {len(rest)} more runs with {size}")
+    if plan.outputs:
+        size = bytes_text(plan.output_bytes)
+        click.echo(f"what tasks printed  {_many(len(plan.outputs), 'file')}  {size}")
+    if plan.blobs or plan.outputs:
+        total = bytes_text(plan.blob_bytes + plan.output_bytes)
+        click.echo(f"to be removed       {_many(len(plan.blobs), 'blob')}  {total} in all")
+    else:
+        click.echo(f"Nothing to remove that is older than {spell(plan.older_than)}.")
+    click.echo(
+        f"kept                {_many(plan.kept_blobs, 'blob')}  {bytes_text(plan.kept_bytes)}"
+    )
+    if plan.too_new:
+        size = bytes_text(plan.too_new_bytes)
+        many = _many(plan.too_new, "blob")
+        click.echo(f"used a moment ago   {many}  {size}  (they stay till the next time)")
+
+
+def _row(loss: Loss) -> tuple[str, ...]:
+    run = loss.run
+    where = (
+        (run.id, plain(run.flow), when_text(run.started_at))
+        if run is not None
+        else ("no run", "", "")
+    )
+    return (*where, str(loss.tasks or ""), f"{loss.blobs:,}", bytes_text(loss.blob_bytes))
+
+
+def _agreed(plan: Plan) -> bool:
+    if not sys.stdin.isatty():
+        raise Invalid(
+            "Nobody can be asked here whether to remove that.",
+            hint="Add --yes, or --dry-run to look only.",
+        )
+    size = bytes_text(plan.blob_bytes + plan.output_bytes)
+    return click.confirm(f"Remove {size}?", default=False)
+
+
+def _remove(workspace: Workspace, plan: Plan) -> Collection:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    from upturn.develop.collect import collect
+
+    out = console(stderr=True)
+    columns = (TextColumn("removing"), BarColumn(), MofNCompleteColumn())
+    quiet = not out.is_terminal or len(plan.blobs) < _BAR_FROM
+    with Progress(*columns, console=out, transient=True, disable=quiet) as bar:
+        task = bar.add_task("", total=len(plan.blobs))
+
+        def progress(done: int) -> None:
+            if done % 100 == 0:
+                bar.update(task, completed=done)
+
+        return collect(workspace, plan, progress=progress)
+
+
+def _conclude(done: Collection) -> None:
+    size = bytes_text(done.blob_bytes + done.output_bytes)
+    click.echo(f"Removed {_many(done.blobs, 'blob')} and {_many(done.outputs, 'file')}: {size}.")
+
+
+def _many(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
