@@ -68,10 +68,13 @@ class Live:
 
     def run_started(self, run: Run) -> None:
         """See Reporter."""
-        if run.parent is None:
-            self.run = run
         line = Text.assemble("run ", (run.id, "bold"), f"  {run.flow}")
-        self._heard.append(partial(self._lines.append, line))
+        if run.parent is not None:
+            self._heard.append(partial(self._lines.append, line))
+            return
+        self.run = run
+        with contextlib.suppress(OSError):
+            self._console.print(line, soft_wrap=True)  # at once, before what the flow prints
 
     def run_queued(self, run: Run, behind: Sequence[str]) -> None:
         """See Reporter."""
