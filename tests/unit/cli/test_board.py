@@ -50,7 +50,18 @@ def test_an_attempt_that_is_repeated_is_counted_once() -> None:
         board.ended(path, 2.5, status)
     board.submitted("run/k3f9/train/1")
     (row,) = summary_rows(board, {"train": {"auc": 0.5}}, now=9.0)
-    assert row.plain.split() == ["train", "1", "failed,", "1", "not", "run", "1.5", "s", "auc", "0.5"]
+    assert row.plain.split() == [
+        "train",
+        "1",
+        "failed,",
+        "1",
+        "not",
+        "run",
+        "1.5",
+        "s",
+        "auc",
+        "0.5",
+    ]
     assert board.totals() == "1 failed"
 
 
