@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from upturn.develop.step import step as step
     from upturn.develop.track import log as log
     from upturn.develop.track import show as show
+    from upturn.develop.tune.loop import tune as tune
+    from upturn.develop.tune.result import Tuning as Tuning
+    from upturn.develop.tune.space import integers as integers
+    from upturn.develop.tune.space import uniform as uniform
     from upturn.improve.loop import Loop as Loop
     from upturn.improve.rehearse import rehearse as rehearse
     from upturn.improve.rollout import beats as beats
@@ -54,6 +58,10 @@ _HOMES = {
     "step": "develop.step",
     "log": "develop.track",
     "show": "develop.track",
+    "tune": "develop.tune.loop",
+    "Tuning": "develop.tune.result",
+    "integers": "develop.tune.space",
+    "uniform": "develop.tune.space",
     "Loop": "improve.loop",
     "rehearse": "improve.rehearse",
     "beats": "improve.rollout",

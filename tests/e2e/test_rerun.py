@@ -128,6 +128,74 @@ def test_it_is_stood_in_with_pdb(own: Folder, failed: str) -> None:
     assert fine.stdout == "[10, 11]\n"
 
 
+STANDING = """
+import sys
+
+import upturn as up
+
+
+@up.step
+def stops(x: int) -> int:
+    y = x + 1
+    # here
+    return y
+
+
+@up.step
+def keeps(model: int) -> object:
+    return model
+
+
+@up.flow
+def standing():
+    return up.register("kept", keeps(stops(1)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "typed", "status", "printed"),
+    [
+        ("breakpoint()", "p ('y is', y)\nc\n", 0, "('y is', 2)"),
+        ("breakpoint()", "p ('y is', y)\nq\n", 1, "('y is', 2)"),
+        ("sys.exit(3)", "p ('y is', y)\nq\n", 1, "('y is', 2)"),
+    ],
+)
+def test_breakpoints_and_exits_are_stood_in_once(
+    tmp_path: Path, line: str, typed: str, status: int, printed: str
+) -> None:
+    own = Folder(tmp_path, {"flows.py": STANDING})
+    own.type("run", "flows.py:standing")
+    workspace = own.open()
+    run = own.last_run(workspace, "standing").id
+    workspace.close()
+    (own.folder / "flows.py").write_text(STANDING.replace("# here", line))
+    debugged = subprocess.run(
+        [*COMMAND, "rerun", "--pdb", f"{run}/stops"],
+        cwd=own.folder,
+        env=own.environment(),
+        input=typed,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert debugged.returncode == status, debugged.stderr
+    assert printed in debugged.stdout
+    assert "BdbQuit" not in debugged.stdout + debugged.stderr
+    assert ("Traceback" in debugged.stderr) == (line == "sys.exit(3)")
+
+
+def test_a_step_of_upturns_own_is_not_stood_in(tmp_path: Path) -> None:
+    own = Folder(tmp_path, {"flows.py": STANDING})
+    own.type("run", "flows.py:standing")
+    workspace = own.open()
+    run = own.last_run(workspace, "standing").id
+    workspace.close()
+    refused = own.type("rerun", "--pdb", f"{run}/register")
+    assert refused.returncode == 2
+    assert "The step 'register' is Upturn's own" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [

@@ -11,6 +11,7 @@ HEAVY = {
     "duckdb",
     "narwhals",
     "numpy",
+    "optuna",
     "pandas",
     "polars",
     "pyarrow",
@@ -33,7 +34,7 @@ def loaded_by(code: str) -> set[str]:
     ("code", "allowed"),
     [
         ("import upturn", set[str]()),
-        ("import upturn as up; up.step, up.flow, up.register, up.Endpoint", set[str]()),
+        ("import upturn as up; up.step, up.flow, up.register, up.Endpoint, up.tune", set[str]()),
         ("from upturn.cli import cli; cli.main(['--help'], standalone_mode=False)", {"click"}),
         ("import upturn.develop.forkserver", set[str]()),
         ("import upturn.cli.run", {"click"}),

@@ -27,6 +27,7 @@ class StepCounts:
     done: int = 0
     reused: int = 0
     failed: int = 0
+    pruned: int = 0
     running: int = 0
     began_at: float | None = None
     ended_at: float | None = None
@@ -34,7 +35,7 @@ class StepCounts:
     @property
     def ended(self) -> int:
         """How many tasks are over."""
-        return self.done + self.reused + self.failed
+        return self.done + self.reused + self.failed + self.pruned
 
     def seconds(self, now: float) -> float | None:
         """From the first task's start to now, or to the last one's end."""
@@ -50,8 +51,9 @@ class StepCounts:
             "reused": self.reused,
             "running": self.running,
             "failed": self.failed,
+            "pruned": self.pruned,
         }
-        said = [(f"{n} {what}", STATUS_COLOURS[what]) for what, n in numbers.items() if n]
+        said = [(f"{n} {what}", STATUS_COLOURS.get(what, "white")) for what, n in numbers.items() if n]
         missing = self.submitted - self.ended - self.running
         if of_all and missing > 0:
             said.append((f"{missing} not run", STATUS_COLOURS["cancelled"]))
@@ -78,7 +80,7 @@ class Board:
         self.running[path] = at
 
     def ended(self, path: str, at: float, status: str) -> None:
-        """A task is done, reused or failed; it is 'ready' again where an attempt failed."""
+        """A task is done, reused, failed or pruned; it is 'ready' again where an attempt failed."""
         step = self._step(path)
         if self.running.pop(path, None) is not None:
             step.running -= 1
@@ -90,6 +92,8 @@ class Board:
                 step.reused += 1
             case "failed":
                 step.failed += 1
+            case "pruned":
+                step.pruned += 1
             case _:
                 pass
 
@@ -104,6 +108,7 @@ class Board:
             "done": sum(step.done for step in self.steps.values()),
             "reused": sum(step.reused for step in self.steps.values()),
             "failed": sum(step.failed for step in self.steps.values()),
+            "pruned": sum(step.pruned for step in self.steps.values()),
         }
         return ", ".join(f"{n} {what}" for what, n in numbers.items() if n) or "no tasks"
 

@@ -118,6 +118,10 @@ class Live:
         )
         self._heard.append(partial(self._failed, path, problem.message, then))
 
+    def task_pruned(self, path: str, problem: Problem) -> None:
+        """See Reporter."""
+        self._heard.append(partial(self._ended, path, time.monotonic(), "pruned"))
+
     def noted(self, text: str) -> None:
         """See Reporter."""
         line = Text(f"  {readable(text.encode(errors='replace'))}", style="dim")

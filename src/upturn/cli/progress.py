@@ -93,6 +93,11 @@ class Lines:
         then = "" if retry_in_s is None else f"  (again in {retry_in_s:.1f} s)"
         self._line("failed", path, "red", f"          {problem.message}{then}")
 
+    def task_pruned(self, path: str, problem: Problem) -> None:
+        """See Reporter."""
+        self._end_of(path)
+        self._line("pruned", path, "blue", f"          {problem.message}")
+
     def noted(self, text: str) -> None:
         """See Reporter."""
         self._say(f"  {text}")

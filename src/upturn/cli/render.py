@@ -16,6 +16,7 @@ STATUS_COLOURS = {
     "reused": "cyan",
     "running": "yellow",
     "failed": "red",
+    "pruned": "blue",
     "cancelled": "magenta",
     "queued": "yellow",
     "skipped": "magenta",

@@ -14,6 +14,7 @@ from upturn.core.errors import Invalid, NotFound
 from upturn.core.records import Task, TaskState
 from upturn.core.settings import Settings, load_settings
 from upturn.develop.flow import Flow
+from upturn.develop.register import STEPS
 from upturn.develop.rerun import Again, Recorded, recorded, steps_of
 from upturn.develop.run import start_run
 from upturn.develop.runs import RunView, parse_task, path_of, pick_tasks, view_run
@@ -107,9 +108,15 @@ def _conclude(handle: Run, view: RunView, found: list[Recorded]) -> int:
 
 def _stand_in(workspace: Workspace, found: list[Recorded]) -> int:
     """Call the step in this process, and debug what it raises."""
+    import bdb
     import pdb
     import traceback
 
+    if found[0].step in STEPS:  # outside a task it would register a version for good
+        raise Invalid(
+            f"The step {found[0].task.step!r} is Upturn's own: there is no code of yours in it.",
+            hint="Debug the step that made what it was given.",
+        )
     if len(found) > 1:
         raise Invalid(
             f"There are {len(found)} tasks of {found[0].task.step!r}, and one is debugged.",
@@ -118,7 +125,9 @@ def _stand_in(workspace: Workspace, found: list[Recorded]) -> int:
     args, kwargs = found[0].arguments(workspace)
     try:
         result: Any = found[0].step.function(*args, **kwargs)
-    except Exception:  # noqa: BLE001  # whatever the step raises
+    except bdb.BdbQuit:  # `q` at a breakpoint(): who leaves the debugger wants no second one
+        return 1
+    except (Exception, SystemExit):  # noqa: BLE001  # whatever the step raises
         traceback.print_exc()
         pdb.post_mortem(sys.exc_info()[2])
         return 1

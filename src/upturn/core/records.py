@@ -9,7 +9,7 @@ from upturn.core.errors import Problem
 from upturn.core.schema import Profile, Signature
 
 RunStatus = Literal["queued", "running", "done", "failed", "cancelled", "skipped"]
-TaskStatus = Literal["running", "done", "reused", "failed", "cancelled"]
+TaskStatus = Literal["running", "done", "reused", "failed", "pruned", "cancelled"]
 Overlap = Literal["parallel", "queue", "newest", "skip"]
 
 
@@ -112,7 +112,7 @@ class TaskState(Record, frozen=True, kw_only=True):
     attempt: int
     at: datetime
     output: str | None = None  # digest, when done or reused
-    reused_from: str | None = None  # path of the task whose output this is
+    reused_from: str | None = None  # path of the task whose output, or whose curve, this is
     seconds: float | None = None
     problem: Problem | None = None
 

@@ -12,7 +12,18 @@ from upturn.stores.workspace import Workspace
 class FlowContext(Protocol):
     """What a step call or a flow call in a running flow is handed to."""
 
-    def submit(self, step: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def at_once(self, step: Any) -> int:
+        """How many tasks of a step its cores and GPUs are enough for; at least one."""
+        ...
+
+    def submit(
+        self,
+        step: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        judge: Any = None,
+    ) -> Any:
         """Make a task of a step call; a Ref to its output."""
         ...
 
@@ -46,4 +57,8 @@ class _RunningTask:
 
 
 session: ContextVar[FlowContext | None] = ContextVar("session", default=None)
+# Outside a flow: who hears what a step that is just called logs.
+listener: ContextVar[Callable[[dict[str, float], int | None], None] | None] = ContextVar(
+    "listener", default=None
+)
 task = _RunningTask()

@@ -1,5 +1,6 @@
 """Run, Tasks and Task: handles to what was run, which read every value when it is asked for."""
 
+import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import cached_property
@@ -9,13 +10,15 @@ from typing import Any, overload
 import msgspec
 
 from upturn.core import records
-from upturn.core.errors import NotFound, Problem, RunFailed, did_you_mean
+from upturn.core.errors import NotFound, Problem, RunFailed, Unavailable, did_you_mean
 from upturn.core.ids import task_path
 from upturn.develop.fingerprint import Fingerprint
 from upturn.develop.layout import arguments_of
 from upturn.develop.runs import list_runs, tasks_of, view_run
 from upturn.stores import values
 from upturn.stores.workspace import Workspace, open_workspace
+
+_POLL_S = 0.1
 
 
 class Run:
@@ -83,6 +86,19 @@ class Run:
                 run=self.id,
             )
         return values.load(self._workspace.blobs, state.result)
+
+    def wait(self, timeout_s: float | None = None) -> "Run":
+        """Return this run when it has ended, or its process is gone. Raises Unavailable."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while (status := self.status) in ("queued", "running"):
+            left = _POLL_S if deadline is None else min(_POLL_S, deadline - time.monotonic())
+            if left <= 0:
+                raise Unavailable(
+                    f"Run {self.id} is still {status} after {timeout_s:g} s.",
+                    hint=f"Look with: upturn show {self.id}; end it with: upturn cancel {self.id}",
+                )
+            time.sleep(left)
+        return self
 
     @property
     def tasks(self) -> "Tasks":

@@ -17,6 +17,7 @@ from upturn.core.records import (
     TaskStatus,
 )
 from upturn.core.time import utcnow
+from upturn.develop.judge import Ruling
 from upturn.develop.layout import layout_of
 from upturn.develop.node import Node
 
@@ -110,6 +111,10 @@ class Ledger:
         self._state(node, "failed", problem=problem, seconds=seconds, output=instead)
         if instead is not None:
             self._edge(node.path, artifact_path(instead), "instead")
+
+    def pruned(self, node: Node, ruling: Ruling) -> None:
+        """The task was ended by its judge, or not run at all."""
+        self._state(node, "pruned", problem=ruling.why, reused_from=ruling.source)
 
     def cancelled(self, node: Node) -> None:
         """The task was ended."""

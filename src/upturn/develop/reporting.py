@@ -48,6 +48,10 @@ class Reporter(Protocol):
         """An attempt failed; the next one follows, unless `retry_in_s` is None."""
         ...
 
+    def task_pruned(self, path: str, problem: Problem) -> None:
+        """A trial of a tuning was ended early, or not run at all: it did not look promising."""
+        ...
+
     def noted(self, text: str) -> None:
         """Something goes on in the flow's own thread that takes a while."""
         ...
@@ -87,6 +91,9 @@ class Silent:
         """Nothing."""
 
     def task_failed(self, path: str, problem: Problem, retry_in_s: float | None) -> None:
+        """Nothing."""
+
+    def task_pruned(self, path: str, problem: Problem) -> None:
         """Nothing."""
 
     def noted(self, text: str) -> None:

@@ -24,6 +24,7 @@ from upturn.develop.fingerprint import fingerprint
 from upturn.develop.frames import problem_of
 from upturn.develop.functions import reference_to
 from upturn.develop.inputs import store_arguments
+from upturn.develop.judge import Judge
 from upturn.develop.node import Node
 from upturn.develop.options import RAISE
 from upturn.develop.overlap import take_turn
@@ -86,7 +87,20 @@ class Session:
     codes: dict[Any, str] = field(default_factory=dict[Any, str])  # by step
     envs: dict[Env, InEnv] = field(default_factory=dict[Env, InEnv])
 
-    def submit(self, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def at_once(self, step: Step[..., Any]) -> int:
+        """How many tasks of a step its cores and GPUs are enough for; at least one."""
+        settings, options = self.workspace.settings, step.options
+        gpus = len(settings.gpus) // options.gpus if options.gpus else settings.cores
+        return max(1, min(settings.cores // options.cpus, gpus))
+
+    def submit(
+        self,
+        step: Step[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        judge: Judge | None = None,
+    ) -> Any:
         """Make a task of a step call; a Ref to its output, at once."""
         try:
             bound = step.signature.bind(*args, **kwargs)
@@ -121,6 +135,7 @@ class Session:
             kwargs=bound.kwargs,
             literals=literals,
             instead=instead,
+            judge=judge,
         )
         self.counts[step.name] += 1
         self.nodes.append(node)

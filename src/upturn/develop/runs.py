@@ -5,7 +5,7 @@ from typing import Any
 
 from upturn.core.errors import Invalid, NotFound, did_you_mean
 from upturn.core.ids import task_path
-from upturn.core.records import Run, RunState, TaskState
+from upturn.core.records import Run, RunState, Task, TaskState
 from upturn.stores.workspace import Workspace
 
 _UNFINISHED = ("queued", "running")
@@ -75,6 +75,15 @@ def top_run(workspace: Workspace, run: Run) -> Run:
     while run.parent is not None:
         run = workspace.meta.get(Run, run.parent)
     return run
+
+
+def is_under_way(workspace: Workspace, task: Task) -> bool:
+    """Whether a driver that lives has it before it, or runs it."""
+    state = workspace.meta.find(TaskState, task.run, task.step, task.index)
+    if state is not None and state.status != "running":
+        return False
+    run = workspace.meta.find(Run, task.run)
+    return run is not None and is_driven(workspace, run)
 
 
 def tasks_of(workspace: Workspace, run: str) -> list[TaskState]:

@@ -1,7 +1,6 @@
 """The scheduler: a thread that runs tasks when their inputs are made, and keeps their records."""
 
 import os
-import random
 import socket
 import threading
 import time
@@ -12,21 +11,21 @@ from blake3 import blake3
 from upturn.core.errors import Conflict, Problem, StepFailed
 from upturn.core.executor import Call, Event, Executor, Failed, Finished, Logged, Started
 from upturn.core.ids import new_id, task_path
-from upturn.core.records import Memo, Run, Task, TaskState
+from upturn.core.records import Memo, Task, TaskState
 from upturn.core.time import utcnow
 from upturn.develop.checkpoint import drop
 from upturn.develop.inputs import inputs_of, memo_of, resolved
+from upturn.develop.judge import Ruling, ruled_before
 from upturn.develop.ledger import Ledger
 from upturn.develop.node import Node
 from upturn.develop.ref import refs_in
 from upturn.develop.reporting import Reporter
-from upturn.develop.runs import is_driven
+from upturn.develop.runs import is_under_way
 from upturn.develop.tokens import Queue, Tokens
 from upturn.stores.workspace import Workspace
 
 LEASE_TTL_S = 8.0
 _RENEW_S = 2.0
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
 _LOOK_S = 0.1  # how often it is seen whether another driver has made what is waited for
 _RIVALS = 20  # how many tasks with the same memo are looked at
 
@@ -73,7 +72,7 @@ class Scheduler:
         """Take a task over. Returns at once."""
         with self._submitting:
             if self._over:
-                _cancel(node)
+                node.cancel()
                 return
             self._runs.add(node.run)
             self._open.add(node)
@@ -97,7 +96,7 @@ class Scheduler:
         """Remember what was finished in the run before it was interrupted: it is not repeated."""
         meta = self._workspace.meta
         for state in meta.last_each(TaskState, run=run):
-            if state.status in ("done", "reused"):
+            if state.status in ("done", "reused", "pruned"):
                 self._finished_before[task_path(run, state.step, state.index)] = state
 
     def result(self, node: Node) -> str:
@@ -164,7 +163,7 @@ class Scheduler:
             for maker in makers.values():
                 if maker.status in ("done", "reused"):
                     continue
-                if maker.status in ("failed", "cancelled"):
+                if maker.status in ("failed", "pruned", "cancelled"):
                     self._skip(node, maker)
                     break
                 maker.dependents.append(node)
@@ -176,6 +175,8 @@ class Scheduler:
     def _make_ready(self, node: Node) -> None:
         node.inputs = inputs_of(node.arguments, node.env)
         node.memo = memo_of(node.code, node.inputs)
+        if self._prune_unrun(node):
+            return
         before = self._output_before(node)
         if before is not None:
             node.output = before
@@ -205,6 +206,16 @@ class Scheduler:
         self._finishing.append(node)
         self._reporter.task_reused(node.path, source)
         return True
+
+    def _prune_unrun(self, node: Node) -> bool:
+        """Let its judge, if any, hear what such a task logged; whether that ends this one."""
+        before = self._finished_before.get(node.path)
+        cache = node.options.cache if self._may_share(node) else False
+        ruling = ruled_before(self._workspace.meta, node, before, cache)
+        if ruling is not None:
+            self._ledger.task(node)
+            self._prune(node, ruling)
+        return ruling is not None
 
     def _may_share(self, node: Node) -> bool:
         """Whether one task may do the work of all with the same memo."""
@@ -255,17 +266,9 @@ class Scheduler:
         ):
             if (task.run, task.step, task.index) == (node.run, node.step, node.index):
                 earlier = True
-            elif earlier and task.run not in self._runs and self._is_under_way(task):
+            elif earlier and task.run not in self._runs and is_under_way(self._workspace, task):
                 return True
         return False
-
-    def _is_under_way(self, task: Task) -> bool:
-        meta = self._workspace.meta
-        state = meta.find(TaskState, task.run, task.step, task.index)
-        if state is not None and state.status != "running":
-            return False
-        run = meta.find(Run, task.run)
-        return run is not None and is_driven(self._workspace, run)
 
     def _look_elsewhere(self, now: float) -> None:
         if not self._elsewhere or now < self._next_look:
@@ -273,7 +276,7 @@ class Scheduler:
         self._next_look = now + _LOOK_S
         waiting, self._elsewhere = self._elsewhere, []
         for node in waiting:
-            if self._reuse(node):
+            if self._prune_unrun(node) or self._reuse(node):
                 continue
             if self._is_elsewhere(node):
                 self._elsewhere.append(node)
@@ -287,10 +290,13 @@ class Scheduler:
         while (found := self._ready.take(self._tokens)) is not None:
             node, node.gpus = found
             others = self._has_rivals() if others is None else others
-            if others and not node.attempt and self._is_elsewhere(node):
-                self._tokens.give_back(node.options.needs, node.gpus)
-                self._elsewhere.append(node)
-                continue
+            if others and not node.attempt:
+                elsewhere = self._is_elsewhere(node)
+                # It may have ended there since it was looked for.
+                if elsewhere or self._prune_unrun(node) or self._reuse(node):
+                    self._tokens.give_back(node.options.needs, node.gpus)
+                    self._elsewhere.extend([node] if elsewhere else [])
+                    continue
             self._start(node)
 
     def _start(self, node: Node) -> None:
@@ -298,7 +304,7 @@ class Scheduler:
         node.status = "running"
         node.deadline = None
         if node.env is None:
-            node.start_clock()
+            node.begin()
         self._ledger.running(node)
         output_file = self._output_file(node)
         self._running[node.path] = node
@@ -343,11 +349,16 @@ class Scheduler:
             return
         match event:
             case Started():
-                node.start_clock()  # its environment may have been built first
+                node.begin()  # its environment may have been built first
             case Logged():
                 self._ledger.logged(node, event)
                 if event.metrics:
                     self._reporter.task_logged(node.path, event.metrics, event.at_step)
+                ruling = node.ruling(event)
+                if ruling is not None:
+                    self._executor.kill(node.path)
+                    self._ended(node)
+                    self._prune(node, ruling)
             case Finished():
                 self._ended(node)
                 self._finish(node, event)
@@ -378,23 +389,25 @@ class Scheduler:
             )
         elif node.is_worth_another_try(event.kinds):
             self._ledger.failed(node, problem, event.seconds, instead=None)
-            pause = _pause_after(node.attempt)
+            pause = node.pause_s()
             self._later.append((time.monotonic() + pause, node))
             node.status = "ready"
             self._reporter.task_failed(node.path, problem, pause)
             return
         instead = node.instead if damaged is None else None
         self._ledger.failed(node, problem, event.seconds, instead=instead)
-        node.status = "failed" if instead is None else "done"
-        node.output = instead
-        node.problem = problem
-        node.cause = node
+        node.fail(problem, instead)
         self._finishing.append(node)
         self._reporter.task_failed(node.path, problem, None)
 
+    def _prune(self, node: Node, ruling: Ruling) -> None:
+        self._ledger.pruned(node, ruling)
+        node.prune(ruling)
+        self._finishing.append(node)
+        self._reporter.task_pruned(node.path, ruling.why)
+
     def _skip(self, node: Node, maker: Node) -> None:
-        node.status = "cancelled"
-        node.cause = maker.cause or maker
+        node.skip(maker)
         self._finishing.append(node)
 
     def _expire(self) -> None:
@@ -481,19 +494,7 @@ class Scheduler:
                 self._ledger.write()
         finally:
             for node in self._open:
-                _cancel(node)
+                node.cancel()
 
 
 _TIMEOUT = ("builtins.TimeoutError", "builtins.OSError", "builtins.Exception")
-
-
-def _cancel(node: Node) -> None:
-    node.status = "cancelled"
-    node.output = None
-    node.ended.set()
-
-
-def _pause_after(attempt: int) -> float:
-    """Exponential backoff with full jitter, so that retries of many tasks don't come at once."""
-    longest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (attempt - 1))
-    return random.uniform(longest / 2, longest)

@@ -19,6 +19,9 @@ def log(*, step: int | None = None, **metrics: float) -> None:
     task = context.task.get()
     if task is not None and numbers:
         task.send(Logged(task.call.id, numbers, step))
+    listener = context.listener.get()
+    if listener is not None and numbers:
+        listener(numbers, step)
 
 
 def show(thing: Any, title: str = "") -> None:

@@ -1,5 +1,6 @@
 """up.Run: runs, tasks and every value in them by name; as HTML for notebooks."""
 
+import threading
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -9,7 +10,8 @@ import pytest
 
 import upturn as up
 from unit.develop.steps import double, fail, gathered, lines_of, measured, scaled, total
-from upturn.core.errors import NotFound, RunFailed
+from upturn.core import records
+from upturn.core.errors import NotFound, RunFailed, Unavailable
 from upturn.stores.workspace import Workspace
 
 
@@ -85,6 +87,38 @@ def test_a_reused_task_leads_to_the_one_that_ran(note: str) -> None:
     assert task.reused_from.path == first["measured"][0].path
     assert task.metrics["auc"] == 0.9
     assert task.logs == "measuring\n"
+
+
+def test_a_run_is_waited_for(run: up.Run, workspace: Workspace) -> None:
+    assert run.wait() is run
+
+    @up.flow
+    def g() -> Any:
+        me = workspace.meta.select(records.Run, flow="g", newest_first=True, limit=1)[0]
+        with pytest.raises(Unavailable, match=f"Run {me.id} is still running after 0 s"):
+            up.Run(me.id, workspace=workspace).wait(timeout_s=0)
+        return me.id
+
+    handle = g.run()
+    assert handle.result() == handle.wait(timeout_s=0).id
+
+
+def test_a_run_is_waited_for_in_another_thread(workspace: Workspace) -> None:
+    waited: list[str] = []
+
+    @up.flow
+    def h() -> Any:
+        me = workspace.meta.select(records.Run, flow="h", newest_first=True, limit=1)[0]
+        other = threading.Thread(
+            target=lambda: waited.append(up.Run(me.id, workspace=workspace).wait(30).status)
+        )
+        other.start()
+        threads.append(other)
+
+    threads: list[threading.Thread] = []
+    h.run()
+    threads[0].join()
+    assert waited == ["done"]
 
 
 def test_what_is_not_there_is_said_with_a_way_out(run: up.Run, note: str) -> None:
