@@ -53,7 +53,9 @@ class StepCounts:
             "failed": self.failed,
             "pruned": self.pruned,
         }
-        said = [(f"{n} {what}", STATUS_COLOURS.get(what, "white")) for what, n in numbers.items() if n]
+        said = [
+            (f"{n} {what}", STATUS_COLOURS.get(what, "white")) for what, n in numbers.items() if n
+        ]
         missing = self.submitted - self.ended - self.running
         if of_all and missing > 0:
             said.append((f"{missing} not run", STATUS_COLOURS["cancelled"]))
