@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from upturn.develop.flow import flow as flow
     from upturn.develop.handles import Run as Run
     from upturn.develop.handles import runs as runs
+    from upturn.develop.progress import progress as progress
     from upturn.develop.ref import Ref as Ref
     from upturn.develop.register import register as register
     from upturn.develop.step import Step as Step
@@ -52,6 +53,7 @@ _HOMES = {
     "checkpoint": "develop.checkpoint",
     "Run": "develop.handles",
     "runs": "develop.handles",
+    "progress": "develop.progress",
     "Ref": "develop.ref",
     "register": "develop.register",
     "Step": "develop.step",

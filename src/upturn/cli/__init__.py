@@ -94,7 +94,9 @@ def _status(args: list[str]) -> int:
 
 def print_problem(problem: Problem) -> None:
     """Fact, the user's own frames, and the way out."""
-    click.secho(problem.message, err=True, fg="red")
+    from upturn.cli.tail import harmless
+
+    click.secho(harmless(problem.message), err=True, fg="red")
     for frame in problem.frames:
         click.echo(f"  {frame.file}:{frame.line}, in {frame.function}", err=True)
         if frame.text:

@@ -2,25 +2,33 @@
 
 import contextlib
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from upturn.cli.render import seconds_text
+from upturn.cli.tail import News, Tail
 from upturn.core.errors import Problem
 from upturn.core.records import Run
+from upturn.core.settings import wants_plain_lines
 
 _PUMP_S = 0.2
+_MOST_BYTES, _MOST_PRINTED = 1 << 18, 2000  # of what a task printed since the last look
+_PROGRESS_S = 5.0
 _MOST_LINES = 30  # of tasks that ended the same way, before they are only counted
 
 
 class Lines:
     """A Reporter that prints: one line a task that ended, and what tasks print."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, progress_every_s: float = _PROGRESS_S) -> None:
         self.run: Run | None = None
-        self._files: dict[str, tuple[Path, int]] = {}
+        self._colour = False if wants_plain_lines() else None
+        self._progress_every_s = progress_every_s
+        self._next_progress: dict[str, float] = {}
+        self._tails: dict[str, Tail] = {}
         self._metrics: dict[str, dict[str, float]] = {}
         self._counts: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -45,15 +53,28 @@ class Lines:
         more = f" and {len(behind) - 1} more" if len(behind) > 1 else ""
         self._say(f"  queued behind run {behind[0]}{more}")
 
+    def task_submitted(self, path: str) -> None:
+        """See Reporter."""
+
     def task_started(self, path: str, attempt: int, output_file: str) -> None:
         """See Reporter."""
-        file = Path(output_file)
+        tail = Tail(Path(output_file), most_bytes=_MOST_BYTES, most_lines=_MOST_PRINTED)
+        self._next_progress[path] = time.monotonic() + self._progress_every_s
         with self._lock:
-            self._files[path] = (file, file.stat().st_size if file.exists() else 0)
+            self._tails[path] = tail
 
     def task_logged(self, path: str, metrics: dict[str, float], at_step: int | None) -> None:
         """See Reporter."""
         self._metrics.setdefault(path, {}).update(metrics)
+
+    def task_progress(
+        self, path: str, done: int, total: int | None, title: str, level: int
+    ) -> None:
+        """See Reporter."""
+        now = time.monotonic()
+        if level == 0 and now >= self._next_progress.get(path, now):
+            self._next_progress[path] = now + self._progress_every_s
+            self._say(click.style(f"  {short(path)} │ ", dim=True) + far(done, total, title))
 
     def task_done(self, path: str, seconds: float, summary: str) -> None:
         """See Reporter."""
@@ -92,21 +113,22 @@ class Lines:
     def _line(self, status: str, path: str, colour: str, rest: str) -> None:
         self._counts[status] = self._counts.get(status, 0) + 1
         if self._counts[status] <= _MOST_LINES or status == "failed":
-            name = path.split("/", 2)[2]
-            self._say(f"  {name:<20} {click.style(f'{status:<7}', fg=colour)} {rest}".rstrip())
+            self._say(
+                f"  {short(path):<20} {click.style(f'{status:<7}', fg=colour)} {rest}".rstrip()
+            )
         elif self._counts[status] == _MOST_LINES + 1:
             self._say(f"  … further tasks that are {status} are only counted")
 
     def _say(self, text: str) -> None:
         with contextlib.suppress(OSError):  # nobody reads any more, which is no reason to stop
-            click.echo(text, err=True)
+            click.echo(text, err=True, color=self._colour)
 
     def _end_of(self, path: str) -> None:
-        self._pump()
+        self._next_progress.pop(path, None)
         with self._lock:
-            file, at = self._files.pop(path, (None, 0))
-            if file is not None:
-                self._print(path, _rest(file, at))  # a last line without an end
+            tail = self._tails.pop(path, None)
+            if tail is not None:
+                self._print(path, tail.news(end=True))
 
     def _pump_on(self) -> None:
         while not self._closed.wait(_PUMP_S):
@@ -114,31 +136,36 @@ class Lines:
 
     def _pump(self) -> None:
         with self._lock:
-            for path, (file, at) in list(self._files.items()):
-                text, at = _new_lines(file, at)
-                self._files[path] = (file, at)
-                self._print(path, text)
+            for path, tail in self._tails.items():
+                self._print(path, tail.news())
 
-    def _print(self, path: str, lines: list[str]) -> None:
-        name = path.split("/", 2)[2]
-        for line in lines:
-            self._say(click.style(f"  {name} │ ", dim=True) + line)
-
-
-def _new_lines(file: Path, at: int) -> tuple[list[str], int]:
-    data = _read(file, at)
-    end = data.rfind(b"\n") + 1
-    return data[:end].decode(errors="replace").splitlines(), at + end
+    def _print(self, path: str, news: News) -> None:
+        before = click.style(f"  {short(path)} │ ", dim=True)
+        if news.left_out:
+            self._say(before + left_out_text(path, news.left_out))
+        for line in news.lines:
+            self._say(before + line)
 
 
-def _rest(file: Path, at: int) -> list[str]:
-    return _read(file, at).decode(errors="replace").splitlines()
+def short(path: str) -> str:
+    """A task's name within its run.
+
+    >>> short("run/k3f9/train/3")
+    'train/3'
+    """
+    return path.split("/", 2)[2]
 
 
-def _read(file: Path, at: int) -> bytes:
-    try:
-        with file.open("rb") as stream:
-            stream.seek(at)
-            return stream.read()
-    except OSError:
-        return b""
+def far(done: int, total: int | None, title: str) -> str:
+    """How far a task is.
+
+    >>> far(400, 1000, ""), far(7, None, "rows")
+    ('40 % (400/1000)', 'rows 7')
+    """
+    number = f"{done}" if not total else f"{100 * done // total} % ({done}/{total})"
+    return f"{title} {number}".lstrip()
+
+
+def left_out_text(path: str, lines: int) -> str:
+    """What stands for lines that are not shown."""
+    return f"… {lines:,} line{'s' * (lines != 1)} left out; upturn logs {path.partition('/')[2]}"

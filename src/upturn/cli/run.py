@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from upturn.cli.progress import Lines
+from upturn.cli.reporter import terminal_reporter
 from upturn.cli.target import load_target, target_file
 from upturn.core.settings import load_settings
 from upturn.develop import handles
@@ -21,6 +21,8 @@ from upturn.develop.warm import warm_up
 from upturn.stores.workspace import open_workspace
 
 if TYPE_CHECKING:
+    from upturn.cli.live import Live
+    from upturn.cli.progress import Lines
     from upturn.core.records import Run
 
 
@@ -116,9 +118,9 @@ def execute(
 
 
 @contextlib.contextmanager
-def interruptible(way_on: str) -> Generator[Lines]:
+def interruptible(way_on: str) -> Generator[Lines | Live]:
     """What reports a run to the terminal; after Ctrl-C it says how to go on, in which run."""
-    lines = Lines()
+    lines = terminal_reporter()
     # What a service manager or a closing terminal says is what Ctrl-C says.
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.default_int_handler)

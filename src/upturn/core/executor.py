@@ -87,6 +87,21 @@ class Logged(msgspec.Struct, frozen=True):
     artifact: Artifact | None = None
 
 
+class Progressed(msgspec.Struct, frozen=True):
+    """The task said how far it is."""
+
+    call: str
+    done: int
+    total: int | None
+    title: str
+    level: int = 0  # 1: of a loop within the loop
+
+    @property
+    def how_far(self) -> tuple[int, int | None, str, int]:
+        """What is done, of how much, of what, and in which level of loops."""
+        return self.done, self.total, self.title, self.level
+
+
 class Finished(msgspec.Struct, frozen=True):
     """The task returned; its output is stored."""
 
@@ -108,7 +123,7 @@ class Failed(msgspec.Struct, frozen=True):
     lasting: tuple[Read, ...] = ()  # as of Finished
 
 
-Event = Started | Logged | Finished | Failed
+Event = Started | Logged | Progressed | Finished | Failed
 
 
 class Executor(Protocol):

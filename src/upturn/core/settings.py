@@ -60,6 +60,16 @@ def load_settings(cwd: Path | None = None, environ: Mapping[str, str] | None = N
     )
 
 
+def wants_plain_lines(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether the terminal can't move its cursor, or its user wants nothing but text.
+
+    >>> wants_plain_lines({"TERM": "dumb"}), wants_plain_lines({"TERM": "xterm", "NO_COLOR": ""})
+    (True, False)
+    """
+    environ = os.environ if environ is None else environ
+    return bool(environ.get("NO_COLOR")) or environ.get("TERM", "dumb") in ("dumb", "unknown", "")
+
+
 def _refuse_unknown(environ: Mapping[str, str]) -> None:
     for name in environ:
         if name.startswith("UPTURN_") and name not in VARIABLES:

@@ -18,12 +18,22 @@ class Reporter(Protocol):
         """The run waits for these runs of its flow to end; the flow's own thread says so."""
         ...
 
+    def task_submitted(self, path: str) -> None:
+        """The flow called a step."""
+        ...
+
     def task_started(self, path: str, attempt: int, output_file: str) -> None:
         """A task's attempt has a process; what it prints goes to the file."""
         ...
 
     def task_logged(self, path: str, metrics: dict[str, float], at_step: int | None) -> None:
         """A task logged metrics."""
+        ...
+
+    def task_progress(
+        self, path: str, done: int, total: int | None, title: str, level: int
+    ) -> None:
+        """A task said how far it is; `level` 1 is a loop within the loop of `level` 0."""
         ...
 
     def task_done(self, path: str, seconds: float, summary: str) -> None:
@@ -60,10 +70,18 @@ class Silent:
     def run_queued(self, run: Run, behind: Sequence[str]) -> None:
         """Nothing."""
 
+    def task_submitted(self, path: str) -> None:
+        """Nothing."""
+
     def task_started(self, path: str, attempt: int, output_file: str) -> None:
         """Nothing."""
 
     def task_logged(self, path: str, metrics: dict[str, float], at_step: int | None) -> None:
+        """Nothing."""
+
+    def task_progress(
+        self, path: str, done: int, total: int | None, title: str, level: int
+    ) -> None:
         """Nothing."""
 
     def task_done(self, path: str, seconds: float, summary: str) -> None:

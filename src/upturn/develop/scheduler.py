@@ -160,6 +160,7 @@ class Scheduler:
     def _take_inbox(self) -> None:
         while self._inbox:
             node = self._inbox.popleft()
+            self._reporter.task_submitted(node.path)
             makers = {id(ref.node): ref.node for ref in refs_in(node.arguments)}
             for maker in makers.values():
                 if maker.status in ("done", "reused"):
@@ -358,6 +359,8 @@ class Scheduler:
             case Failed():
                 self._ended(node)
                 self._fail(node, event)
+            case _:
+                self._reporter.task_progress(node.path, *event.how_far)
 
     def _finish(self, node: Node, event: Finished) -> None:
         node.output = event.artifact.digest
