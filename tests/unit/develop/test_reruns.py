@@ -39,6 +39,35 @@ ELSEWHERE = {  # row: its tests, in files under tests/
     "a stored output is gone or damaged": (
         "unit/develop/test_memory.py::test_a_deleted_output_is_made_again",
     ),
+    "the content of a file that a task was [seen](#files) to open": (
+        "unit/develop/test_reads.py::test_a_file_that_a_step_opens_is_an_input",
+        "unit/develop/test_reads.py::test_a_change_that_keeps_size_and_time_is_seen",
+    ),
+    "a file that it looked for in vain is there now, or one that it read is gone": (
+        "unit/develop/test_reads.py::test_that_there_was_no_file_is_an_input",
+    ),
+    "a name in a folder that it listed": (
+        "unit/develop/test_reads.py::test_the_names_in_a_folder_are_an_input",
+    ),
+    "a file or folder named with `up.File`": (
+        "unit/develop/test_reads.py::test_a_file_named_for_a_native_reader_is_an_input",
+        "unit/develop/test_reads.py::test_a_folder_named_for_a_native_reader_is_an_input",
+    ),
+    "a file that a module of your own reads when it is imported": (
+        "unit/develop/test_reads.py::test_what_a_module_reads_when_it_is_imported_is_an_input",
+    ),
+    "a file changed while a task read it": (
+        "unit/develop/test_reads.py::test_what_is_made_of_a_file_that_changes_meanwhile_is_not_kept",
+    ),
+    "content that was there before comes back": (
+        "unit/develop/test_reads.py::test_a_file_that_a_step_opens_is_an_input",
+    ),
+    "an environment variable that the step declares, another value, set or not set": (
+        "unit/develop/test_reads.py::test_a_declared_variable_is_an_input",
+    ),
+    "an environment variable that it does not declare": (
+        "unit/develop/test_reads.py::test_a_variable_that_is_not_declared_stays_as_it_was",
+    ),
 }
 
 

@@ -247,7 +247,7 @@ def test_every_attempt_of_a_trial_has_a_curve_of_its_own(note: str, workspace: W
     @up.step(retries=1)
     def second_time(x: int, note: str) -> int:
         write(note, "here")
-        attempts = len(Path(note).read_text().splitlines())
+        attempts = Path(note).stat().st_size // len("here\n")  # reading it would be an input
         up.log(step=0, score=attempts)
         if attempts == 1:
             up.log(step=1, score=100)
@@ -342,12 +342,13 @@ HERE = Path(__file__).parent
 
 def write(line):
     with open(HERE / "ran", "a") as file:
-        file.write(line + "\\n")
+        file.write(f"{line:<30}\\n")
 
 @up.step(cache=False)
 def trained(x: float, last: int) -> float:
     write(repr(x))
-    while len((HERE / "ran").read_text().splitlines()) > last and not (HERE / "gate").exists():
+    # Its size, for reading it would be an input.
+    while (HERE / "ran").stat().st_size > 31 * last and not (HERE / "gate").exists():
         time.sleep(0.01)
     for i in range(3):
         up.log(step=i, score=i - x * x)
