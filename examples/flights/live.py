@@ -1,6 +1,7 @@
 """The year as it goes by: every flight a row of a request, every landing a label, a tick a day."""
 
 import http.client
+import select
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -81,13 +82,15 @@ class Year:
 
 
 class Client:
-    """One connection to the endpoint, kept open."""
+    """One connection to the endpoint, kept open, and opened again where the server closed it."""
 
     def __init__(self, url: str) -> None:
         self._connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)
 
     def post(self, what: str, body: Any) -> Any:
         """The answer to a request. Raises RuntimeError with the server's words for any refusal."""
+        if self._hung_up():  # a training took longer than a server keeps an idle connection
+            self._connection.close()
         self._connection.request(
             "POST",
             f"/v1/endpoints/{loop.endpoint.name}/{what}",
@@ -103,6 +106,11 @@ class Client:
     def close(self) -> None:
         """Hang up."""
         self._connection.close()
+
+    def _hung_up(self) -> bool:
+        """Between requests there is nothing to read but the end of the connection."""
+        sock = self._connection.sock
+        return sock is not None and bool(select.select([sock], [], [], 0)[0])
 
 
 class Landings:

@@ -157,7 +157,7 @@ def test_a_file_that_does_not_fit_is_refused(
     version = project.register("delays", fitted())
     with pytest.raises(Invalid, match=message):
         score_file(project.workspace, version, source, tmp_path / "out.parquet")
-    assert not (tmp_path / "out.parquet").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.parquet"]
 
 
 def test_files_that_can_not_be_read_are_named(project: Project, tmp_path: Path) -> None:

@@ -155,6 +155,17 @@ def test_a_first_version_that_is_refused_ends_deploy_with_the_reason(project: Pr
     assert "no such weights" in failed.stderr
 
 
+def test_a_model_that_is_gone_from_the_disk_is_refused_in_words_not_frames(
+    project: Project,
+) -> None:
+    version = project.register("gone", project.model("Constant", 7.25))
+    project.workspace.blobs.delete(version.artifact)
+    failed = project.command("deploy", "gone", "--port", "0")
+    assert failed.returncode == 1
+    assert version.artifact in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
 def test_after_a_refused_route_a_new_server_serves_the_one_before(project: Project) -> None:
     project.register("delays", project.model("Broken", "raise"))
     project.endpoint("delays")

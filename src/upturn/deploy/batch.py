@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from blake3 import blake3
 
-from upturn.core.errors import Conflict, Invalid
+from upturn.core.errors import Conflict, Invalid, UpturnError
 from upturn.core.ids import artifact_path, version_path
 from upturn.core.records import Edge, Version
 from upturn.deploy.columns import input_table
@@ -171,7 +171,10 @@ def _parts(rows: RowFile, part_rows: int) -> Iterator[pa.Table]:
 
 @contextmanager
 def _ours(partial: Path) -> Generator[None]:
-    """Hold the folder: a second process that writes the same output gets a Conflict."""
+    """Hold the folder: a second process that writes the same output gets a Conflict.
+
+    Refused before there was a part, nothing of it stays.
+    """
     try:
         partial.mkdir(parents=True, exist_ok=True)
         lock = os.open(partial / "lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -185,7 +188,12 @@ def _ours(partial: Path) -> Generator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Conflict(f"Another process scores into {partial} already.") from None
-        yield
+        try:
+            yield
+        except UpturnError:
+            if not any(partial.glob("part-*")):
+                shutil.rmtree(partial, ignore_errors=True)
+            raise
     finally:
         os.close(lock)
 

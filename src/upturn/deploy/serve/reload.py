@@ -78,12 +78,14 @@ class Reloader:
             if type(error) is Unavailable:
                 raise  # the store is busy: look again at the next poll
             served.refused = RefusedRoute(route.revision, str(error), utcnow())
+            cause = error.__cause__
             _log.error(
                 "Route %s/%d was refused: %s",
                 endpoint.name,
                 route.revision,
                 error,
-                exc_info=error.__cause__,
+                # The frames of a user's model help its author; of our own errors, the words do.
+                exc_info=None if isinstance(cause, UpturnError) else cause,
             )
             if served.live is None:
                 served.live = await self._load_earlier(endpoint, route)
