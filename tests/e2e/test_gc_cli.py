@@ -55,7 +55,7 @@ def test_a_look_first_then_the_removal_and_what_show_says_of_it(own: Project) ->
     assert lines[0].split() == ["run", "flow", "started", "(local)", "tasks", "blobs", "size"]
     assert lines[1].split()[:2] == [run, "talking"]
     assert pinned not in look.stdout
-    assert "what tasks printed  1 file" in look.stdout
+    assert "printed and saved   1 file" in look.stdout
     assert own.type("show", f"{run}/speaks/0").stdout.count("removed by gc") == 0
 
     refused = own.type("gc", "--older-than", "0s")

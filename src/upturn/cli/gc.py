@@ -70,7 +70,7 @@ def _show(plan: Plan) -> None:
         click.echo(f"… and {len(rest)} more runs with {size}")
     if plan.outputs:
         size = bytes_text(plan.output_bytes)
-        click.echo(f"what tasks printed  {_many(len(plan.outputs), 'file')}  {size}")
+        click.echo(f"printed and saved   {_many(len(plan.outputs), 'file')}  {size}")
     if plan.blobs or plan.outputs:
         total = bytes_text(plan.blob_bytes + plan.output_bytes)
         click.echo(f"to be removed       {_many(len(plan.blobs), 'blob')}  {total} in all")

@@ -14,6 +14,7 @@ The blob store sees to it that a use and a removal at the same moment can't both
 
 import contextlib
 import os
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -57,7 +58,7 @@ class Plan:
     keep_runs: int
     unused_since: float
     blobs: dict[str, int]  # digest → bytes
-    outputs: dict[Path, int]  # what tasks printed
+    outputs: dict[Path, int]  # what tasks printed, and folders of what they saved on their way
     losses: list[Loss]  # the biggest first
     too_new: int  # blobs that nothing refers to, but that were used a moment ago
     too_new_bytes: int
@@ -92,13 +93,17 @@ def plan_collection(
     roots |= {pin.path for pin in list_pins(workspace)}
     kept = reachable(roots, refers)
     unused_since = min([began, *live.values()]) - MARGIN_S
+    saved_before = min(unused_since, began - older_than.total_seconds())
     tally = _tally(workspace.blobs.entries(), kept, unused_since)
     return Plan(
         older_than=older_than,
         keep_runs=keep_runs,
         unused_since=unused_since,
         blobs=tally.gone,
-        outputs=dict(_outputs(workspace.output_dir, kept, unused_since)),
+        outputs={
+            **dict(_outputs(workspace.output_dir, kept, unused_since)),
+            **dict(_abandoned(workspace.settings.home / "checkpoints", saved_before)),
+        },
         losses=_losses(records, runs, kept, tally.gone),
         too_new=tally.too_new,
         too_new_bytes=tally.too_new_bytes,
@@ -313,7 +318,19 @@ def _outputs(directory: Path, kept: set[str], unused_since: float) -> Iterator[t
                     yield path, stat.st_size
 
 
+def _abandoned(directory: Path, before: float) -> Iterator[tuple[Path, int]]:
+    """The folders of checkpoints to which no attempt came back."""
+    for folder in directory.iterdir() if directory.is_dir() else ():
+        with contextlib.suppress(FileNotFoundError):  # its task is done just now
+            stats = [path.stat() for path in (folder, *folder.rglob("*"))]
+            if max(stat.st_mtime for stat in stats) < before:
+                yield folder, sum(stat.st_size for stat in stats)
+
+
 def _remove_output(path: Path) -> bool:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+        return True
     try:
         path.unlink()
     except FileNotFoundError:

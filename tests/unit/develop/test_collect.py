@@ -376,3 +376,29 @@ def test_what_cannot_be_pinned_is_told(workspace: Workspace, note: str) -> None:
         put_pin(workspace, "artifact/abc", pinned=True)
     with pytest.raises(NotFound, match="No artifact"):
         put_pin(workspace, f"artifact/{'0' * 64}", pinned=True)
+
+
+@up.step
+def saves_and_fails() -> None:
+    up.checkpoint().save([1, 2, 3])
+    raise ValueError("stop")
+
+
+def test_a_checkpoint_to_which_nobody_came_back_goes(workspace: Workspace) -> None:
+    @up.flow
+    def f() -> Any:
+        return saves_and_fails()
+
+    f.run()
+    folder = workspace.settings.home / "checkpoints"
+    (saved,) = folder.iterdir()
+    clear(workspace)
+    assert saved.is_dir(), "it was saved a moment ago"
+    then = time.time() - 5 * 3600
+    for path in (*saved.rglob("*"), saved):
+        os.utime(path, (then, then))
+    clear(workspace, older_than=timedelta(hours=6))
+    assert saved.is_dir()
+    done = clear(workspace)
+    assert not saved.exists()
+    assert done.output_bytes > 0
