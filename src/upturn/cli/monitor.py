@@ -136,7 +136,9 @@ def _labels(report: MonitorReport) -> str:
     if not found.labelled:
         line += f" Send some: upturn feedback {report.endpoint} FILE"
     if report.unmatched_feedback:
-        line += f" Feedback for {report.unmatched_feedback:,} ids matches no prediction."
+        count = report.unmatched_feedback
+        ids = "1 id" if count == 1 else f"{count:,} ids"
+        line += f" Feedback for {ids} matches no prediction."
     return line
 
 

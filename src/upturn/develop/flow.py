@@ -2,11 +2,12 @@
 
 import functools
 import inspect
+import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
 
 import msgspec
 
@@ -146,8 +147,9 @@ def _from_text(kind: type, value: Any) -> Any:
 def type_name(kind: Any) -> str:
     """How a type is called in help and errors.
 
-    >>> type_name(list[int])
-    'list[int]'
+    >>> from datetime import date
+    >>> type_name(list[int]), type_name(date | None), type_name(Literal["day", "week"])
+    ('list[int]', 'a date (2013-01-31)', "'day' or 'week'")
     """
     named = {
         "date": "a date (2013-01-31)",
@@ -158,6 +160,11 @@ def type_name(kind: Any) -> str:
         "str": "text",
         "Path": "a path",
     }
+    if typing.get_origin(kind) is Literal:
+        return " or ".join(map(repr, typing.get_args(kind)))
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        parts = [part for part in typing.get_args(kind) if part is not type(None)]
+        return " or ".join(map(type_name, parts))
     if isinstance(kind, type) and not typing.get_args(kind):
         return named.get(kind.__name__, kind.__name__)
     return str(kind).replace("typing.", "")

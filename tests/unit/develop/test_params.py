@@ -72,7 +72,7 @@ def test_values_are_converted(kind: Any, text: Any, value: Any) -> None:
         (date, "31.01.2013", "a date"),
         (bool, "maybe", "true or false"),
         (list[int], ["x"], "list"),
-        (Literal["a"], "b", "Literal"),
+        (Literal["a", "c"], "b", "'a' or 'c'"),
         (Path, 5, "a path"),
         (Colour, "blue", "Colour"),
     ],

@@ -179,7 +179,7 @@ def test_it_is_shown_as_tables(workspace: Workspace) -> None:
         "drift from delays:1",
         "wind",
         "2013-04-02",
-        "450 of 600 predictions have a label. Feedback for 1 ids matches no prediction.",
+        "450 of 600 predictions have a label. Feedback for 1 id matches no prediction.",
     ):
         assert said in text
 
