@@ -311,3 +311,25 @@ def test_async_functions_are_refused() -> None:
         up.flow(f)
     with pytest.raises(Invalid, match="is async"):
         up.step(f)
+
+
+def test_maps_nest_and_go_over_what_a_step_returned() -> None:
+    @up.flow
+    def f() -> Any:
+        grid = [scaled.map(numbers(width), by=10) for width in range(1, 4)]
+        return total.map(grid), double.map(double.map(numbers(3)))
+
+    assert f() == ([0, 10, 30], [0, 4, 8])
+
+
+def test_records_grow_with_the_number_of_tasks_and_no_faster(workspace: Workspace) -> None:
+    @up.flow
+    def f(first: int, count: int) -> Any:
+        return total(double.map(range(first, first + count)))
+
+    rows: list[int] = []
+    for first, count in ((1_000_001, 20), (5_000_001, 40), (9_000_001, 80)):
+        before = sum(workspace.meta.counts().values())
+        f(first, count)
+        rows.append(sum(workspace.meta.counts().values()) - before)
+    assert rows[2] - rows[1] == 2 * (rows[1] - rows[0])
