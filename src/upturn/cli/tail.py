@@ -1,5 +1,6 @@
 """Tail: the new lines of what a task prints, however much it is and whatever is in it."""
 
+import os
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -28,7 +29,7 @@ class Tail:
         self._file = file
         self._most_bytes = most_bytes
         self._most_lines = most_lines
-        self._at = file.stat().st_size if file.exists() else 0
+        self._at = _size(file)
         self._begun = b""  # of a line whose end is not there yet
 
     def news(self, *, end: bool = False) -> News:
@@ -47,8 +48,10 @@ class Tail:
 
     def _new_data(self) -> tuple[int, bytes]:
         """What is new at the end of the file, and how many lines before it are left out."""
+        size = _size(self._file)
+        if size == self._at:
+            return 0, b""
         with self._file.open("rb", buffering=0) as stream:
-            size = stream.seek(0, 2)
             skipped = max(0, size - self._at - self._most_bytes)
             stream.seek(min(self._at, size))  # the task may have made it shorter
             left_out = 0
@@ -65,6 +68,13 @@ class Tail:
             left_out += 1
             data = data.partition(b"\n")[2]  # the line whose beginning is left out
         return left_out, data
+
+
+def _size(file: Path) -> int:
+    try:
+        return os.stat(file).st_size
+    except OSError:
+        return 0
 
 
 def readable(line: bytes) -> str:

@@ -101,5 +101,6 @@ def checkpoint(name: str = "") -> Checkpoint:
 
 def drop(folder: str) -> None:
     """Remove the checkpoints of a task that is done."""
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(folder)
+    if os.path.isdir(folder):
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(folder)

@@ -148,8 +148,7 @@ class Scheduler:
                     continue
                 for event in self._executor.poll(self._pause(next_renewal)):
                     self._handle(event)
-                self._expire()
-                self._commit()
+                self._expire()  # what this and the events left is committed with the next inbox
             self._cancel_all()
         except BaseException as fault:  # noqa: BLE001  # the flow's thread raises it
             self._fault = fault
