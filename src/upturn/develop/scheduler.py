@@ -204,6 +204,10 @@ class Scheduler:
         memo = self._memory.find(node)
         if memo is None:
             return False
+        ruling = self._ruling_before(node)  # heard now: it may have been made a moment ago
+        if ruling is not None:
+            self._prune(node, ruling)
+            return True
         node.output, source = memo.output, memo.task
         self._ledger.reused(node, memo)
         node.status = "reused"
@@ -213,13 +217,16 @@ class Scheduler:
 
     def _prune_unrun(self, node: Node) -> bool:
         """Let its judge, if any, hear what such a task logged; whether that ends this one."""
-        before = self._finished_before.get(node.path)
-        cache = node.options.cache if self._may_share(node) else False
-        ruling = ruled_before(self._workspace.meta, node, before, cache)
+        ruling = self._ruling_before(node)
         if ruling is not None:
             self._ledger.task(node)
             self._prune(node, ruling)
         return ruling is not None
+
+    def _ruling_before(self, node: Node) -> Ruling | None:
+        before = self._finished_before.get(node.path)
+        cache = node.options.cache if self._may_share(node) else False
+        return ruled_before(self._workspace.meta, node, before, cache)
 
     def _may_share(self, node: Node) -> bool:
         """Whether one task may do the work of all with the same memo."""

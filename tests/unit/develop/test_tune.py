@@ -416,12 +416,22 @@ def test_two_drivers_share_the_trials(tmp_path: Path) -> None:
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-m", "upturn", "run", f"{main.name}:search"]
     drivers = [
-        subprocess.Popen(command, env=env, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            command,
+            env=env,
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         for _ in range(2)
     ]
     until(lambda: len(ran.read_text().splitlines()) > 9, "it never came so far")
     (tmp_path / "gate").touch()
-    outputs = [driver.communicate(timeout=60)[0] for driver in drivers]
+    said = [driver.communicate(timeout=60) for driver in drivers]
+    for driver, (_, errors) in zip(drivers, said, strict=True):
+        assert driver.returncode == 0, errors
+    outputs = [output for output, _ in said]
     assert outputs[0] == outputs[1]
     assert outputs[0].count("pruned") > 0
     assert len(set(ran.read_text().splitlines())) == len(ran.read_text().splitlines()) == 14
