@@ -2,7 +2,7 @@
 
 import click
 
-from upturn.develop.runs import parse_task, path_of, pick_tasks, view_run
+from upturn.develop.runs import path_of, picked
 from upturn.develop.worker import traceback_file
 from upturn.stores.workspace import open_workspace
 
@@ -13,9 +13,7 @@ def command(path: str) -> None:
     """Print what the tasks of a run printed, whole tracebacks included."""
     workspace = open_workspace()
     try:
-        run, step, index = parse_task(path)
-        view = view_run(workspace, run)
-        tasks = pick_tasks(workspace, view.run.id, step, index)
+        _, _, tasks = picked(workspace, path)
         for task in tasks:
             source = task.reused_from or path_of(task)
             file = workspace.output_dir.joinpath(*source.split("/")[1:]).with_suffix(".log")

@@ -17,7 +17,7 @@ from upturn.develop.flow import Flow
 from upturn.develop.register import STEPS
 from upturn.develop.rerun import Again, Recorded, recorded, steps_of
 from upturn.develop.run import start_run
-from upturn.develop.runs import RunView, parse_task, path_of, pick_tasks, view_run
+from upturn.develop.runs import RunView, path_of, picked
 from upturn.develop.warm import warm_up
 from upturn.stores.workspace import Workspace, open_workspace
 
@@ -37,16 +37,13 @@ def command(debug: bool, path: str) -> int:
     settings = load_settings()
     workspace = open_workspace(settings)
     try:
-        run, step, index = parse_task(path)
+        view, step, states = picked(workspace, path)
         if step is None:
             raise Invalid(
                 f"{path!r} is a run; one of its tasks, or all of a step, are run again.",
                 hint=f"Write {path}/STEP, or go on with the run: upturn resume {path}",
             )
-        view = view_run(workspace, run)
-        tasks = [
-            _given(workspace, state) for state in pick_tasks(workspace, view.run.id, step, index)
-        ]
+        tasks = [_given(workspace, state) for state in states]
         found = _load(workspace, settings, view, tasks, warm=not debug)
         if debug:
             return _stand_in(workspace, found)

@@ -11,7 +11,7 @@ from upturn.core.records import Artifact, Exhibit, Input, Metric, Task, TaskStat
 from upturn.develop.collect import absence
 from upturn.develop.inputs import ENV_INPUT
 from upturn.develop.locks import load_lock
-from upturn.develop.runs import RunView, parse_task, path_of, pick_tasks, view_run
+from upturn.develop.runs import RunView, path_of, picked
 from upturn.stores.workspace import Workspace, open_workspace
 
 _MOST_READS = 20
@@ -23,9 +23,7 @@ def command(path: str) -> None:
     """Show a run with its tasks, or a task with its inputs, metrics and output."""
     workspace = open_workspace()
     try:
-        run, step, index = parse_task(path)
-        view = view_run(workspace, run)
-        tasks = pick_tasks(workspace, view.run.id, step, index)
+        view, step, tasks = picked(workspace, path)
         if step is None:
             _show_run(workspace, view, tasks)
         else:

@@ -4,7 +4,7 @@ import click
 
 from upturn.cli.render import STATUS_COLOURS, when_text
 from upturn.core.records import Run, TaskState
-from upturn.develop.runs import parse_task, pick_tasks, view_run
+from upturn.develop.runs import picked
 from upturn.develop.why import Explanation, Facts, explain, facts_about
 from upturn.stores.workspace import Workspace, open_workspace
 
@@ -18,9 +18,7 @@ def command(path: str) -> None:
     """Say why a task ran or did not: which input, which function, which package, which file."""
     workspace = open_workspace()
     try:
-        run, step, index = parse_task(path)
-        view = view_run(workspace, run)
-        tasks = pick_tasks(workspace, view.run.id, step, index)
+        view, step, tasks = picked(workspace, path)
         for task in tasks[:_MOST]:
             if step is None:
                 _print_line(workspace, task)

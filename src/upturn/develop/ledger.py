@@ -37,10 +37,6 @@ class Ledger:
         if writes:
             self._meta.put(*writes)
 
-    def forget(self) -> None:
-        """Drop what was noted: the store can't be written."""
-        self._writes = []
-
     def task(self, node: Node) -> None:
         """What the task is given, unless that is known: from before its run was resumed."""
         known = self._meta.find(Task, node.run, node.step, node.index)

@@ -262,7 +262,7 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
 @contextlib.contextmanager
 def watching(settings: Settings, call: Call) -> Generator[Reads]:
     """Note what is read in here: the call runs."""
-    global _current, _installed  # noqa: PLW0603
+    global _current, _installed  # noqa: PLW0603  # as the hook is: of the process
     if not _installed:
         sys.addaudithook(_hook)  # for good: a hook can't be taken away
         _installed = True

@@ -123,6 +123,16 @@ def pick_tasks(
     return found
 
 
+def picked(workspace: Workspace, path: str) -> tuple[RunView, str | None, list[TaskState]]:
+    """The run of 'k3f9', 'k3f9/train' or 'k3f9/train/3', the step if one is named, and the tasks.
+
+    Raises NotFound, and Invalid for what is no path of a task.
+    """
+    run, step, index = parse_task(path)
+    view = view_run(workspace, run)
+    return view, step, pick_tasks(workspace, view.run.id, step, index)
+
+
 def path_of(task: TaskState) -> str:
     """The path of a task's state."""
     return task_path(task.run, task.step, task.index)

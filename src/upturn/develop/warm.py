@@ -80,7 +80,7 @@ def _give_back(key: _Key, pool: Pools) -> None:
 
 def _forget() -> None:
     """A forked child must not end its parent's workers."""
-    global _lock  # noqa: PLW0603
+    global _lock  # noqa: PLW0603  # the parent may hold the old one
     _lock = threading.Lock()
     _idle.clear()
     _busy.clear()

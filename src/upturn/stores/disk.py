@@ -296,7 +296,7 @@ def _refuse(root: str, error: OSError) -> NoReturn:
 
 def _hash_alone() -> None:
     """The hasher's threads don't cross a fork: a child that asked for them would wait forever."""
-    global _hash_threads  # noqa: PLW0603
+    global _hash_threads  # noqa: PLW0603  # of the process, as its threads are
     _hash_threads = 1
 
 
