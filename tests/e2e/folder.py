@@ -45,9 +45,11 @@ class Folder:
         assert "Traceback" not in done.stderr or words[0] == "logs", done.stderr
         return done
 
-    def start(self, *words: str, **more: str) -> "subprocess.Popen[str]":
+    def start(
+        self, *words: str, before: tuple[str, ...] = (), **more: str
+    ) -> "subprocess.Popen[str]":
         return subprocess.Popen(
-            [*COMMAND, *words],
+            [*before, *COMMAND, *words],
             cwd=self.folder,
             env=self.environment(**more),
             stdout=subprocess.PIPE,

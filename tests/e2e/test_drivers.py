@@ -138,6 +138,27 @@ def test_a_run_is_ended_from_elsewhere_in_a_moment(own: Folder, how: str) -> Non
     workspace.close()
 
 
+# What a shell's `&` and nohup do before they start a command.
+BEHIND = ("sh", "-c", 'trap "" INT HUP; exec "$@"', "sh")
+
+
+def test_a_run_behind_a_shells_back_is_cancelled_and_nohup_is_minded(own: Folder) -> None:
+    workspace = own.open()
+    driver = own.start("run", "flows.py:both", before=BEHIND)
+    until(lambda: begun(own) == 2)
+    run = own.last_run(workspace, "both").id
+    for one in (signal.SIGHUP, signal.SIGINT):
+        os.kill(driver.pid, one)
+    time.sleep(0.5)
+    assert view_run(workspace, run).status == "running"
+    assert driver.poll() is None
+    said = own.type("cancel", run)
+    assert said.stdout == f"Cancelled. Resume with: upturn resume {run}\n", said.stderr
+    driver.communicate(timeout=DEADLINE_S)
+    assert driver.returncode == 130
+    workspace.close()
+
+
 CLOCK = """
 import time
 if "{name}" in __import__("sys").argv:

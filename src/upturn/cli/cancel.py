@@ -1,7 +1,6 @@
 """`upturn cancel RUN`: ends a run that goes on, from another terminal."""
 
 import os
-import signal
 import socket
 import time
 
@@ -27,7 +26,7 @@ def command(run: str) -> int:
         pid, host = int(lease.payload["pid"]), lease.payload["host"]
         if host != socket.gethostname():
             raise Conflict(f"Run {view.run.id} goes on at {host}.", hint="Cancel it there.")
-        os.kill(pid, signal.SIGINT)
+        os.kill(pid, lease.payload["ends_on"])
         deadline = time.monotonic() + _WITHIN_S
         while workspace.meta.lease(f"run/{view.run.id}") is not None:
             if time.monotonic() > deadline:

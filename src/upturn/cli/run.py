@@ -123,7 +123,8 @@ def interruptible(way_on: str) -> Generator[Lines | Live]:
     lines = terminal_reporter()
     # What a service manager or a closing terminal says is what Ctrl-C says.
     for ending in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, signal.default_int_handler)
+        if signal.getsignal(ending) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(ending, signal.default_int_handler)
     try:
         yield lines
     except KeyboardInterrupt:

@@ -1,5 +1,8 @@
 """Reading runs: by the beginning of their id, with their present status and their tasks."""
 
+import os
+import signal
+import socket
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +66,17 @@ def _view(workspace: Workspace, run: Run) -> RunView:
         if not is_driven(workspace, run):
             status = "lost"
     return RunView(run, state, status)
+
+
+def this_driver() -> dict[str, Any]:
+    """What this process says of itself in the lease of its run: where it is, and how to end it.
+
+    A notebook ends a cell on SIGINT. A command that a shell started behind its back ignores that.
+    """
+    ends_on = signal.SIGINT
+    if signal.getsignal(signal.SIGTERM) is signal.default_int_handler:
+        ends_on = signal.SIGTERM
+    return {"pid": os.getpid(), "host": socket.gethostname(), "ends_on": int(ends_on)}
 
 
 def is_driven(workspace: Workspace, run: Run) -> bool:

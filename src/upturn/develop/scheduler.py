@@ -1,7 +1,5 @@
 """The scheduler: a thread that runs tasks when their inputs are made, and keeps their records."""
 
-import os
-import socket
 import threading
 import time
 from collections import deque
@@ -21,7 +19,7 @@ from upturn.develop.memory import Memory
 from upturn.develop.node import Node
 from upturn.develop.ref import refs_in
 from upturn.develop.reporting import Reporter
-from upturn.develop.runs import is_under_way
+from upturn.develop.runs import is_under_way, this_driver
 from upturn.develop.tokens import Queue, Tokens
 from upturn.stores.workspace import Workspace
 
@@ -475,8 +473,7 @@ class Scheduler:
                 self._claim(*self._lease)
 
     def _claim(self, name: str, owner: str) -> None:
-        payload = {"pid": os.getpid(), "host": socket.gethostname()}
-        if not self._workspace.meta.claim(name, owner, ttl_s=LEASE_TTL_S, payload=payload):
+        if not self._workspace.meta.claim(name, owner, ttl_s=LEASE_TTL_S, payload=this_driver()):
             raise Conflict(
                 f"Another process drives {name}.",
                 hint="When that was killed, the run is seen as lost within 10 seconds.",
