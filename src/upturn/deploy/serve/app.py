@@ -13,8 +13,10 @@ from starlette.routing import Route
 
 from upturn.deploy.serve.describe import describe, openapi
 from upturn.deploy.serve.live import Served
-from upturn.deploy.serve.predict import Limits, PredictionPath, no_endpoint
+from upturn.deploy.serve.metrics import Metrics
+from upturn.deploy.serve.predict import PredictionPath, no_endpoint
 from upturn.deploy.serve.reload import Reloader
+from upturn.deploy.serve.request import Limits
 from upturn.stores.workspace import Workspace
 
 _DRAIN_S = 5.0
@@ -27,13 +29,16 @@ class ServingApp:
         self._workspace = workspace
         self._limits = limits or Limits()
         self._reloader: Reloader | None = None
+        self.metrics = Metrics()
         self.served: dict[str, Served] = {}
         self.predict = PredictionPath(self.served, self._limits)
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
         """Follow the store's routes; on leaving, finish what was begun and seal the Log."""
-        self._reloader = reloader = Reloader(self._workspace, self.served, self._limits)
+        self._reloader = reloader = Reloader(
+            self._workspace, self.served, self._limits, self.metrics
+        )
         following = asyncio.create_task(reloader.run())
         try:
             yield

@@ -1,7 +1,6 @@
 """Describe: live endpoints as JSON, and as OpenAPI 3.1."""
 
 from collections.abc import Iterable
-from dataclasses import asdict
 from typing import Any
 
 from upturn.deploy.example import example_request, predict_path
@@ -15,7 +14,7 @@ _PROBLEM = {"$ref": "#/components/schemas/Problem"}
 def describe(served: Served) -> dict[str, Any]:
     """An endpoint's page: who answers, what it takes, what was refused, and what was counted."""
     live = served.live
-    counters = asdict(served.counters) | {"log_lost": served.writer.lost_rows}
+    counters = _counters(served)
     page: dict[str, Any] = {
         "endpoint": served.name,
         "route": live.route.revision if live else None,
@@ -23,6 +22,24 @@ def describe(served: Served) -> dict[str, Any]:
         "counters": counters,
     }
     return page | (_live(live) if live else {})
+
+
+def _counters(served: Served) -> dict[str, int]:
+    metrics = served.metrics
+    rows = {False: 0, True: 0}
+    for (_, _, shadow), counts in metrics.arms.items():
+        rows[shadow] += counts.rows
+    refused = {code: n for code, n in metrics.statuses.items() if 400 <= code < 500 or code == 503}
+    failed = sum(n for code, n in metrics.statuses.items() if code >= 500 and code != 503)
+    return {
+        "requests": metrics.begun_requests,
+        "rows": rows[False],
+        "rejected": sum(refused.values()),
+        "failed": failed,
+        "shadow_rows": rows[True],
+        "shadow_dropped": metrics.shed_rows.get("shadow", 0),
+        "log_lost": served.writer.lost_rows,
+    }
 
 
 def _live(live: Live) -> dict[str, Any]:
