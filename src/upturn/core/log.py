@@ -40,7 +40,7 @@ class Matrix(msgspec.Struct, frozen=True, array_like=True, gc=False):
     data: bytes
 
 
-class PredictionBatch(msgspec.Struct, frozen=True, array_like=True):
+class PredictionBatch(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Rows that one arm answered (or shadowed) together. Every list has one entry a row.
 
     Times are microseconds since 1970 in UTC. A shadow's row has the id of the row that it shadows.
