@@ -1,4 +1,4 @@
-"""Live endpoints: a route with its versions loaded, swapped whole, and what is counted of it."""
+"""Live endpoints: a route with its versions loaded, swapped whole."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +11,7 @@ from upturn.core.records import Arm, Endpoint, Route, Version
 from upturn.core.routing import choose
 from upturn.core.schema import Signature
 from upturn.deploy.serve.decoding import Row, RowDecoder, Rows
+from upturn.deploy.serve.metrics import EndpointMetrics
 from upturn.deploy.serve.problems import BadRequest
 from upturn.deploy.serve.worker import ModelWorker
 from upturn.stores.logfile import LogWriter
@@ -84,18 +85,6 @@ class Live:
         return arm
 
 
-@dataclass(slots=True)
-class Counters:
-    """What has happened at an endpoint since the server started."""
-
-    requests: int = 0
-    rows: int = 0
-    rejected: int = 0  # requests answered with a client's error, or 503
-    failed: int = 0  # requests that the model or the server failed
-    shadow_rows: int = 0
-    shadow_dropped: int = 0  # rows
-
-
 @dataclass(frozen=True, slots=True)
 class RefusedRoute:
     """A revision that was not taken, and why; the one before stays."""
@@ -114,7 +103,7 @@ class Served:
     live: Live | None = None
     refused: RefusedRoute | None = None
     seen: tuple[int, int] = (0, 0)  # the numbers of the endpoint and route looked at last
-    counters: Counters = field(default_factory=Counters)
+    metrics: EndpointMetrics = field(default_factory=EndpointMetrics)
 
 
 def assemble(

@@ -14,6 +14,7 @@ from upturn.core.ids import prediction_ids
 from upturn.core.log import PredictionBatch
 from upturn.deploy.serve.decoding import Row, Rows
 from upturn.deploy.serve.live import Live, LiveArm, Served, Share, features
+from upturn.deploy.serve.metrics import EndpointMetrics, Metrics
 from upturn.deploy.serve.problems import (
     BadRequest,
     NoSuchMethod,
@@ -86,9 +87,10 @@ _encode = msgspec.json.Encoder(enc_hook=_plain).encode
 class PredictionPath:
     """Answers predictions of the endpoints in `served`, a dict that others may change meanwhile."""
 
-    def __init__(self, served: dict[str, Served], limits: Limits) -> None:
+    def __init__(self, served: dict[str, Served], limits: Limits, metrics: Metrics) -> None:
         self._served = served
         self._limits = limits
+        self._none = metrics.endpoint("")  # requests to endpoints that there are not
         self._shadowing: set[asyncio.Task[None]] = set()
 
     async def __call__(self, name: str, scope: Scope, receive: Receive, send: Send) -> None:
@@ -98,20 +100,28 @@ class PredictionPath:
         try:
             if served is None:
                 raise no_endpoint(name, self._served)
-            served.counters.requests += 1
+            served.metrics.begun()
             if scope["method"] != "POST":
                 raise NoSuchMethod(
                     f"{scope['method']} can't predict.", hint="Use POST.", allow="POST"
                 )
             await self._answer(served, started, scope, receive, send)
         except UpturnError as error:
-            _count(served, error)
+            self._rejected(served, error)
             await send_problem(send, error)
         except Exception:  # noqa: BLE001 (the one place that reports what nobody foresaw)
             _log.exception("A prediction of endpoint %s failed.", name)
-            if served is not None:
-                served.counters.failed += 1
+            self._metrics_of(served).rejected(500)
             await send_problem(send, internal_problem())
+
+    def _rejected(self, served: Served | None, error: UpturnError) -> None:
+        _log_failure(error)
+        if served is None:
+            self._none.begun()
+        self._metrics_of(served).rejected(error.http_status)
+
+    def _metrics_of(self, served: Served | None) -> EndpointMetrics:
+        return self._none if served is None else served.metrics
 
     async def drain(self, timeout_s: float) -> None:
         """Wait for the shadows of what has been answered, but no longer than that."""
@@ -146,7 +156,11 @@ class PredictionPath:
         length = (b"content-length", b"%d" % len(body))
         await send({"type": "http.response.start", "status": 200, "headers": [_JSON, length]})
         await send({"type": "http.response.body", "body": body})
-        served.counters.rows += len(ids)
+        served.metrics.finished()
+        for share in shares:
+            served.metrics.answered(
+                share.arm.arm.name, share.arm.version.number, len(share.places), latency_s
+            )
         if live.shadows:
             own_s = latency_s - max(one.seconds for one in predicted)
             self._shadow(served, asked, own_s)
@@ -180,7 +194,7 @@ class PredictionPath:
         for arm in asked.live.shadows:
             future = arm.worker.shadow(arm.rows(asked.rows.values))
             if future is None:
-                served.counters.shadow_dropped += len(asked.ids)
+                served.metrics.shed("shadow", len(asked.ids))
                 continue
             task = asyncio.create_task(_log_shadow(served, asked, arm, future, own_s))
             self._shadowing.add(task)
@@ -210,11 +224,12 @@ async def _log_shadow(
         predicted = await future
     except UpturnError as error:
         _log_failure(error)
-        served.counters.shadow_dropped += len(asked.ids)
+        served.metrics.shed("shadow", len(asked.ids))
         return
     share = Share(arm, range(len(asked.ids)), 0.0)
-    served.writer.write(_batch(asked, share, predicted, own_s + predicted.seconds))
-    served.counters.shadow_rows += len(asked.ids)
+    seconds = own_s + predicted.seconds
+    served.writer.write(_batch(asked, share, predicted, seconds))
+    served.metrics.answered(arm.arm.name, arm.version.number, len(asked.ids), seconds, shadow=True)
 
 
 def _answer_of(asked: _Asked, shares: Sequence[Share], predicted: Sequence[Predicted]) -> Answer:
@@ -312,16 +327,6 @@ def _not_ready(served: Served) -> UpturnError:
         hint=f"upturn deploy {served.name}",
         retry_after_s=1,
     )
-
-
-def _count(served: Served | None, error: UpturnError) -> None:
-    _log_failure(error)
-    if served is None:
-        return
-    if error.http_status < 500 or isinstance(error, Unavailable):
-        served.counters.rejected += 1
-    else:
-        served.counters.failed += 1
 
 
 def _log_failure(error: UpturnError) -> None:

@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Sequence
-from datetime import datetime
 from time import monotonic
 
 from upturn.core.errors import Unavailable, UpturnError
 from upturn.core.records import Endpoint, Route, Version
 from upturn.core.time import utcnow
 from upturn.deploy.serve.live import Live, RefusedRoute, Served, assemble
+from upturn.deploy.serve.metrics import Metrics
 from upturn.deploy.serve.predict import Limits
 from upturn.deploy.serve.problems import reason
 from upturn.deploy.serve.worker import ModelWorker
@@ -25,8 +25,11 @@ _log = logging.getLogger("upturn.serve")
 class Reloader:
     """Keeps `served` as the store says. Runs on the event loop; models load in another thread."""
 
-    def __init__(self, workspace: Workspace, served: dict[str, Served], limits: Limits) -> None:
+    def __init__(
+        self, workspace: Workspace, served: dict[str, Served], limits: Limits, metrics: Metrics
+    ) -> None:
         self._workspace = workspace
+        self._metrics = metrics
         self._served = served
         self._limits = limits
         self._workers: dict[tuple[str, int], ModelWorker] = {}
@@ -114,7 +117,12 @@ class Reloader:
             worker = self._workers.get((route.model, arm.version))
             if worker is None:
                 predict, inline_rows = await asyncio.to_thread(load, self._workspace, version)
-                worker = ModelWorker(predict, name=version.name, inline_rows=inline_rows)
+                worker = ModelWorker(
+                    predict,
+                    name=version.name,
+                    inline_rows=inline_rows,
+                    on_batch=self._metrics.model(route.model, arm.version).add,
+                )
                 self._workers[route.model, arm.version] = worker
             workers[arm.version] = worker
         return assemble(endpoint, route, versions, workers, max_rows=self._limits.rows)
@@ -139,12 +147,5 @@ class Reloader:
     def _open(self, name: str) -> Served:
         directory = self._workspace.log_dir / name
         seal(directory)  # what a server that died has left behind
-        return Served(name=name, writer=LogWriter(directory))
-
-
-def refusal(served: Served) -> dict[str, str | int | datetime] | None:
-    """Why the newest revision is not served, as the endpoint's page says it."""
-    refused = served.refused
-    if refused is None:
-        return None
-    return {"route": refused.revision, "reason": refused.reason, "at": refused.at}
+        metrics = self._metrics.endpoint(name)
+        return Served(name=name, writer=LogWriter(directory), metrics=metrics)

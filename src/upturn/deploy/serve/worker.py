@@ -35,6 +35,9 @@ class Predicted:
 
 Predict = Callable[[Sequence[Row]], tuple[Sequence[float | None], Sequence[Any]]]
 
+# Told of every batch: rows and seconds.
+OnBatch = Callable[[int, float], None]
+
 
 class _Job:
     __slots__ = ("future", "rows")
@@ -50,7 +53,15 @@ class ModelWorker:
     `inline_rows` is how many rows the model predicts in less than a millisecond.
     """
 
-    def __init__(self, predict: Predict, *, name: str, inline_rows: int) -> None:
+    def __init__(
+        self,
+        predict: Predict,
+        *,
+        name: str,
+        inline_rows: int,
+        on_batch: OnBatch | None = None,
+    ) -> None:
+        self._on_batch = on_batch
         self.name = name
         self.inline_rows = inline_rows
         self._predict = predict
@@ -64,6 +75,11 @@ class ModelWorker:
         self._batches: SimpleQueue[list[_Job] | None] = SimpleQueue()
         thread = threading.Thread(target=self._work, name=f"model {name}", daemon=True)
         thread.start()
+
+    @property
+    def waiting_rows(self) -> int:
+        """Rows that wait to be predicted."""
+        return self._waiting_rows
 
     def submit(self, rows: Sequence[Row]) -> "asyncio.Future[Predicted]":
         """Predict the rows; the future raises ModelFailed when the model did. Raises Overloaded."""
@@ -139,6 +155,8 @@ class ModelWorker:
                 job.future.set_exception(outcome)
             else:
                 job.future.set_result(outcome)
+        if outcomes and self._on_batch is not None and isinstance(first := outcomes[0], Predicted):
+            self._on_batch(sum(len(job.rows) for job in jobs), first.seconds)
         self._busy = False
         if self._jobs or self._shadows or self._closing:
             self._wake()
