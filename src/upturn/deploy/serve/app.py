@@ -1,6 +1,7 @@
 """ServingApp: the endpoints of a workspace as an ASGI application's parts."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,16 +11,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from upturn.deploy.serve.access import AccessLog
 from upturn.deploy.serve.describe import describe
 from upturn.deploy.serve.live import Served
 from upturn.deploy.serve.metrics import Metrics
-from upturn.deploy.serve.openapi import openapi
+from upturn.deploy.serve.openapi import Paths, openapi
 from upturn.deploy.serve.overview import Overview
 from upturn.deploy.serve.predict import Limits, PredictionPath, no_endpoint
 from upturn.deploy.serve.reload import Reloader
+from upturn.deploy.serve.seen import Observer
 from upturn.stores.workspace import Workspace
 
 _DRAIN_S = 5.0
+_log = logging.getLogger("upturn.serve")
 
 
 class ServingApp:
@@ -36,7 +40,15 @@ class ServingApp:
         self.served: dict[str, Served] = {}
         self.predict = PredictionPath(self.served, self._limits, self.metrics)
         self.draining = False  # set by whoever ends this process: nothing new is to be sent here
-        self._overview = Overview(self.served, self.metrics, lambda: self.ready)
+        self.more_paths: list[Paths] = []  # of other protocols, for /openapi.json
+        self.observers: tuple[Observer, ...] = ()  # of every request; usually there is none
+        self._access: AccessLog | None = None
+        self._overview = Overview(
+            self.served,
+            self.metrics,
+            is_ready=lambda: self.ready,
+            unlogged=lambda: self._access.dropped if self._access else 0,
+        )
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
@@ -44,6 +56,7 @@ class ServingApp:
         self._reloader = reloader = Reloader(
             self._workspace, self.served, self._limits, self.metrics
         )
+        await asyncio.to_thread(self._observe)
         tasks = [asyncio.create_task(reloader.run()), asyncio.create_task(self._overview.run())]
         try:
             yield
@@ -56,6 +69,23 @@ class ServingApp:
             reloader.close()
             for served in self.served.values():
                 await asyncio.to_thread(served.writer.close)
+            for observer in self.observers:
+                await asyncio.to_thread(observer.close)
+
+    def _observe(self) -> None:
+        settings = self._workspace.settings
+        found: list[Observer] = []
+        if settings.access_log:
+            self._access = AccessLog(settings.access_log)
+            found.append(self._access)
+        if settings.traces:
+            from upturn.deploy.serve.trace import Tracing
+
+            try:
+                found.insert(0, Tracing())  # first, so that lines have the trace's id
+            except ImportError as error:
+                _log.warning("There are no traces: %s. Install upturn[otel].", error)
+        self.observers = tuple(found)
 
     @property
     def ready(self) -> bool:
@@ -98,7 +128,7 @@ class ServingApp:
         return json_response(describe(served, self._overview.whole()))
 
     async def _openapi(self, _: Request) -> Response:
-        return json_response(openapi(self._sorted()))
+        return json_response(openapi(self._sorted(), self.more_paths))
 
     async def _metrics(self, request: Request) -> Response:
         from upturn.deploy.serve.prometheus import metrics_text

@@ -30,7 +30,12 @@ class Overview:
     """What this worker tells the others, and what all of them come to."""
 
     def __init__(
-        self, served: Mapping[str, Served], metrics: Metrics, is_ready: Callable[[], bool]
+        self,
+        served: Mapping[str, Served],
+        metrics: Metrics,
+        *,
+        is_ready: Callable[[], bool],
+        unlogged: Callable[[], int],
     ) -> None:
         self._served = served
         self._metrics = metrics
@@ -40,7 +45,7 @@ class Overview:
         self._seq = 0
         self._figures = (resident_bytes(), round(time.process_time(), 2))
         self._is_ready = is_ready
-        self.unlogged = 0  # lines that the access log dropped
+        self._unlogged = unlogged
 
     async def run(self) -> None:
         """Remember once a second what was counted, until cancelled."""
@@ -81,7 +86,7 @@ class Overview:
 
     def _counts(self) -> Counts:
         lost = {name: served.writer.lost_rows for name, served in self._served.items()}
-        return counts_of(self._metrics, lost, unlogged=self.unlogged)
+        return counts_of(self._metrics, lost, unlogged=self._unlogged())
 
     def _endpoint(self, served: Served, now_s: float, counts: EndpointCounts) -> EndpointNow:
         recent_s, recent = self._recent.since(now_s, served.name, counts)

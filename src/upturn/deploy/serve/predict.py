@@ -23,6 +23,7 @@ from upturn.deploy.serve.problems import (
     internal_problem,
     send_problem,
 )
+from upturn.deploy.serve.seen import SEEN, Seen
 from upturn.deploy.serve.worker import Predicted
 
 Scope = MutableMapping[str, Any]
@@ -97,6 +98,9 @@ class PredictionPath:
         """Answer one request to the endpoint `name`."""
         started = perf_counter()
         served = self._served.get(name)
+        seen: Seen | None = scope.get(SEEN)
+        if seen is not None:
+            seen.endpoint = name if served else ""
         try:
             if served is None:
                 raise no_endpoint(name, self._served)
@@ -108,6 +112,8 @@ class PredictionPath:
             await self._answer(served, started, scope, receive, send)
         except UpturnError as error:
             self._rejected(served, error)
+            if seen is not None:
+                seen.code = error.code
             await send_problem(send, error)
         except Exception:  # noqa: BLE001 (the one place that reports what nobody foresaw)
             _log.exception("A prediction of endpoint %s failed.", name)
@@ -133,6 +139,10 @@ class PredictionPath:
     ) -> None:
         override, request = read_headers(scope["headers"], self._limits.body_bytes)
         body = await read_body(receive, self._limits.body_bytes)
+        seen: Seen | None = scope.get(SEEN)
+        if seen is not None:
+            seen.mark("read")
+            seen.request = request = request or seen.trace
         live = (
             served.live
         )  # held until the answer: a swap meanwhile changes nothing for this request
@@ -148,11 +158,22 @@ class PredictionPath:
             request=request or ids[0],
             started=started,
         )
+        if seen is not None:
+            seen.mark("decode")
         shares = live.shares(rows, ids, override)
         predicted = await _predict(shares, rows.values)
         latency_s = perf_counter() - started
+        if seen is not None:
+            seen.answered(
+                [share.arm.arm.name for share in shares],
+                [share.arm.version.name for share in shares],
+                rows=len(ids),
+                model_s=max(one.seconds for one in predicted),
+            )
         body = _encode(_answer_of(asked, shares, predicted))
         await self._log_answers(served, asked, shares, predicted, latency_s)
+        if seen is not None:
+            seen.mark("log")
         length = (b"content-length", b"%d" % len(body))
         await send({"type": "http.response.start", "status": 200, "headers": [_JSON, length]})
         await send({"type": "http.response.body", "body": body})
