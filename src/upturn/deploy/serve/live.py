@@ -1,4 +1,4 @@
-"""Live endpoints: a route with its versions loaded, swapped whole, and what is counted of it."""
+"""Live endpoints: a route with its versions loaded, swapped whole."""
 
 import concurrent.futures
 from collections.abc import Sequence

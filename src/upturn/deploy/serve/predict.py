@@ -15,26 +15,26 @@ import msgspec
 
 from upturn.core.errors import ModelFailed, NotFound, Unavailable, UpturnError, did_you_mean
 from upturn.core.ids import prediction_ids
+from upturn.deploy.serve.asgi import Receive, Scope, Send
 from upturn.deploy.serve.live import Live, Served, Share
 from upturn.deploy.serve.logged import Entry
+from upturn.deploy.serve.metrics import EndpointMetrics, Metrics
 from upturn.deploy.serve.problems import (
     Misfit,
     NoSuchMethod,
     Overloaded,
-    Send,
     internal_problem,
     send_problem,
 )
 from upturn.deploy.serve.request import (
     Head,
     Limits,
-    Receive,
-    Scope,
     check_json,
     read_body,
     read_head,
 )
 from upturn.deploy.serve.rows import Block, Rows, take
+from upturn.deploy.serve.seen import SEEN, Seen
 from upturn.deploy.serve.worker import Predicted
 
 _log = logging.getLogger("upturn.serve")
@@ -66,6 +66,7 @@ class Ask:
     rows: Rows
     head: Head
     started: float  # on the clock of perf_counter
+    seen: Seen | None = None  # where somebody observes requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +93,19 @@ _encode = msgspec.json.Encoder(enc_hook=_plain).encode
 class PredictionPath:
     """Answers predictions of the endpoints in `served`, a dict that others may change meanwhile."""
 
-    def __init__(self, served: dict[str, Served], limits: Limits) -> None:
+    def __init__(self, served: dict[str, Served], limits: Limits, metrics: Metrics) -> None:
         self._served = served
         self._limits = limits
+        self._none = metrics.endpoint("")  # requests to endpoints that there are not
         self._shadowing: set[asyncio.Task[None]] = set()
 
     async def __call__(self, name: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request to the endpoint `name`."""
         started = perf_counter()
         served = self._served.get(name)
+        seen: Seen | None = scope.get(SEEN)
+        if seen is not None:
+            seen.endpoint = name if served else ""
         try:
             if served is None:
                 raise no_endpoint(name, self._served)
@@ -113,20 +118,33 @@ class PredictionPath:
             live = self.admit(served, head)
             check_json(head)
             body = await read_body(receive, self._limits.body_bytes)
+            if seen is not None:
+                seen.mark("read")
             rows = live.decoder.decode(body)
-            answered = await self.answer(served, Ask(live, rows, head, started))
+            answered = await self.answer(served, Ask(live, rows, head, started, seen))
             await _send_answer(send, name, answered)
             served.metrics.finished()
         except UpturnError as error:
             if isinstance(error, Misfit) and served is not None and served.live is not None:
                 error.fields["version"] = served.live.answering[0].version.name
-            _count(served, error)
+            self.count(served, error, seen)
             await send_problem(send, error)
         except Exception:  # noqa: BLE001 (the one place that reports what nobody foresaw)
             _log.exception("A prediction of endpoint %s failed.", name)
-            if served is not None:
-                served.metrics.rejected(500)
+            self._metrics_of(served).rejected(500)
             await send_problem(send, internal_problem())
+
+    def count(self, served: Served | None, error: UpturnError, seen: Seen | None) -> None:
+        """Note that a request was answered with the error, in whatever form that takes."""
+        _log_failure(error)
+        if served is None:
+            self._none.begun()
+        self._metrics_of(served).rejected(error.http_status)
+        if seen is not None:
+            seen.code = error.code
+
+    def _metrics_of(self, served: Served | None) -> EndpointMetrics:
+        return self._none if served is None else served.metrics
 
     def admit(self, served: Served, head: Head) -> Live:
         """Who answers now, held until the answer: a swap meanwhile changes nothing for a request.
@@ -148,22 +166,34 @@ class PredictionPath:
 
     async def answer(self, served: Served, ask: Ask) -> Answered:
         """Predict and log the rows. Raises Overloaded, ModelFailed, and Unavailable for the Log."""
-        live, rows = ask.live, ask.rows
+        live, rows, seen = ask.live, ask.rows, ask.seen
         ids = rows.ids or prediction_ids(len(rows))
         shares = live.shares(rows, ids, ask.head.arm)
-        entry = Entry(live.route.revision, ids, rows, ask.head.request, time_ns() // 1000)
+        request = ask.head.request
+        if seen is not None:
+            seen.mark("decode")
+            seen.request = request = request or seen.trace
+        entry = Entry(live.route.revision, ids, rows, request, time_ns() // 1000)
         # Taken before the model is called: it may write to what it is given.
-        features = [entry.features(share) for share in shares]
+        inputs = [entry.features(share) for share in shares]
         try:
             predicted = await _predict(shares, rows.block, ask.head.deadline)
         except ModelFailed as error:
-            for share, seen in zip(shares, features, strict=True):
-                served.write(entry.failed(share, seen, error))
+            for share, given in zip(shares, inputs, strict=True):
+                served.write(entry.failed(share, given, error))
             raise
         latency_s = perf_counter() - ask.started
+        if seen is not None:
+            arms = [share.arm for share in shares]
+            seen.answered(
+                [arm.arm.name for arm in arms],
+                [arm.version.name for arm in arms],
+                rows=len(ids),
+                model_s=max(one.seconds for one in predicted),
+            )
         waits: list[asyncio.Future[None]] = []
-        for share, seen, found in zip(shares, features, predicted, strict=True):
-            batch = entry.batch(share, seen, found, latency_s)
+        for share, given, found in zip(shares, inputs, predicted, strict=True):
+            batch = entry.batch(share, given, found, latency_s)
             written = served.write(batch, durable=live.endpoint.durable)
             if written is not None:
                 waits.append(asyncio.wrap_future(written))
@@ -171,6 +201,8 @@ class PredictionPath:
             served.metrics.answered(arm.arm.name, arm.version.number, len(batch.ids), latency_s)
         if waits:
             await _on_disk(waits)
+        if seen is not None:
+            seen.mark("log")
         if live.shadows:
             own_s = latency_s - max(one.seconds for one in predicted)
             self._shadow(served, live, entry, own_s)
@@ -287,12 +319,6 @@ def _not_ready(served: Served) -> UpturnError:
         hint=f"upturn deploy {served.name}",
         retry_after_s=1,
     )
-
-
-def _count(served: Served | None, error: UpturnError) -> None:
-    _log_failure(error)
-    if served is not None:
-        served.metrics.rejected(error.http_status)
 
 
 def _log_failure(error: UpturnError) -> None:

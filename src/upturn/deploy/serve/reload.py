@@ -5,7 +5,6 @@ import contextlib
 import gc
 import logging
 from collections.abc import Sequence
-from datetime import datetime
 from time import monotonic
 
 from upturn.core.errors import Unavailable, UpturnError
@@ -161,11 +160,3 @@ class Reloader:
         directory = self._workspace.log_dir / name
         seal(directory)  # what a server that died has left behind
         return Served(name=name, writer=LogWriter(directory), metrics=self._metrics.endpoint(name))
-
-
-def refusal(served: Served) -> dict[str, str | int | datetime] | None:
-    """Why the newest revision is not served, as the endpoint's page says it."""
-    refused = served.refused
-    if refused is None:
-        return None
-    return {"route": refused.revision, "reason": refused.reason, "at": refused.at}
