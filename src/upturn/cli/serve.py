@@ -6,7 +6,12 @@ import click
 @click.command()
 @click.option("--host", default="127.0.0.1", help="This machine's own address to serve on.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Where to serve; 0 takes a free port.")
-def command(host: str, port: int | None) -> None:
+@click.option(
+    "--allow-anyone",
+    is_flag=True,
+    help="Answer whoever reaches HOST, by any name: the network has to keep others out.",
+)
+def command(host: str, port: int | None, allow_anyone: bool) -> None:
     """Serve all endpoints until Ctrl-C, and follow every change of their routes."""
     from upturn.server.process import serve
     from upturn.stores.workspace import open_workspace
@@ -17,6 +22,7 @@ def command(host: str, port: int | None) -> None:
             workspace,
             host=host,
             port=port,
+            allow_anyone=allow_anyone,
             on_listening=lambda url: click.echo(f"Serving {url}/v1/endpoints. Ctrl-C ends it."),
         )
     finally:

@@ -34,6 +34,7 @@ class Settings:
     memory_bytes: int
     gpus: tuple[str, ...]  # their numbers, as CUDA_VISIBLE_DEVICES has them
     port: int
+    bundle: Path | None = None  # what `upturn build` put here to be served: it is only read
 
 
 def load_settings(cwd: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
@@ -48,6 +49,9 @@ def load_settings(cwd: Path | None = None, environ: Mapping[str, str] | None = N
     root = _project_root(cwd)
     home, why = _home(root, environ)
     table = _table(root)
+    bundle = _bundle(root, table)
+    if bundle is not None and (code := bundle.parent / "code").is_dir():
+        root = code
     return Settings(
         home=home,
         why_home=why,
@@ -57,6 +61,7 @@ def load_settings(cwd: Path | None = None, environ: Mapping[str, str] | None = N
         memory_bytes=_memory(environ),
         gpus=_gpus(environ),
         port=_number(environ, "UPTURN_PORT", default=8600, low=0),
+        bundle=bundle,
     )
 
 
@@ -103,6 +108,18 @@ def _table(root: Path | None) -> dict[str, object]:
         return pyproject.get("tool", {}).get("upturn", {})
     except tomllib.TOMLDecodeError as error:
         raise Invalid(f"A settings file in {root} is not valid TOML: {error}.") from None
+
+
+def _bundle(root: Path | None, table: Mapping[str, object]) -> Path | None:
+    name = table.get("bundle")
+    if root is None or name is None:
+        return None
+    if not isinstance(name, str) or not (root / name / "upturn.db").is_file():
+        raise Invalid(
+            f"The settings in {root} say that {name!r} is to be served, and there is none such.",
+            hint="Build the folder again: upturn build NAME",
+        )
+    return root / name
 
 
 def _number(environ: Mapping[str, str], name: str, *, default: int, low: int) -> int:

@@ -37,21 +37,26 @@ def serve(
     *,
     host: str = "127.0.0.1",
     port: int | None = None,
+    allow_anyone: bool = False,
     on_listening: Callable[[str], None] | None = None,
 ) -> None:
     """Serve the workspace's endpoints in this process until SIGINT or SIGTERM, then drain.
 
     `port` is the settings' own by default; 0 takes a free one. `on_listening` is told the URL.
     Raises Conflict when a server runs on this store already, Unavailable when the port is taken,
-    Invalid for a host that others can reach.
+    Invalid for a host that others can reach: unless `allow_anyone` is set, which answers whoever
+    asks, by whatever name.
     """
-    _refuse_public(host)
+    if not allow_anyone:
+        _refuse_public(host)
     clear_dead_lease(workspace)
     listener = _listen(host, workspace.settings.port if port is None else port)
     with listener:
         url = f"http://{_bracketed(host)}:{listener.getsockname()[1]}"
         with _leased(workspace, url) as lost:
-            _run(workspace, listener, lost, lambda: on_listening and on_listening(url))
+            _run(
+                workspace, listener, lost, lambda: on_listening and on_listening(url), allow_anyone
+            )
 
 
 def start_background(workspace: Workspace, *, port: int | None = None) -> Running:
@@ -105,6 +110,7 @@ def _run(
     listener: socket.socket,
     lost: threading.Event,
     on_listening: Callable[[], None],
+    any_host: bool,
 ) -> None:
     import uvicorn
 
@@ -135,7 +141,7 @@ def _run(
     # Models that users' own modules define are found from the project's root.
     sys.path.insert(0, str(workspace.settings.root))
     config = uvicorn.Config(
-        Application(workspace),
+        Application(workspace, any_host=any_host),
         loop="uvloop" if sys.platform != "win32" else "asyncio",
         http="httptools",
         ws="none",
@@ -232,7 +238,8 @@ def _refuse_public(host: str) -> None:
     if not local:
         raise Invalid(
             f"{host!r} can be reached by others, and there is no authentication yet.",
-            hint="Serve on 127.0.0.1, and let a proxy that knows your users stand in front.",
+            hint="Serve on 127.0.0.1, with a proxy that knows your users in front; or, where the "
+            "network keeps others out, with --allow-anyone.",
         )
 
 

@@ -23,6 +23,7 @@ _THREADS_FROM = 8 * 1024 * 1024  # hashing in several threads pays from here
 _DAY_S = 86_400.0
 _MINUTE_S = 60.0
 _hash_threads = blake3.blake3.AUTO
+_READ_ONLY = (errno.EPERM, errno.EACCES, errno.EROFS)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -47,8 +48,8 @@ class DiskBlobStore:
         self._fresh = os.path.join(self._root, "tmp")
         self._trash = os.path.join(self._root, "trash")
         with _disk(self._root):
-            os.makedirs(self._fresh, exist_ok=True)
-            _clean(self._fresh)
+            if _make(self._fresh):
+                _clean(self._fresh)
 
     def put(self, parts: Sequence[Buffer], *, sync: bool = False) -> str:
         """Store the concatenation of the parts and return its digest; see BlobStore.put."""
@@ -158,7 +159,7 @@ class DiskBlobStore:
                 return self._use(path)
             except OSError as error:
                 # A store that we may only read is swept by its owner, who can't know of this use.
-                if error.errno not in (errno.EPERM, errno.EACCES, errno.EROFS):
+                if error.errno not in _READ_ONLY:
                     raise
         return stat.st_size if stat is not None else -1
 
@@ -240,6 +241,17 @@ def _sync(path: str) -> None:
         os.fsync(file)
     finally:
         os.close(file)
+
+
+def _make(directory: str) -> bool:
+    """Make the directory; False where nothing may be written, as blobs may be read there still."""
+    try:
+        os.makedirs(directory, exist_ok=True)
+    except OSError as error:
+        if error.errno in _READ_ONLY and os.path.isdir(os.path.dirname(directory)):
+            return False
+        raise
+    return True
 
 
 def _clean(directory: str) -> None:

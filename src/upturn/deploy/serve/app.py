@@ -66,6 +66,8 @@ class ServingApp:
             Route("/openapi.json", self._openapi),
             Route("/health/live", self._live),
             Route("/health/ready", self._ready),
+            Route("/healthz", self._live),
+            Route("/readyz", self._ready),
         ]
 
     async def _list(self, _: Request) -> Response:
@@ -84,6 +86,9 @@ class ServingApp:
         if not self.ready:
             return json_response({"status": "loading"}, status=503)
         states = {one.name: "live" if one.live else "not served" for one in self._sorted()}
+        # A built folder serves one thing: without it there is nothing that traffic could want here.
+        if self._workspace.settings.bundle is not None and "not served" in states.values():
+            return json_response({"status": "not served", "endpoints": states}, status=503)
         return json_response({"status": "ready", "endpoints": states})
 
     def _sorted(self) -> list[Served]:
