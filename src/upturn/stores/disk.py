@@ -23,7 +23,6 @@ _THREADS_FROM = 8 * 1024 * 1024  # hashing in several threads pays from here
 _DAY_S = 86_400.0
 _MINUTE_S = 60.0
 _hash_threads = blake3.blake3.AUTO
-_READ_ONLY = (errno.EPERM, errno.EACCES, errno.EROFS)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -48,8 +47,8 @@ class DiskBlobStore:
         self._fresh = os.path.join(self._root, "tmp")
         self._trash = os.path.join(self._root, "trash")
         with _disk(self._root):
-            if _make(self._fresh):
-                _clean(self._fresh)
+            os.makedirs(self._root, exist_ok=True)  # as it is, where nothing may be written
+            _clean(self._fresh)
 
     def put(self, parts: Sequence[Buffer], *, sync: bool = False) -> str:
         """Store the concatenation of the parts and return its digest; see BlobStore.put."""
@@ -159,7 +158,7 @@ class DiskBlobStore:
                 return self._use(path)
             except OSError as error:
                 # A store that we may only read is swept by its owner, who can't know of this use.
-                if error.errno not in _READ_ONLY:
+                if error.errno not in (errno.EPERM, errno.EACCES, errno.EROFS):
                     raise
         return stat.st_size if stat is not None else -1
 
@@ -177,7 +176,7 @@ class DiskBlobStore:
 
     def _write(self, path: str, views: Sequence[memoryview], *, sync: bool) -> None:
         fresh = os.path.join(self._fresh, f"{os.getpid()}-{secrets.token_hex(8)}")
-        file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444)
+        file = _create(fresh)
         try:
             try:
                 for view in views:
@@ -227,6 +226,16 @@ def _write_all(file: int, view: memoryview) -> None:
         view = view[os.write(file, view) :]
 
 
+def _create(path: str) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    try:
+        return os.open(path, flags, 0o444)
+    except FileNotFoundError:  # the first one; or the whole store went away, and so does this
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(os.path.dirname(path))
+        return os.open(path, flags, 0o444)
+
+
 def _rename(source: str, target: str) -> None:
     try:
         os.replace(source, target)
@@ -243,19 +252,10 @@ def _sync(path: str) -> None:
         os.close(file)
 
 
-def _make(directory: str) -> bool:
-    """Make the directory; False where nothing may be written, as blobs may be read there still."""
-    try:
-        os.makedirs(directory, exist_ok=True)
-    except OSError as error:
-        if error.errno in _READ_ONLY and os.path.isdir(os.path.dirname(directory)):
-            return False
-        raise
-    return True
-
-
 def _clean(directory: str) -> None:
     """Remove what writers that died left behind; a process elsewhere may own a pid unknown here."""
+    if not os.path.isdir(directory):
+        return
     now = time.time()
     for entry in os.scandir(directory):
         with contextlib.suppress(FileNotFoundError):
