@@ -186,10 +186,10 @@ class Reply:
 class Server:
     """A server process, and a client of it; each thread has a connection of its own."""
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Project, *options: str) -> None:
         self.project = project
         self.process = subprocess.Popen(
-            [*upturn("serve"), "--port", "0"],
+            [*upturn("serve"), "--port", "0", *options],
             cwd=project.root,
             env=project.environ,
             stdout=subprocess.PIPE,

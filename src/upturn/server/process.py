@@ -20,6 +20,7 @@ from upturn.deploy.running import (
     RENEW_S,
     TTL_S,
     Running,
+    began,
     clear_dead_lease,
     fetch,
     running_server,
@@ -189,7 +190,8 @@ def _listen(host: str, port: int) -> socket.socket:
 def _leased(workspace: Workspace, url: str) -> Generator[threading.Event]:
     """Hold the lease while the body runs. The event is set when somebody else has taken it."""
     owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-    payload = {"url": url, "pid": os.getpid(), "host": socket.gethostname()}
+    pid = os.getpid()
+    payload = {"url": url, "pid": pid, "began": began(pid), "host": socket.gethostname()}
 
     def claim() -> bool:
         return workspace.meta.claim(LEASE, owner, ttl_s=TTL_S, payload=payload)

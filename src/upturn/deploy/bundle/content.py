@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from upturn.core.errors import Invalid, NotFound, did_you_mean
+from upturn.core.errors import NotFound, did_you_mean
 from upturn.core.ids import artifact_path, route_path, version_path
 from upturn.core.keeping import reachable, references
 from upturn.core.records import Alias, Arm, Artifact, Edge, Endpoint, Record, Route, Version
@@ -118,24 +118,21 @@ def _served(content: Content) -> list[str]:
 
 
 def _records(workspace: Workspace, content: Content, digests: list[str]) -> list[Record]:
-    endpoint, route = content.endpoint, content.route
-    records: list[Record] = [endpoint, *sorted(content.versions, key=lambda one: one.number)]
+    route = content.route
+    versions = sorted(content.versions, key=lambda version: version.number)
+    champion = Alias(
+        model=route.model,
+        name=CHAMPION,
+        seq=1,
+        number=content.champion.number,
+        why=route.why,
+        at=route.at,
+    )
+    records: list[Record] = [content.endpoint, *versions, champion, route]
     for digest in digests:
         records += workspace.meta.select(Artifact, digest=digest)
-    records.append(
-        Alias(
-            model=route.model,
-            name=CHAMPION,
-            seq=1,
-            number=content.champion.number,
-            why=route.why,
-            at=route.at,
-        )
-    )
-    records.append(route)
     at = route_path(route.endpoint, route.revision)
-    for version in records[1 : 1 + len(content.versions)]:
-        assert isinstance(version, Version)
+    for version in versions:
         path = version_path(version.model, version.number)
         # Where it came from, by name: the store that built it has the rest of the way.
         edges = workspace.meta.select(Edge, target=path)
@@ -145,13 +142,11 @@ def _records(workspace: Workspace, content: Content, digests: list[str]) -> list
 
 
 def label_of(name: str) -> str:
-    """The endpoint's name as containers and clusters take it. Raises Invalid when nothing is left.
+    """The endpoint's name as containers and clusters take it.
 
     >>> label_of("Delays_2.EU"), label_of("7days")
     ('delays-2-eu', 'endpoint-7days')
     """
     kept = "".join(char if char.isalnum() and char.isascii() else "-" for char in name.lower())
     label = "-".join(part for part in kept.split("-") if part)[:40].strip("-")
-    if not label:
-        raise Invalid(f"{name!r} can't be the name of a container.", hint="Use letters and digits.")
     return label if label[0].isalpha() else f"endpoint-{label}"

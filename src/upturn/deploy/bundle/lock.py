@@ -42,7 +42,7 @@ def lock(seen: Seen, made_with: Environment, folder: Path, *, uv: Uv | None) -> 
     later = {name: version for name, version in seen.later.items() if name in made}
     needed = {**later, **seen.distributions}
     needed.pop("upturn", None)
-    _refuse_local(needed)
+    needed = _released(needed)
     python = ".".join(made_with.python.split(".")[:2])
     pins = {name: made.get(name, version) for name, version in sorted(needed.items())}
     notes = _differences(pins, needed)
@@ -104,14 +104,16 @@ def _differences(pins: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _refuse_local(names: Iterable[str]) -> None:
-    """Raise Invalid for a package that was installed from a path or a repository.
-
-    Not for one that is installed as editable: its modules are shipped as the user's own.
+def _released(needed: Mapping[str, str]) -> dict[str, str]:
+    """Those that an index has. Those installed as editable are left out: their modules are shipped
+    as the user's own. Raises Invalid for one that was installed from a path or a repository.
     """
-    for name in names:
+    found: dict[str, str] = {}
+    for name, version in needed.items():
         origin = json.loads(metadata.distribution(name).read_text("direct_url.json") or "{}")
-        if origin and not origin.get("dir_info", {}).get("editable"):
+        if not origin:
+            found[name] = version
+        elif not origin.get("dir_info", {}).get("editable"):
             raise Invalid(
                 f"The model needs {name!r}, which was installed from {origin['url']}: "
                 "no index is known to have it.",
@@ -119,6 +121,7 @@ def _refuse_local(names: Iterable[str]) -> None:
                 "so that its files are shipped.",
                 package=name,
             )
+    return found
 
 
 def _closure(pins: Mapping[str, str], ours: Iterable[str]) -> dict[str, str]:
