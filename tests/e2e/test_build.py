@@ -166,7 +166,12 @@ def test_the_folder_places_units_as_the_store_does(project: Project, tmp_path: P
         [one[key] for key in kept] for one in expected
     ]
     assert {one["arm"] for one in found} == {"champion", "candidate"}
-    assert (folder / ".upturn" / "log" / "late").is_dir()  # with no home said
+    # With no home said the Log is in the folder; in the store's own place it is read there.
+    (sealed,) = (folder / ".upturn" / "log" / "late").glob("*.parquet")
+    shutil.copy(sealed, project.workspace.log_dir / "late")
+    logged = project.log("late")
+    rows_of = dict(zip(logged["id"].to_pylist(), logged["route"].to_pylist(), strict=True))
+    assert {rows_of[one["id"]] for one in (*found, *expected)} == {2}
     # Built again, at another route: the Log that was written there stays.
     project.route("late", one(2))
     build(project.workspace, "late", folder)

@@ -22,6 +22,7 @@ class Content:
     endpoint: Endpoint
     route: Route
     versions: tuple[Version, ...]  # that of the first answering arm first
+    alone: bool = False  # a version, with an endpoint that the store itself does not have
 
     @property
     def name(self) -> str:
@@ -31,8 +32,7 @@ class Content:
     @property
     def tag(self) -> str:
         """What an image of it is called: 'r7' of the seventh revision, 'v3' of a version alone."""
-        alone = self.endpoint.model_name != self.name
-        return f"v{self.champion.number}" if alone else f"r{self.route.revision}"
+        return f"v{self.champion.number}" if self.alone else f"r{self.route.revision}"
 
     @property
     def champion(self) -> Version:
@@ -71,7 +71,7 @@ def _of_version(workspace: Workspace, version: Version) -> Content:
         why=f"upturn build {version.name}",
         at=version.at,
     )
-    return Content(endpoint, route, (version,))
+    return Content(endpoint, route, (version,), alone=True)
 
 
 def _nothing(workspace: Workspace, name: str, *, known: bool) -> NotFound:

@@ -13,6 +13,10 @@ from upturn.deploy.bundle.lock import Locked
 from upturn.deploy.example import example_request
 from upturn.deploy.route import describe_arms
 
+_KNOWN = """Put them into the store that the endpoint was
+built from, and `upturn monitor` and `upturn feedback` see them"""
+_UNKNOWN = """The store that the version was built
+from has no endpoint of that name: the files are Parquet, for whatever reads that"""
 _NAMES = {"dockerignore": ".dockerignore"}
 _MIB = 1024 * 1024
 _BESIDE_MIB = 96  # what the server holds beside the models: a second process, queues, the Log
@@ -57,6 +61,7 @@ def _values(content: Content, locked: Locked, memory_bytes: int) -> dict[str, st
         "tag": content.tag,
         "versions": ", ".join(version.name for version in content.versions),
         "arms": f"{content.route.model} with {describe_arms(content.route.arms)}",
+        "whose": _UNKNOWN if content.alone else _KNOWN,
         "python": locked.python,
         "hashes": "--require-hashes " if locked.hashed else "",
         "system": _APT.format(" ".join(system)) if system else "",

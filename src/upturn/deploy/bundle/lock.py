@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import platform
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
@@ -46,6 +47,11 @@ def lock(seen: Seen, made_with: Environment, folder: Path, *, uv: Uv | None) -> 
     python = ".".join(made_with.python.split(".")[:2])
     pins = {name: made.get(name, version) for name, version in sorted(needed.items())}
     notes = _differences(pins, needed)
+    if python != (here := ".".join(platform.python_version_tuple()[:2])):
+        notes.append(
+            f"The model was made with Python {python}, which the folder takes; it was tried with "
+            f"{here}, which is here."
+        )
     released = from_an_index()
     ours = [f"upturn=={released}"] if released else requirements()
     head = _HEAD + ("" if released else _line(write_wheel(folder)))

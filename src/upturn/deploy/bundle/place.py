@@ -19,6 +19,10 @@ MARK = (
 _OURS = {".dockerignore"}  # other entries that begin so are their owner's: .upturn, .venv, .git
 
 
+class _Mark(msgspec.Struct):
+    files: dict[str, str]  # digests by path
+
+
 @contextlib.contextmanager
 def placed(target: Path, about: dict[str, Any], *, force: bool, apart: Path) -> Generator[Path]:
     """A new folder to write into, which becomes `target` when the body is done, else is gone.
@@ -58,13 +62,13 @@ def _check(target: Path, *, force: bool, apart: Path) -> None:
     if force or not any(target.iterdir()):
         return
     try:
-        mark = msgspec.json.decode((target / "model" / MARK).read_bytes())
+        mark = msgspec.json.decode((target / "model" / MARK).read_bytes(), type=_Mark)
     except (OSError, msgspec.DecodeError):
         raise Conflict(
             f"There is a folder {target} already, and no build made it.",
             hint="Name another one with -o, or have it replaced with --force.",
         ) from None
-    before, now = mark["files"], _digests(target)
+    before, now = mark.files, _digests(target)
     changed = sorted(path for path in {*before, *now} if before.get(path) != now.get(path))
     if changed:
         raise Conflict(
