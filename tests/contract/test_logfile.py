@@ -30,7 +30,7 @@ def batch(*ids, **features):
     n = len(ids)
     return PredictionBatch(
         ids=list(ids), at=[7] * n, received_at=8, route=1, arm="champion", version=2, shadow=False,
-        units=[None] * n, propensities=[1.0] * n, features=features, scores=[0.5] * n,
+        units=[None] * n, propensity=1.0, features=features, scores=[0.5] * n,
         answers=[True] * n, latency_s=0.001,
     )
 """
@@ -48,7 +48,7 @@ def batch(*ids: str, at: list[int] | None = None, **features: list[Any]) -> Pred
         version=7,
         shadow=False,
         units=["N1", None][:n] if n < 3 else [None] * n,
-        propensities=[1.0] * n,
+        propensity=1.0,
         features=features,
         scores=[0.25] * n,
         answers=[{"late": True}] * n,
@@ -135,6 +135,8 @@ def test_predictions_come_back(directory: Path, writer: LogWriter, sealed: bool)
         "answer": '{"late":true}',
         "latency_s": 0.002,
         "request": "q",
+        "rate": 1.0,
+        "error": None,
         "features.carrier": "UA",
         "features.delay": 1.5,
     }

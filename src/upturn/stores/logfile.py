@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from upturn.core.errors import Invalid, Unavailable
-from upturn.core.log import PredictionBatch
+from upturn.core.log import FeedbackBatch, PredictionBatch
 from upturn.stores import journal
 from upturn.stores.forks import watch
-from upturn.stores.journal import Batch, Journal, Kind
+from upturn.stores.journal import Framer, Journal, Kind
 from upturn.stores.segments import Segments, seal, seal_journal, segments
 
 __all__ = ["LogWriter", "Segments", "seal", "segments"]
@@ -29,7 +29,7 @@ _BATCHES_A_FRAME = 16
 class _Entry:
     """A batch to write, and who is told when it is on disk; without a batch, when all before is."""
 
-    batch: Batch | None
+    batch: PredictionBatch | FeedbackBatch | None
     done: "Future[None] | None"
 
     @property
@@ -71,7 +71,9 @@ class LogWriter:
         _WRITERS.add(self)
         watch(self)
 
-    def write(self, batch: Batch, *, durable: bool = False) -> "Future[None] | None":
+    def write(
+        self, batch: PredictionBatch | FeedbackBatch, *, durable: bool = False
+    ) -> "Future[None] | None":
         """Take the batch, whose lists are the writer's from now on, and return at once.
 
         A durable batch's Future is done when the disk has it, or has Unavailable when it can't.
@@ -148,6 +150,7 @@ class LogWriter:
         self._lost_rows = 0
         self._thread: threading.Thread | None = None
         # Below: the background thread's own.
+        self._framer = Framer()
         self._journals: dict[Kind, Journal] = {}
         self._pending: list[_Entry] = []  # what the disk did not take
         self._retry_s = 0.0
@@ -237,7 +240,11 @@ class LogWriter:
                 self._journals[kind] = journal.create(self._directory, kind)
             durable = any(entry.done is not None for entry in entries)
             rows = sum(entry.rows for entry in entries)
-            self._journals[kind].append(frames, rows, sync=durable)
+            open_one = self._journals[kind]
+            if open_one.layouts < self._framer.layouts:
+                frames.insert(0, self._framer.definitions(open_one.layouts))
+            open_one.append(frames, rows, sync=durable)
+            open_one.layouts = self._framer.layouts
         except OSError as error:
             self._failed(kind, entries, error)
             return
@@ -251,17 +258,20 @@ class LogWriter:
         for begin in range(0, len(entries), _BATCHES_A_FRAME):
             some = entries[begin : begin + _BATCHES_A_FRAME]
             try:
-                frames.append(_frame(some))
+                frames.append(self._frame(some))
                 kept += some
             except (TypeError, ValueError, OverflowError):
                 for entry in some:
                     try:
-                        frames.append(_frame([entry]))
+                        frames.append(self._frame([entry]))
                         kept.append(entry)
                     except (TypeError, ValueError, OverflowError) as error:
                         self._settle([entry], Invalid(f"A row can't be logged: {error}."))
                         _complain("Rows could not be logged: %s.", error)
         return frames, kept
+
+    def _frame(self, entries: Sequence[_Entry]) -> bytes:
+        return self._framer.frame([entry.batch for entry in entries if entry.batch is not None])
 
     def _failed(self, kind: Kind, entries: list[_Entry], error: OSError) -> None:
         """Keep what need not be durable for another try, in another journal."""
@@ -314,10 +324,6 @@ class LogWriter:
             for each in self._journals.values():
                 each.close()
             self._reset()
-
-
-def _frame(entries: Sequence[_Entry]) -> bytes:
-    return journal.frame([entry.batch for entry in entries if entry.batch is not None])
 
 
 def _seal_all(paths: Sequence[Path]) -> None:

@@ -238,7 +238,7 @@ def _batch(asked: _Asked, share: Share, predicted: Predicted, latency_s: float) 
         version=arm.version.number,
         shadow=arm.arm.shadow,
         units=[rows.units[place] for place in places],
-        propensities=[share.propensity] * len(places),
+        propensity=share.propensity,
         features=features(arm.names, arm.rows([rows.values[place] for place in places])),
         scores=list(predicted.scores),
         answers=list(predicted.answers),
