@@ -19,7 +19,7 @@ _STDLIB = tuple(
 def is_own_file(file: str) -> bool:
     """Whether the file is the user's own: not Python's, an installed one, or Upturn's.
 
-    >>> is_own_file(__file__), is_own_file("/home/me/churn.py")
+    >>> is_own_file(__file__), is_own_file("/srv/churn.py")
     (False, True)
     """
     if file.startswith("<"):

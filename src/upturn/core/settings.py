@@ -11,7 +11,7 @@ from upturn.core.errors import Invalid, did_you_mean
 from upturn.core.machine import total_bytes
 from upturn.core.size import size_bytes
 
-_MARKERS = ("upturn.toml", "pyproject.toml")
+MARKERS = ("upturn.toml", "pyproject.toml")  # beside a project's files
 # Every variable that Upturn reads; a test compares this table with the documentation.
 VARIABLES = {
     "UPTURN_HOME": "the directory in which everything is kept",
@@ -85,7 +85,7 @@ def _refuse_unknown(environ: Mapping[str, str]) -> None:
 
 def _project_root(cwd: Path) -> Path | None:
     for directory in (cwd, *cwd.parents):
-        if any((directory / marker).is_file() for marker in _MARKERS):
+        if any((directory / marker).is_file() for marker in MARKERS):
             return directory
     return None
 

@@ -39,10 +39,10 @@ def test_whatever_an_endpoint_is_called_a_cluster_takes_its_label(name: str) -> 
     st.sampled_from([".py", "/__init__.py", ".cpython-311-x86_64-linux-gnu.so"]),
 )
 def test_a_module_lies_as_deep_below_its_root_as_its_name_says(parts: list[str], end: str) -> None:
-    file = f"/home/me/{'/'.join(parts)}{end}"
+    file = f"/srv/shop/{'/'.join(parts)}{end}"
     name = ".".join(parts)
     assert root_of(name, file) / place_of(name, file) == Path(file)
-    assert root_of(name, file) == Path("/home/me")
+    assert root_of(name, file) == Path("/srv/shop")
 
 
 def test_own_modules_are_followed_into_functions_and_nothing_is_run(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from upturn.core.errors import Invalid
+from upturn.core.settings import MARKERS
 from upturn.deploy.bundle.content import Content, content_of, label_of, write_store
 from upturn.deploy.bundle.files import write_files, write_settings
 from upturn.deploy.bundle.lock import Locked, Uv, lock
@@ -81,6 +82,11 @@ def _ship(seen: Seen, folder: Path) -> tuple[str, ...]:
     for file in seen.files:
         root = max((one for one in roots if Path(file).is_relative_to(one)), key=_depth)
         places[file] = Path(file).relative_to(root)
+        if places[file].name in MARKERS:
+            raise Invalid(
+                f"The model reads {file}, which would make its folder a project of its own.",
+                hint="Read what it needs from a file of another name.",
+            )
     if not places:
         return ()
     code = folder / "code"
