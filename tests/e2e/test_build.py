@@ -151,6 +151,40 @@ def test_a_folder_serves_without_project_and_store_and_is_only_read(
     assert digests(moved) == before
 
 
+FLOW = """
+import pandas as pd
+import upturn as up
+from beside import Doubled
+
+@up.step
+def train() -> Doubled:
+    return Doubled()
+
+@up.step
+def load() -> pd.DataFrame:
+    return pd.DataFrame({"delay": [1.0, 2.0], "late": [2.0, 4.0]})
+
+@up.flow
+def doubled():
+    return up.register("doubled", train(), data=load(), target="late")
+"""
+
+
+def test_what_a_flow_in_a_folder_of_its_own_registered_is_found_beside_it(
+    project: Project, tmp_path: Path
+) -> None:
+    flows = project.root / "flows"
+    flows.mkdir()
+    (flows / "beside.py").write_text(
+        "class Doubled:\n    def predict(self, frame):\n        return frame['delay'] * 2\n"
+    )
+    (flows / "doubling.py").write_text(FLOW)
+    done = project.command("run", "flows/doubling.py:doubled")
+    assert done.returncode == 0, done.stderr
+    built = build(project.workspace, "doubled:1", tmp_path / "out")
+    assert built.code == ("beside.py",)
+
+
 def test_the_folder_places_units_as_the_store_does(project: Project, tmp_path: Path) -> None:
     folder = build(project.workspace, "late", tmp_path / "late").folder
     rows = [{**GOOD, "customer": f"c{number}"} for number in range(60)]

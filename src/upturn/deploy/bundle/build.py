@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from upturn.core.errors import Invalid
+from upturn.core.records import Run
 from upturn.core.settings import MARKERS
 from upturn.deploy.bundle.content import Content, content_of, label_of, write_store
 from upturn.deploy.bundle.files import write_files, write_settings
@@ -58,7 +59,7 @@ def build(
     with placed(target, about, force=force, apart=workspace.settings.home) as fresh:
         write_settings(fresh, content)
         write_store(workspace, content, fresh / "model")
-        seen = probe(fresh, workspace.settings.root)
+        seen = probe(fresh, *_paths(workspace, content))
         code = _ship(seen, fresh)
         locked = lock(seen, content.champion.environment, fresh, uv=uv)
         write_files(fresh, content, locked, seen.memory_bytes)
@@ -73,6 +74,18 @@ def build(
         locked=locked,
         notes=(*locked.notes, *_older(content, locked)),
     )
+
+
+def _paths(workspace: Workspace, content: Content) -> list[Path]:
+    """Where the user's own modules are found: in the project, and beside the flows that ran."""
+    root = workspace.settings.root
+    found = {root: None}
+    for version in content.versions:
+        run = workspace.meta.find(Run, version.run) if version.run is not None else None
+        file = run.entry.rpartition(":")[0] if run is not None else ""
+        if file.endswith(".py"):
+            found[(root / file).parent] = None
+    return list(found)
 
 
 def _ship(seen: Seen, folder: Path) -> tuple[str, ...]:
