@@ -11,12 +11,19 @@ import click
     is_flag=True,
     help="Answer whoever reaches HOST, by any name: the network has to keep others out.",
 )
-def command(host: str, port: int | None, allow_anyone: bool) -> None:
+@click.option(
+    "--access-log", metavar="FILE", help="Write a line for each request; '-' is for stdout."
+)
+def command(host: str, port: int | None, allow_anyone: bool, access_log: str | None) -> None:
     """Serve all endpoints until Ctrl-C, and follow every change of their routes."""
+    import os
+
+    from upturn.core.settings import load_settings
     from upturn.server.process import serve
     from upturn.stores.workspace import open_workspace
 
-    workspace = open_workspace()
+    said = {} if access_log is None else {"UPTURN_ACCESS_LOG": access_log}
+    workspace = open_workspace(load_settings(environ={**os.environ, **said}))
     try:
         serve(
             workspace,

@@ -19,6 +19,7 @@ VARIABLES = {
     "UPTURN_MEMORY": "how much memory runs may use at a time",
     "UPTURN_GPUS": "which GPUs runs may use",
     "UPTURN_PORT": "the port on which endpoints are served",
+    "UPTURN_ACCESS_LOG": "the file to which a server writes a line for each request",
 }
 
 
@@ -34,6 +35,8 @@ class Settings:
     memory_bytes: int
     gpus: tuple[str, ...]  # their numbers, as CUDA_VISIBLE_DEVICES has them
     port: int
+    access_log: str = ""  # a file, "-" for stdout, or "" for none
+    traces: bool = False  # whether the standard variables name a collector of traces
     bundle: Path | None = None  # what `upturn build` put here to be served: it is only read
 
 
@@ -62,6 +65,8 @@ def load_settings(cwd: Path | None = None, environ: Mapping[str, str] | None = N
         gpus=_gpus(environ),
         port=_number(environ, "UPTURN_PORT", default=8600, low=0),
         bundle=bundle,
+        access_log=_access_log(environ, cwd),
+        traces=_traces(environ),
     )
 
 
@@ -120,6 +125,21 @@ def _bundle(root: Path | None, table: Mapping[str, object]) -> Path | None:
             hint="Build the folder again: upturn build NAME",
         )
     return root / name
+
+
+def _access_log(environ: Mapping[str, str], cwd: Path) -> str:
+    given = environ.get("UPTURN_ACCESS_LOG", "")
+    return given if given in ("", "-") else str(cwd / Path(given).expanduser())
+
+
+def _traces(environ: Mapping[str, str]) -> bool:
+    """By OpenTelemetry's own variables; what else they say is read by its library."""
+    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return False
+    if environ.get("OTEL_TRACES_EXPORTER", "otlp").strip() not in ("", "otlp"):
+        return False
+    named = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    return any(environ.get(name) for name in named)
 
 
 def _number(environ: Mapping[str, str], name: str, *, default: int, low: int) -> int:
