@@ -245,18 +245,18 @@ def test_a_journal_rolls_when_it_is_full(directory: Path) -> None:
     for i in range(25):
         writer.write(batch(f"{i:02d}"))
         writer.flush()
-    writer.stop()
-    assert len(segments(directory, "predictions").parquet) == 2
-    assert len(journals(directory)) == 1
+    assert len(journals(directory)) == 3
+    assert seal(directory) == 2
     assert ids(directory) == [f"{i:02d}" for i in range(25)]
     writer.close()
     assert len(segments(directory, "predictions").parquet) == 3
+    assert ids(directory) == [f"{i:02d}" for i in range(25)]
 
 
 def test_a_journal_rolls_when_it_is_old(directory: Path) -> None:
     writer = LogWriter(directory, roll_s=0.05)
     writer.write(batch("a"))
-    wait_until(lambda: len(segments(directory, "predictions").parquet) == 1)
+    wait_until(lambda: seal(directory) == 1)
     assert ids(directory) == ["a"]
     writer.close()
 

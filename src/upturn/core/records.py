@@ -285,6 +285,13 @@ class Arm(msgspec.Struct, frozen=True, kw_only=True):
     shadow: bool = False
 
 
+class Slice(msgspec.Struct, frozen=True, array_like=True):
+    """A part of the space of units, up to `until`, and the name of the arm that answers there."""
+
+    until: int
+    arm: str
+
+
 class Route(Record, frozen=True, kw_only=True):
     """Who answers for an endpoint: an immutable revision; the last one holds."""
 
@@ -296,7 +303,8 @@ class Route(Record, frozen=True, kw_only=True):
     revision: int = 0
     model: str
     arms: tuple[Arm, ...]
-    salt: str  # of the hash that places units on arms
+    salt: str  # of the hash that places units
+    slices: tuple[Slice, ...] = ()  # of the space in which it places them
     why: str
     at: datetime
 

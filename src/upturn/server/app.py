@@ -14,7 +14,6 @@ from starlette.responses import Response
 
 from upturn.core.errors import NotFound, UpturnError
 from upturn.deploy.serve.app import ServingApp
-from upturn.deploy.serve.predict import Limits, Receive, Scope
 from upturn.deploy.serve.problems import (
     Forbidden,
     NoSuchMethod,
@@ -24,6 +23,7 @@ from upturn.deploy.serve.problems import (
     problem_headers,
     send_problem,
 )
+from upturn.deploy.serve.request import Limits, Receive, Scope
 from upturn.deploy.serve.seen import SEEN, observed
 from upturn.server.feedback import feedback_route
 from upturn.stores.workspace import Workspace

@@ -17,7 +17,8 @@ from pathlib import Path
 import msgspec
 
 from upturn.core.errors import Invalid
-from upturn.deploy.serve.seen import Scope, Seen
+from upturn.deploy.serve.request import Scope
+from upturn.deploy.serve.seen import Seen
 
 _MAX_WAITING = 20_000
 _GATHER_S = 0.05  # what comes within it is written at once

@@ -17,8 +17,9 @@ from upturn.deploy.serve.live import Served
 from upturn.deploy.serve.metrics import Metrics
 from upturn.deploy.serve.openapi import Paths, openapi
 from upturn.deploy.serve.overview import Overview
-from upturn.deploy.serve.predict import Limits, PredictionPath, no_endpoint
+from upturn.deploy.serve.predict import PredictionPath, no_endpoint
 from upturn.deploy.serve.reload import Reloader
+from upturn.deploy.serve.request import Limits
 from upturn.deploy.serve.seen import Observer
 from upturn.stores.workspace import Workspace
 
