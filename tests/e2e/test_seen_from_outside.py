@@ -12,7 +12,9 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as plain
 
 from e2e.collector import Collector
+from e2e.folder import Folder
 from e2e.serving import GOOD, Project, Server, fitted, one, wait_for
+from e2e.terminal import Terminal
 from upturn.core.records import Arm
 
 ARMS = (
@@ -25,8 +27,8 @@ ARMS = (
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     project = Project(tmp_path_factory.mktemp("outside") / "project")
-    for seed in (0, 1):
-        project.register("delays", fitted(seed))
+    project.register("delays", fitted())
+    project.register("delays", project.model("Constant", 0.5))
     project.endpoint("delays", unit="tail")
     project.route("delays", *ARMS)
     project.register("steady", project.model("Constant", 3.0))
@@ -311,6 +313,18 @@ def test_without_a_server_the_command_says_what_is_known_and_how_to_start_one(
     assert (page["server"], page["endpoints"][0]["arms"][0]["version"]) == (None, "arms:1")
     assert project.command("endpoints", "--json", "--watch").returncode == 2
     project.workspace.close()
+
+
+def test_the_command_goes_on_looking_until_ctrl_c(project: Project, server: Server) -> None:
+    terminal = Terminal(Folder(project.root, {}), "endpoints", "delays", "--watch")
+    requests = server.page("delays")["counters"]["requests"]
+    terminal.wait_for(lambda seen: f"{requests:,} requests" in seen.text)
+    server.predict("delays", {"row": GOOD})
+    terminal.wait_for(lambda seen: f"{requests + 1:,} requests" in seen.text)
+    terminal.press_ctrl_c()
+    status, screen = terminal.end()
+    assert (status, screen.cursor_visible) == (130, True)
+    assert not any("Traceback" in row for row in screen.rows)
 
 
 # What is written of each request

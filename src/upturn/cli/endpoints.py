@@ -34,7 +34,7 @@ def command(name: str | None, watch: bool, as_json: bool) -> None:
         if as_json:
             _print_json(workspace, name)
         elif watch:
-            _watch(lambda: _view(*pages_of(workspace, name), detail=name is not None))
+            _watch(lambda: _now(workspace, name))
         else:
             _print(workspace, name)
     finally:
@@ -128,6 +128,19 @@ def _watch(view: Callable[[], RenderableType]) -> None:
         while True:
             time.sleep(_EVERY_S)
             live.update(view(), refresh=True)
+
+
+def _now(workspace: Workspace, name: str | None) -> RenderableType:
+    """What there is to see, even while the server is about to end."""
+    from rich.text import Text
+
+    from upturn.core.errors import Unavailable
+
+    try:
+        url, pages = pages_of(workspace, name)
+    except Unavailable as error:
+        return Text(str(error))
+    return _view(url, pages, detail=name is not None)
 
 
 # What is printed
