@@ -14,16 +14,16 @@ from starlette.responses import Response
 
 from upturn.core.errors import NotFound, UpturnError
 from upturn.deploy.serve.app import ServingApp
+from upturn.deploy.serve.asgi import Receive, Scope, Send
 from upturn.deploy.serve.problems import (
     Forbidden,
     NoSuchMethod,
-    Send,
     internal_problem,
     problem_body,
     problem_headers,
     send_problem,
 )
-from upturn.deploy.serve.request import Limits, Receive, Scope
+from upturn.deploy.serve.request import Limits
 from upturn.deploy.serve.seen import SEEN, observed
 from upturn.server.feedback import feedback_route
 from upturn.stores.workspace import Workspace

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from upturn.core.errors import Invalid
-from upturn.deploy.serve.request import Scope
+from upturn.deploy.serve.asgi import Scope
 from upturn.deploy.serve.seen import Seen
 
 _MAX_WAITING = 20_000

@@ -15,6 +15,7 @@ import msgspec
 
 from upturn.core.errors import ModelFailed, NotFound, Unavailable, UpturnError, did_you_mean
 from upturn.core.ids import prediction_ids
+from upturn.deploy.serve.asgi import Receive, Scope, Send
 from upturn.deploy.serve.live import Live, Served, Share
 from upturn.deploy.serve.logged import Entry
 from upturn.deploy.serve.metrics import EndpointMetrics, Metrics
@@ -22,15 +23,12 @@ from upturn.deploy.serve.problems import (
     Misfit,
     NoSuchMethod,
     Overloaded,
-    Send,
     internal_problem,
     send_problem,
 )
 from upturn.deploy.serve.request import (
     Head,
     Limits,
-    Receive,
-    Scope,
     check_json,
     read_body,
     read_head,
@@ -68,7 +66,7 @@ class Ask:
     rows: Rows
     head: Head
     started: float  # on the clock of perf_counter
-    seen: Seen | None = None  # what observers are told, if there are any
+    seen: Seen | None = None  # where somebody observes requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +95,8 @@ class PredictionPath:
 
     def __init__(self, served: dict[str, Served], limits: Limits, metrics: Metrics) -> None:
         self._served = served
-        self._none = metrics.endpoint("")  # requests to endpoints that there are not
         self._limits = limits
+        self._none = metrics.endpoint("")  # requests to endpoints that there are not
         self._shadowing: set[asyncio.Task[None]] = set()
 
     async def __call__(self, name: str, scope: Scope, receive: Receive, send: Send) -> None:
@@ -106,6 +104,8 @@ class PredictionPath:
         started = perf_counter()
         served = self._served.get(name)
         seen: Seen | None = scope.get(SEEN)
+        if seen is not None:
+            seen.endpoint = name if served else ""
         try:
             if served is None:
                 raise no_endpoint(name, self._served)
@@ -115,8 +115,6 @@ class PredictionPath:
                     f"{scope['method']} can't predict.", hint="Use POST.", allow="POST"
                 )
             head = read_head(scope["headers"], self._limits, started)
-            if seen is not None:
-                seen.asked(name, head)
             live = self.admit(served, head)
             check_json(head)
             body = await read_body(receive, self._limits.body_bytes)
@@ -129,14 +127,24 @@ class PredictionPath:
         except UpturnError as error:
             if isinstance(error, Misfit) and served is not None and served.live is not None:
                 error.fields["version"] = served.live.answering[0].version.name
-            self._count(served, error)
-            if seen is not None:
-                seen.code = error.code
+            self.count(served, error, seen)
             await send_problem(send, error)
         except Exception:  # noqa: BLE001 (the one place that reports what nobody foresaw)
             _log.exception("A prediction of endpoint %s failed.", name)
             self._metrics_of(served).rejected(500)
             await send_problem(send, internal_problem())
+
+    def count(self, served: Served | None, error: UpturnError, seen: Seen | None) -> None:
+        """Note that a request was answered with the error, in whatever form that takes."""
+        _log_failure(error)
+        if served is None:
+            self._none.begun()
+        self._metrics_of(served).rejected(error.http_status)
+        if seen is not None:
+            seen.code = error.code
+
+    def _metrics_of(self, served: Served | None) -> EndpointMetrics:
+        return self._none if served is None else served.metrics
 
     def admit(self, served: Served, head: Head) -> Live:
         """Who answers now, held until the answer: a swap meanwhile changes nothing for a request.
@@ -158,26 +166,34 @@ class PredictionPath:
 
     async def answer(self, served: Served, ask: Ask) -> Answered:
         """Predict and log the rows. Raises Overloaded, ModelFailed, and Unavailable for the Log."""
-        live, rows = ask.live, ask.rows
-        if ask.seen is not None:
-            ask.seen.mark("decode")
+        live, rows, seen = ask.live, ask.rows, ask.seen
         ids = rows.ids or prediction_ids(len(rows))
         shares = live.shares(rows, ids, ask.head.arm)
-        entry = Entry(live.route.revision, ids, rows, ask.head.request, time_ns() // 1000)
+        request = ask.head.request
+        if seen is not None:
+            seen.mark("decode")
+            seen.request = request = request or seen.trace
+        entry = Entry(live.route.revision, ids, rows, request, time_ns() // 1000)
         # Taken before the model is called: it may write to what it is given.
-        features = [entry.features(share) for share in shares]
+        inputs = [entry.features(share) for share in shares]
         try:
             predicted = await _predict(shares, rows.block, ask.head.deadline)
         except ModelFailed as error:
-            for share, seen in zip(shares, features, strict=True):
-                served.write(entry.failed(share, seen, error))
+            for share, given in zip(shares, inputs, strict=True):
+                served.write(entry.failed(share, given, error))
             raise
         latency_s = perf_counter() - ask.started
-        if ask.seen is not None:
-            ask.seen.answered(shares, predicted, rows=len(ids))
+        if seen is not None:
+            arms = [share.arm for share in shares]
+            seen.answered(
+                [arm.arm.name for arm in arms],
+                [arm.version.name for arm in arms],
+                rows=len(ids),
+                model_s=max(one.seconds for one in predicted),
+            )
         waits: list[asyncio.Future[None]] = []
-        for share, seen, found in zip(shares, features, predicted, strict=True):
-            batch = entry.batch(share, seen, found, latency_s)
+        for share, given, found in zip(shares, inputs, predicted, strict=True):
+            batch = entry.batch(share, given, found, latency_s)
             written = served.write(batch, durable=live.endpoint.durable)
             if written is not None:
                 waits.append(asyncio.wrap_future(written))
@@ -185,21 +201,12 @@ class PredictionPath:
             served.metrics.answered(arm.arm.name, arm.version.number, len(batch.ids), latency_s)
         if waits:
             await _on_disk(waits)
-        if ask.seen is not None:
-            ask.seen.mark("log")
+        if seen is not None:
+            seen.mark("log")
         if live.shadows:
             own_s = latency_s - max(one.seconds for one in predicted)
             self._shadow(served, live, entry, own_s)
         return _answered(live, ids, shares, predicted)
-
-    def _count(self, served: Served | None, error: UpturnError) -> None:
-        _log_failure(error)
-        if served is None:
-            self._none.begun()
-        self._metrics_of(served).rejected(error.http_status)
-
-    def _metrics_of(self, served: Served | None) -> EndpointMetrics:
-        return self._none if served is None else served.metrics
 
     async def drain(self, timeout_s: float) -> None:
         """Wait for the shadows of what has been answered, but no longer than that."""

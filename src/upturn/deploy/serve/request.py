@@ -1,13 +1,11 @@
 """Requests: what a prediction's headers say, its body, and how much one may ask for."""
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
+from upturn.deploy.serve.asgi import Receive
 from upturn.deploy.serve.problems import BadRequest, TooLarge, shown
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 JSON = b"application/json"
 _MAX_REQUEST_ID = 128
 _DIGITS = 20  # of a length that a number holds; httptools has refused what is none

@@ -4,17 +4,13 @@ Who observes requests puts a Seen into the scope; who answers them notes there w
 nobody observes, there is none, and nothing is spent but a look for it.
 """
 
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import MutableMapping, Sequence
 from time import perf_counter, time
 from typing import Any, Protocol
 
-from upturn.deploy.serve.live import Share
-from upturn.deploy.serve.problems import Send
-from upturn.deploy.serve.request import Head, Receive, Scope
-from upturn.deploy.serve.worker import Predicted
+from upturn.deploy.serve.asgi import App, Receive, Scope, Send
 
 SEEN = "upturn.seen"  # its place in a request's scope
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 _CLIENT_LEFT = 499  # what others say of a request whose client did not wait for the answer
 
 
@@ -66,19 +62,14 @@ class Seen:
         """That has been done by now."""
         self.marks.append((what, perf_counter()))
 
-    def asked(self, endpoint: str, head: Head) -> None:
-        """It asks this endpoint. A request without an id of its own is named by its trace."""
-        self.endpoint = endpoint
-        self.request = head.request = head.request or self.trace
-
     def answered(
-        self, shares: Sequence[Share], predicted: Sequence[Predicted], *, rows: int
+        self, arms: Sequence[str], versions: Sequence[str], *, rows: int, model_s: float
     ) -> None:
         """These arms have predicted the rows."""
-        self.arms = [share.arm.arm.name for share in shares]
-        self.versions = [share.arm.version.name for share in shares]
+        self.arms = arms
+        self.versions = versions
         self.rows = rows
-        self.model_s = max(one.seconds for one in predicted)
+        self.model_s = model_s
         self.mark("predict")
 
 

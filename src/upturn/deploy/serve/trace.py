@@ -8,7 +8,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from upturn.deploy.serve.request import Scope
+from upturn.deploy.serve.asgi import Scope
 from upturn.deploy.serve.seen import Seen
 
 if TYPE_CHECKING:
