@@ -19,6 +19,7 @@ VARIABLES = {
     "UPTURN_MEMORY": "how much memory runs may use at a time",
     "UPTURN_GPUS": "which GPUs runs may use",
     "UPTURN_PORT": "the port on which endpoints are served",
+    "UPTURN_DEADLINE_MS": "within how many milliseconds a request is answered or refused",
     "UPTURN_ACCESS_LOG": "the file to which a server writes a line for each request",
 }
 
@@ -35,6 +36,7 @@ class Settings:
     memory_bytes: int
     gpus: tuple[str, ...]  # their numbers, as CUDA_VISIBLE_DEVICES has them
     port: int
+    deadline_s: float = 30.0  # within which a request is answered or refused, unless it says so
     access_log: str = ""  # a file, "-" for stdout, or "" for none
     traces: bool = False  # whether the standard variables name a collector of traces
 
@@ -60,6 +62,7 @@ def load_settings(cwd: Path | None = None, environ: Mapping[str, str] | None = N
         memory_bytes=_memory(environ),
         gpus=_gpus(environ),
         port=_number(environ, "UPTURN_PORT", default=8600, low=0),
+        deadline_s=_number(environ, "UPTURN_DEADLINE_MS", default=30_000, low=1) / 1000,
         access_log=_access_log(environ, cwd),
         traces=_traces(environ),
     )

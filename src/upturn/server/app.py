@@ -38,7 +38,7 @@ class Application:
     """The whole HTTP API of a workspace."""
 
     def __init__(self, workspace: Workspace, limits: Limits | None = None) -> None:
-        limits = limits or Limits()
+        limits = limits or Limits(deadline_s=workspace.settings.deadline_s)
         self.serving = ServingApp(workspace, limits)
         self._rest = Starlette(
             routes=[feedback_route(self.serving, limits), *self.serving.routes()],

@@ -33,9 +33,9 @@ class ServingApp:
     With several workers each has one of these; they tell each other their `state`.
     """
 
-    def __init__(self, workspace: Workspace, limits: Limits | None = None) -> None:
+    def __init__(self, workspace: Workspace, limits: Limits) -> None:
         self._workspace = workspace
-        self._limits = limits or Limits()
+        self._limits = limits
         self._reloader: Reloader | None = None
         self.metrics = Metrics()
         self.served: dict[str, Served] = {}

@@ -139,7 +139,10 @@ class PredictionPath:
         _log_failure(error)
         if served is None:
             self._none.begun()
-        self._metrics_of(served).rejected(error.http_status)
+        metrics = self._metrics_of(served)
+        metrics.rejected(error.http_status)
+        if isinstance(error, Overloaded):
+            metrics.shed(error.fields["shed"])
         if seen is not None:
             seen.code = error.code
 
@@ -157,11 +160,9 @@ class PredictionPath:
             raise _not_ready(served)
         worker = live.answering[0].worker
         if worker.is_full():
-            served.metrics.shed("queue")
             raise worker.overloaded()
         if worker.wait_s() > head.deadline - perf_counter():
-            served.metrics.shed("deadline")
-            raise worker.overloaded("can't answer within the deadline")
+            raise worker.overloaded("deadline")
         return live
 
     async def answer(self, served: Served, ask: Ask) -> Answered:
