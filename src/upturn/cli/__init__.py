@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rerun": ("rerun", "Run one task again, with its inputs, on the current code."),
     "cancel": ("cancel", "End a run that goes on."),
     "deploy": ("deploy", "Serve a model: from version to URL."),
+    "endpoints": ("endpoints", "Show endpoints: live traffic and latency by arm."),
     "stop": ("stop", "Stop the server in the background."),
     "rollback": ("rollback", "Go back to the route before."),
     "build": ("build", "Write a folder that serves an endpoint anywhere."),
