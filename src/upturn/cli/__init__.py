@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rerun": ("rerun", "Run one task again, with its inputs, on the current code."),
     "cancel": ("cancel", "End a run that goes on."),
     "deploy": ("deploy", "Serve a model: from version to URL."),
+    "reload": ("reload", "Replace the server's worker processes, one by one."),
     "stop": ("stop", "Stop the server in the background."),
     "rollback": ("rollback", "Go back to the route before."),
     "score": ("score", "Score a file: Parquet or CSV in, Parquet out."),

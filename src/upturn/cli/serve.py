@@ -1,4 +1,4 @@
-"""`upturn serve`: all endpoints of the store, in this process."""
+"""`upturn serve`: all endpoints of the store, from this terminal."""
 
 import click
 
@@ -6,9 +6,13 @@ import click
 @click.command()
 @click.option("--host", default="127.0.0.1", help="This machine's own address to serve on.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Where to serve; 0 takes a free port.")
-def command(host: str, port: int | None) -> None:
+@click.option(
+    "--workers", type=click.IntRange(1), help="How many processes answer; UPTURN_WORKERS, or 1."
+)
+def command(host: str, port: int | None, workers: int | None) -> None:
     """Serve all endpoints until Ctrl-C, and follow every change of their routes."""
     from upturn.server.process import serve
+    from upturn.server.supervisor import Care
     from upturn.stores.workspace import open_workspace
 
     workspace = open_workspace()
@@ -17,6 +21,7 @@ def command(host: str, port: int | None) -> None:
             workspace,
             host=host,
             port=port,
+            care=Care(workers=workers or workspace.settings.workers),
             on_listening=lambda url: click.echo(f"Serving {url}/v1/endpoints. Ctrl-C ends it."),
         )
     finally:

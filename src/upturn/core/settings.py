@@ -19,6 +19,7 @@ VARIABLES = {
     "UPTURN_MEMORY": "how much memory runs may use at a time",
     "UPTURN_GPUS": "which GPUs runs may use",
     "UPTURN_PORT": "the port on which endpoints are served",
+    "UPTURN_WORKERS": "how many processes answer requests",
 }
 
 
@@ -34,6 +35,7 @@ class Settings:
     memory_bytes: int
     gpus: tuple[str, ...]  # their numbers, as CUDA_VISIBLE_DEVICES has them
     port: int
+    workers: int = 1
 
 
 def load_settings(cwd: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
@@ -57,6 +59,7 @@ def load_settings(cwd: Path | None = None, environ: Mapping[str, str] | None = N
         memory_bytes=_memory(environ),
         gpus=_gpus(environ),
         port=_number(environ, "UPTURN_PORT", default=8600, low=0),
+        workers=_number(environ, "UPTURN_WORKERS", default=1, low=1),
     )
 
 

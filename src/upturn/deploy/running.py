@@ -27,6 +27,9 @@ class Running(msgspec.Struct, frozen=True):
     pid: int
     host: str
     owner: str
+    workers: tuple[int, ...] = ()  # the processes that answer
+    reloads: int = 0  # how often they were replaced on request, or could not be
+    reload_failed: str = ""  # why the last time nobody was
 
 
 def running_server(workspace: Workspace) -> Running | None:
