@@ -9,13 +9,20 @@ import click
 @click.option(
     "--workers", type=click.IntRange(1), help="How many processes answer; UPTURN_WORKERS, or 1."
 )
-def command(host: str, port: int | None, workers: int | None) -> None:
+@click.option(
+    "--access-log", metavar="FILE", help="Write a line for each request; '-' is for stdout."
+)
+def command(host: str, port: int | None, workers: int | None, access_log: str | None) -> None:
     """Serve all endpoints until Ctrl-C, and follow every change of their routes."""
+    import os
+
+    from upturn.core.settings import load_settings
     from upturn.server.process import serve
     from upturn.server.supervisor import Care
     from upturn.stores.workspace import open_workspace
 
-    workspace = open_workspace()
+    said = {} if access_log is None else {"UPTURN_ACCESS_LOG": access_log}
+    workspace = open_workspace(load_settings(environ={**os.environ, **said}))
     try:
         serve(
             workspace,

@@ -10,9 +10,10 @@ import pyarrow as pa
 from upturn.core.errors import ModelFailed
 from upturn.core.records import Version
 from upturn.core.schema import Signature
-from upturn.model.estimator import describe, plain_class
+from upturn.model.estimator import Estimator, describe, plain_class
 from upturn.model.frames import Frames
-from upturn.model.native import native_call
+from upturn.model.matrix import is_matrix, matrix_frames
+from upturn.model.native import MatrixCall, native_call
 from upturn.stores import values
 from upturn.stores.workspace import Workspace
 
@@ -37,6 +38,9 @@ class Predictor:
     ) -> None:
         self.signature = signature
         self.native = native  # whether the library's own booster is called on a matrix
+        self.predict_matrix: Callable[[np.ndarray], Predictions] | None = None
+        """Where all inputs are numbers: of a float64 matrix (rows, inputs), nan where null, what
+        `predict` gives of the table; None where there is no such short way."""
         self._frames = frames
         self._call = call
 
@@ -69,8 +73,39 @@ def predictor_for(model: Any, signature: Signature) -> Predictor:
     def call(rows: pa.Table) -> Any:
         return estimator.call(frames.frame(rows))
 
-    fast = native_call(model, estimator, signature, frames, call)
-    return Predictor(signature, frames, fast or call, native=fast is not None)
+    native = native_call(model, estimator, signature, frames, call)
+    if native is None:
+        predictor = Predictor(signature, frames, call, native=False)
+    else:
+        predictor = Predictor(
+            signature, frames, lambda rows: native(frames.codes(rows)), native=True
+        )
+    predictor.predict_matrix = _predict_matrix(signature, estimator, native)
+    return predictor
+
+
+def _predict_matrix(
+    signature: Signature, estimator: Estimator, native: MatrixCall | None
+) -> Callable[[np.ndarray], Predictions] | None:
+    call = native if is_matrix(signature) else None
+    if call is None:
+        make_frame = matrix_frames(signature)
+        if make_frame is None:
+            return None
+
+        def call(matrix: np.ndarray) -> Any:
+            return estimator.call(make_frame(matrix))
+
+    def predict_matrix(matrix: np.ndarray) -> Predictions:
+        if not len(matrix):
+            return _none_of(signature)
+        try:
+            raw = call(matrix)
+        except Exception as error:
+            raise _failed(error) from error
+        return predictions(raw, len(matrix), signature)
+
+    return predict_matrix
 
 
 def load_predictor(workspace: Workspace, version: Version) -> Predictor:

@@ -13,7 +13,9 @@ import msgspec
 
 from upturn.core.parent import end_with_parent
 from upturn.core.settings import load_settings
+from upturn.deploy.serve.app import ServingApp
 from upturn.server import control
+from upturn.server.app import Application
 from upturn.server.control import Drain, Frames, Setup
 from upturn.server.host import Host
 from upturn.stores.workspace import open_workspace
@@ -33,7 +35,9 @@ _log = logging.getLogger("upturn.serve")
 class Child(asyncio.Protocol):
     """The worker's side of its control sockets, and its life from the first beat to the drain."""
 
-    def __init__(self, host: Host, serving: Any, connections: socket.socket, setup: Setup) -> None:
+    def __init__(
+        self, host: Host, serving: ServingApp, connections: socket.socket, setup: Setup
+    ) -> None:
         self._host = host
         self._serving = serving
         self._connections = connections
@@ -62,7 +66,7 @@ class Child(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Do what the supervisor says."""
         for kind, payload in self._frames.feed(data):
-            if kind == control.OTHERS and hasattr(self._serving, "take_states"):
+            if kind == control.OTHERS:
                 self._serving.take_states(msgspec.msgpack.decode(payload, type=list[bytes]))
             elif kind == control.DRAIN:  # a second one: there is nobody to hand back to any more
                 self.how = msgspec.msgpack.decode(payload, type=Drain)
@@ -86,8 +90,7 @@ class Child(asyncio.Protocol):
         if self.over:
             return
         ready = bool(self._serving.ready)
-        state: bytes = self._serving.state() if hasattr(self._serving, "state") else b""
-        data = control.frame(control.STATE, bytes([ready]) + state)
+        data = control.frame(control.STATE, bytes([ready]) + self._serving.state())
         now = self._loop.time()
         if data != self._sent or now - self._sent_at >= _BEAT_AT_LEAST_S:
             self._sent, self._sent_at = data, now
@@ -146,6 +149,7 @@ class Child(asyncio.Protocol):
                 host.drain(hand_back=True)
                 self._hand_back()
             else:
+                self._serving.draining = True
                 host.drain(hand_back=False)
                 host.close_quiet(_QUIET_S)
             if host.taken >= how.passed and not host.connections and not host.tasks:
@@ -170,8 +174,6 @@ class Child(asyncio.Protocol):
 
 async def serve(control_sock: socket.socket, connections: socket.socket, setup: Setup) -> bool:
     """Answer until the supervisor says that it is enough; True when it died instead."""
-    from upturn.server.app import Application
-
     loop = asyncio.get_running_loop()
     workspace = open_workspace(load_settings(Path(setup.root)))
     app = Application(workspace)

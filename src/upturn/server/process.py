@@ -26,6 +26,7 @@ from upturn.deploy.running import (
     running_server,
     stop_server,
 )
+from upturn.deploy.serve.access import check_access_log
 from upturn.server.supervisor import Care, Supervisor
 from upturn.stores.workspace import Workspace
 
@@ -50,6 +51,7 @@ def serve(
     port is taken or no worker can start, Invalid for a host that others can reach.
     """
     _refuse_public(host)
+    check_access_log(workspace.settings.access_log)
     clear_dead_lease(workspace)
     settings = workspace.settings
     listener = _listen(host, settings.port if port is None else port)

@@ -114,7 +114,11 @@ def start_worker(settings: Settings, *, hang_s: float, start_s: float) -> Worker
             [sys.executable, "-P", "-m", "upturn.server.child", *arguments],
             stdin=subprocess.DEVNULL,
             pass_fds=descriptors,
-            env={**os.environ, "UPTURN_HOME": str(settings.home)},
+            env={
+                **os.environ,
+                "UPTURN_HOME": str(settings.home),
+                "UPTURN_ACCESS_LOG": settings.access_log,
+            },
             # Ctrl-C in a terminal goes to the supervisor alone, and what a worker has started can
             # be ended with it.
             process_group=0,
