@@ -16,8 +16,9 @@ from urllib.parse import unquote
 import httptools
 
 from upturn.core.errors import UpturnError
+from upturn.deploy.serve.asgi import App
 from upturn.deploy.serve.problems import BadRequest
-from upturn.server.exchange import App, Exchange, Message, raw_problem
+from upturn.server.exchange import Exchange, Message, raw_problem
 from upturn.server.patience import MAX_HEADERS, Patience, too_many, too_slow
 
 _SMALL_BYTES = 2**20  # so much of a body that nobody wants is read, to keep the connection

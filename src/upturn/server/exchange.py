@@ -3,18 +3,15 @@
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import MutableMapping
 from http import HTTPStatus
 from typing import Any, Protocol
 
 from upturn.core.errors import UpturnError
+from upturn.deploy.serve.asgi import App
 from upturn.deploy.serve.problems import internal_problem, problem_body, problem_headers
 
 Message = MutableMapping[str, Any]
-App = Callable[
-    [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]],
-    Awaitable[None],
-]
 _HIGH_BYTES = 65536  # of a body that nobody has read yet: then the client has to wait
 _LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus

@@ -5,8 +5,8 @@ import socket
 from collections.abc import Callable
 from email.utils import formatdate
 
+from upturn.deploy.serve.asgi import App
 from upturn.server.connection import Connection, Gate, Shared
-from upturn.server.exchange import App
 from upturn.server.patience import Patience
 
 
