@@ -253,7 +253,7 @@ class Version(Record, frozen=True, kw_only=True):
     code: str = ""
     at: datetime
     form: Form | None = None  # of a version from before there were forms
-    form_artifact: str | None = None  # digest of the form, when it is equal
+    form_artifact: str | None = None  # digest of the form, when it is equal and ever faster
 
     @property
     def name(self) -> str:

@@ -25,7 +25,7 @@ from upturn.model.choice import SIZES, WORTH_LOADING, Use, crossover, uses
 from upturn.model.frames import Frames
 from upturn.model.matrix import is_matrix
 from upturn.model.native import probe_rows
-from upturn.model.onnx_form import MOST_BYTES, candidates
+from upturn.model.onnx_form import MOST_BYTES, NotOurs, candidates
 from upturn.model.onnx_session import OnnxCall
 from upturn.model.proof import (
     TOLERANCE,
@@ -42,6 +42,8 @@ from upturn.stores import values
 from upturn.stores.workspace import Workspace
 
 _EXTRA = "the libraries for it are not installed: pip install 'upturn[onnx]'"
+_FEW = 200  # rows
+_PROOF_S = 2.0  # for the model's own answers
 _TIMED_S = 0.004  # for one form and size
 _SLOW_S = 0.25  # a batch that takes longer ends the timing: the larger ones would take too long
 _log = logging.getLogger("upturn.model")
@@ -53,47 +55,62 @@ _log = logging.getLogger("upturn.model")
 def make_form(
     model: Any, plain: Predictor, table: pa.Table, *, size_bytes: int = 0
 ) -> tuple[Form, bytes | None]:
-    """What came of making the model's form, and its bytes when it is equal.
+    """What came of making the model's form, and its bytes when it is equal and ever faster.
 
     `table` has the training rows, `size_bytes` is what the stored model takes. Never raises: what
     stands in the way is in the Form.
     """
-    signature = plain.signature
     if size_bytes > MOST_BYTES:
         return _none(f"the model has {size_bytes // 10**6:,} MB"), None
     try:
+        ways = candidates(model, plain.signature)
         import onnx  # noqa: F401  # pyright: ignore[reportUnusedImport]
         import onnxruntime  # noqa: F401  # pyright: ignore[reportUnusedImport, reportMissingTypeStubs]
-    except ImportError:
-        return _none(_EXTRA), None
+    except (NoForm, ImportError) as error:
+        return _none(_reason(error)), None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return _best(model, plain, sample_of(Frames(signature).typed(table)))
+        sample = sample_of(Frames(plain.signature).typed(table))
+        return _best(ways, plain, sample_of(sample, _affordable(plain, sample)))
 
 
-def _best(model: Any, plain: Predictor, sample: pa.Table) -> tuple[Form, bytes | None]:
-    """The first candidate that is equal; else why the best one of those tried is not."""
+def _best(
+    ways: Sequence[Callable[[], bytes]], plain: Predictor, sample: pa.Table
+) -> tuple[Form, bytes | None]:
+    """The first that is equal; else why the best of those tried is not."""
     refused: Form | None = None
     reasons: list[str] = []
-    try:
-        for make in candidates(model, plain.signature):
-            try:
-                data = make()
-                form = _tried(data, plain, sample)
-            except Exception as error:  # noqa: BLE001 (converters raise whatever they like)
-                reasons.append(_reason(error))
-                continue
-            if form.equal:
-                return form, data
-            if refused is None or form.differ < refused.differ:
-                refused = form
-    except NoForm as error:
-        reasons.append(str(error))
+    for make in ways:
+        try:
+            data = make()
+            form = _tried(data, plain, sample)
+        except NotOurs:
+            continue
+        except Exception as error:  # noqa: BLE001 (converters raise whatever they like)
+            reasons.append(_reason(error))
+            continue
+        if form.equal:
+            never = crossover(form.timings, gain=WORTH_LOADING) == 0
+            return form, None if never else data
+        if refused is None or form.differ < refused.differ:
+            refused = form
     return refused or _none(reasons[0] if reasons else "there is no way to make it"), None
 
 
+def _affordable(plain: Predictor, sample: pa.Table) -> int:
+    """How many rows the model predicts in the time that a proof may take."""
+    few = sample.slice(0, _FEW)
+    try:
+        plain.predict(few)
+        began = perf_counter()
+        plain.predict(few)
+    except ModelFailed:
+        return sample.num_rows
+    return max(_FEW, int(few.num_rows * _PROOF_S / max(perf_counter() - began, 1e-6)))
+
+
 def _none(why: str) -> Form:
-    return Form(equal=False, why=why, libraries=_libraries())
+    return Form(equal=False, why=why)
 
 
 def _reason(error: Exception) -> str:
@@ -217,11 +234,11 @@ def load_forms(workspace: Workspace, version: Version) -> Predictor:
     again here then. Raises NotFound or Corrupt when the model can't be had.
     """
     form, digest = version.form, version.form_artifact
-    if form is None or not form.equal or digest is None:
+    if form is None or not form.equal:
         return _plain(workspace, version, form.why if form is not None else "no form was tried")
-    limit = crossover(form.timings, gain=WORTH_LOADING)
-    if limit == 0:
+    if digest is None:
         return _plain(workspace, version, "", form.timings)
+    limit = crossover(form.timings, gain=WORTH_LOADING)
     try:
         data = values.load(workspace.blobs, digest).tobytes()
         call = OnnxCall(data, version.signature).guarded(form)

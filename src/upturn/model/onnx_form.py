@@ -4,7 +4,8 @@ Trees and linear models are written here, in float64 throughout; what stands bef
 pipeline, and other models of scikit-learn, are converted by skl2onnx.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from upturn.core.schema import Signature
@@ -21,7 +22,11 @@ _FEATURES, _ANSWER = "__features__", "__answer__"
 _NODE_BYTES = 50  # of a node or leaf, about
 
 
-def candidates(model: Any, signature: Signature) -> Iterator[Callable[[], bytes]]:
+class NotOurs(NoForm):
+    """A model whose nodes are not written here: skl2onnx may know it."""
+
+
+def candidates(model: Any, signature: Signature) -> list[Callable[[], bytes]]:
     """Ways to make the form, the best one first; each raises NoForm, or what a converter raises.
 
     Raises NoForm for a model that has none at all.
@@ -32,20 +37,22 @@ def candidates(model: Any, signature: Signature) -> Iterator[Callable[[], bytes]
     if library in ("lightgbm", "xgboost"):
         if not Frames(signature).are_codes:
             raise NoForm("it takes inputs that are no numbers")
-        yield lambda: _own(model, signature, matrix=True)
-        return
+        if signature.output == "label":
+            raise NoForm("it answers labels without probabilities")
+        return [partial(_own, model, signature, matrix=True)]
     if library != "sklearn":
         raise NoForm(f"{type(model).__qualname__} is no model of a library that is converted")
     if any(field.type in ("date", "datetime") for field in signature.inputs):
         raise NoForm("it takes dates or times")
+    found: list[Callable[[], bytes]] = []
     own = signature.output != "label" and _library(_parts(model)[1]) is not None
-    # Pipelines that name columns take one input each; others are quicker with a matrix.
-    shapes = (True, False) if is_matrix(signature) else (False,)
     for double in (True, False):
-        for matrix in shapes:
+        # Pipelines that name columns take one input each; others are quicker with a matrix.
+        for matrix in (True, False) if is_matrix(signature) else (False,):
             if own and double:
-                yield lambda matrix=matrix: _own(model, signature, matrix)
-            yield lambda double=double, matrix=matrix: _converted(model, signature, double, matrix)
+                found.append(partial(_own, model, signature, matrix=matrix))
+            found.append(partial(_converted, model, signature, double=double, matrix=matrix))
+    return found
 
 
 def _library(model: Any) -> str | None:
@@ -64,7 +71,7 @@ def _parts(model: Any) -> tuple[Any, Any]:
     return (model[:-1] if len(steps) > 1 else None), steps[-1]
 
 
-def _own(model: Any, signature: Signature, matrix: bool) -> bytes:
+def _own(model: Any, signature: Signature, *, matrix: bool) -> bytes:
     """Trees or a linear model in nodes of our own, behind what skl2onnx makes of the rest."""
     from onnx import TensorProto, helper
 
@@ -92,11 +99,11 @@ def _own_nodes(model: Any, source: str) -> tuple[list[Any], list[Any]]:
         return tree_nodes(trees, source, _ANSWER), []
     found = linear_nodes(model, source, _ANSWER)
     if found is None:
-        raise NoForm(f"{type(model).__name__} is not written here")
+        raise NotOurs
     return found
 
 
-def _converted(model: Any, signature: Signature, double: bool, matrix: bool) -> bytes:
+def _converted(model: Any, signature: Signature, *, double: bool, matrix: bool) -> bytes:
     """The model by skl2onnx alone."""
     graph, inputs, first = _skl2onnx(model, signature, double=double, matrix=matrix)
     answers = {"label": 0, "number": 0, "probability": 1, "scores": 1}
@@ -114,6 +121,8 @@ def _skl2onnx(
     from skl2onnx import convert_sklearn
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
 
+    from upturn.model.imputer import imputer_converters
+
     number = DoubleTensorType if double else FloatTensorType
     types = [
         (field.name, (StringTensorType if is_text(field) else number)([None, 1]))
@@ -121,11 +130,12 @@ def _skl2onnx(
     ]
     if matrix:
         types = [(MATRIX, number([None, len(signature.inputs)]))]
-    classifies = hasattr(model, "classes_")
+    scores = hasattr(model, "predict_proba") and signature.output != "label"
     graph = convert_sklearn(
         model,
         initial_types=types,
-        options={id(model): {"zipmap": False}} if classifies else None,
+        options={id(model): {"zipmap": False}} if scores else None,
+        custom_conversion_functions=imputer_converters(),
         target_opset={"": _OPSET, "ai.onnx.ml": 3},
     ).graph
     if matrix or not is_matrix(signature):
@@ -148,15 +158,28 @@ def _one_matrix(graph: Any, signature: Signature) -> tuple[list[Any], list[Any]]
     return [matrix], [split]
 
 
+def _needed(nodes: Sequence[Any], answer: str) -> list[Any]:
+    """The nodes that lead to the answer; those of the label beside probabilities do not."""
+    wanted, found = {answer}, list[Any]()
+    for node in reversed(nodes):
+        if wanted & set(node.output):
+            wanted |= set(node.input)
+            found.append(node)
+    return found[::-1]
+
+
 def _model(nodes: Sequence[Any], inputs: list[Any], outputs: list[Any], held: list[Any]) -> bytes:
     from onnx import helper
 
+    nodes = _needed(nodes, outputs[0].name)
+    read = {name for node in nodes for name in node.input}
+    held = [one for one in held if one.name in read]
     # From version 5 on the operator set has TreeEnsemble, and no more the ones before it.
     trees = 5 if any(node.op_type == "TreeEnsemble" for node in nodes) else 3
     domains = {node.domain for node in nodes} - {"", "ai.onnx.ml"}
     opsets = [helper.make_opsetid("", _OPSET), helper.make_opsetid("ai.onnx.ml", trees)]
     opsets += [helper.make_opsetid(domain, 1) for domain in sorted(domains)]
-    graph = helper.make_graph(list(nodes), "form", inputs, outputs, held)
+    graph = helper.make_graph(nodes, "form", inputs, outputs, held)
     made = helper.make_model(graph, opset_imports=opsets, ir_version=_IR, producer_name="upturn")
     data: bytes = made.SerializeToString()
     if len(data) > MOST_BYTES:

@@ -36,9 +36,9 @@ class Compared:
         return self.rows > 0 and self.differ == 0
 
 
-def sample_of(table: pa.Table) -> pa.Table:
-    """At most MOST_ROWS of the rows, evenly spread."""
-    step = -(-table.num_rows // MOST_ROWS)
+def sample_of(table: pa.Table, most: int = MOST_ROWS) -> pa.Table:
+    """At most so many of the rows, evenly spread."""
+    step = -(-table.num_rows // most)
     return table.take(np.arange(0, table.num_rows, step)) if step > 1 else table
 
 
