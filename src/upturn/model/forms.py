@@ -26,7 +26,7 @@ from upturn.model.frames import Frames
 from upturn.model.matrix import is_matrix
 from upturn.model.native import probe_rows
 from upturn.model.onnx_form import MOST_BYTES, NotOurs, candidates
-from upturn.model.onnx_session import OnnxCall
+from upturn.model.onnx_session import OnnxCall, give_back_memory
 from upturn.model.proof import (
     TOLERANCE,
     Compared,
@@ -246,6 +246,8 @@ def load_forms(workspace: Workspace, version: Version) -> Predictor:
         why = f"the ONNX form can't be loaded here: {_reason(error)}"
         _log.warning("%s: %s.", version.name, why)
         return _plain(workspace, version, why)
+    del data
+    give_back_memory()
     fast = form_predictor(call, version.signature)
     if limit is None:
         fast.forms = uses(None, "plain", form.timings)

@@ -1,5 +1,8 @@
 """ONNX sessions: the form of a model as a function of rows; needs onnxruntime alone."""
 
+import contextlib
+import ctypes
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -98,6 +101,13 @@ def open_session(data: bytes) -> Any:
     options.enable_cpu_mem_arena = False  # it never gives back what one large batch took
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+
+def give_back_memory() -> None:
+    """Return what the making of a session left behind to the system: 30 MB of a large forest."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # a libc without it
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def check_limit(matrix: np.ndarray, limit: float) -> None:
