@@ -30,7 +30,7 @@ def batch(*ids, **features):
     n = len(ids)
     return PredictionBatch(
         ids=list(ids), at=[7] * n, received_at=8, route=1, arm="champion", version=2, shadow=False,
-        units=[None] * n, propensities=[1.0] * n, features=features, scores=[0.5] * n,
+        units=[None] * n, propensity=1.0, features=features, scores=[0.5] * n,
         answers=[True] * n, latency_s=0.001,
     )
 """
@@ -48,7 +48,7 @@ def batch(*ids: str, at: list[int] | None = None, **features: list[Any]) -> Pred
         version=7,
         shadow=False,
         units=["N1", None][:n] if n < 3 else [None] * n,
-        propensities=[1.0] * n,
+        propensity=1.0,
         features=features,
         scores=[0.25] * n,
         answers=[{"late": True}] * n,
@@ -135,6 +135,8 @@ def test_predictions_come_back(directory: Path, writer: LogWriter, sealed: bool)
         "answer": '{"late":true}',
         "latency_s": 0.002,
         "request": "q",
+        "rate": 1.0,
+        "error": None,
         "features.carrier": "UA",
         "features.delay": 1.5,
     }
@@ -243,18 +245,18 @@ def test_a_journal_rolls_when_it_is_full(directory: Path) -> None:
     for i in range(25):
         writer.write(batch(f"{i:02d}"))
         writer.flush()
-    writer.stop()
-    assert len(segments(directory, "predictions").parquet) == 2
-    assert len(journals(directory)) == 1
+    assert len(journals(directory)) == 3
+    assert seal(directory) == 2
     assert ids(directory) == [f"{i:02d}" for i in range(25)]
     writer.close()
     assert len(segments(directory, "predictions").parquet) == 3
+    assert ids(directory) == [f"{i:02d}" for i in range(25)]
 
 
 def test_a_journal_rolls_when_it_is_old(directory: Path) -> None:
     writer = LogWriter(directory, roll_s=0.05)
     writer.write(batch("a"))
-    wait_until(lambda: len(segments(directory, "predictions").parquet) == 1)
+    wait_until(lambda: seal(directory) == 1)
     assert ids(directory) == ["a"]
     writer.close()
 

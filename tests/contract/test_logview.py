@@ -79,12 +79,14 @@ def rows_of(batch: PredictionBatch) -> list[dict[str, Any]]:
         "shadow": batch.shadow,
         "latency_s": batch.latency_s,
         "request": batch.request,
+        "rate": batch.rate,
+        "error": batch.error or None,
     }
     columns = {
         "id": batch.ids,
         "at": batch.at,
         "unit": batch.units,
-        "propensity": batch.propensities,
+        "propensity": [batch.propensity] * len(batch.ids),
         "score": batch.scores,
         "answer": [msgspec.json.encode(answer).decode() for answer in batch.answers],
     } | {f"features.{name}": values for name, values in batch.features.items()}
@@ -161,7 +163,7 @@ def prediction_batches(draw: st.DrawFn) -> list[PredictionBatch]:
                     version={"champion": 1}.get(arm, 2),
                     shadow=arm == "shadow",
                     units=[None],
-                    propensities=[1.0],
+                    propensity=1.0,
                     features=dict(list(features.items())[: draw(st.integers(1, 3))]),
                     scores=[draw(st.sampled_from([0.25, 0.5, None]))],
                     answers=[{"p": 0.25}],
@@ -256,7 +258,7 @@ def one(name: str, *, at: int = START, **changes: Any) -> PredictionBatch:
         "version": 1,
         "shadow": False,
         "units": ["N1"],
-        "propensities": [1.0],
+        "propensity": 1.0,
         "features": {"hour": [6]},
         "scores": [0.5],
         "answers": [0.5],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,10 +22,25 @@ if TYPE_CHECKING:
     default=None,
     help="Answer only once the prediction is on disk.",
 )
+@click.option("--redact", metavar="FIELD", multiple=True, help="Never write this field to the Log.")
+@click.option(
+    "--log-rate",
+    metavar="[ARM=]RATE",
+    multiple=True,
+    help="Log this share of the rows, of one arm or of all.",
+)
+@click.option("--keep-log", metavar="TIME", help="How long the Log keeps rows: 90d; 0 for ever.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Where to serve; 0 takes a free port.")
 @click.option("--background", is_flag=True, help="Let the server run on, until: upturn stop.")
 def command(
-    ref: str, unit: str | None, durable: bool | None, port: int | None, background: bool
+    ref: str,
+    unit: str | None,
+    durable: bool | None,
+    redact: tuple[str, ...],
+    log_rate: tuple[str, ...],
+    keep_log: str | None,
+    port: int | None,
+    background: bool,
 ) -> None:
     """Serve a version of model NAME, the newest one by default, as endpoint NAME.
 
@@ -37,7 +52,8 @@ def command(
     workspace = open_workspace()
     try:
         version = _version(workspace, ref)
-        endpoint = _endpoint(workspace, version.model, unit, durable)
+        said = {"unit": unit, "durable": durable, **_of_log(redact, log_rate, keep_log)}
+        endpoint = _endpoint(workspace, version.model, said)
         route = _route(workspace, endpoint, version)
         if running_server(workspace) is None and not background:
             _serve(workspace, endpoint, version, route, port)
@@ -61,17 +77,40 @@ def _version(workspace: Workspace, ref: str) -> Version:
     return newest or get_version(workspace, ref)
 
 
-def _endpoint(workspace: Workspace, model: str, unit: str | None, durable: bool | None) -> Endpoint:
+def _of_log(
+    redact: tuple[str, ...], log_rate: tuple[str, ...], keep_log: str | None
+) -> dict[str, Any]:
+    """What is said of the Log; an empty field redacts nothing any more, and 0 keeps it for ever."""
+    return {
+        "redact": tuple(filter(None, redact)) if redact else None,
+        "log_rates": dict(map(_rate, log_rate)) if log_rate else None,
+        "keep_log": "" if keep_log == "0" else keep_log,
+    }
+
+
+def _rate(text: str) -> tuple[str, float]:
+    arm, _, rate = text.rpartition("=")
+    try:
+        return arm or "*", float(rate)
+    except ValueError:
+        raise click.UsageError(
+            f"--log-rate {text} is no rate. Write 0.1 for all arms, or champion=0.1 for one."
+        ) from None
+
+
+def _endpoint(workspace: Workspace, model: str, said: dict[str, Any]) -> Endpoint:
+    import msgspec
+
     from upturn.core.records import Endpoint
     from upturn.core.time import utcnow
     from upturn.deploy.endpoint import create_endpoint
 
-    stored = workspace.meta.find(Endpoint, model)
-    if stored is not None:  # what is not said stays as it is
-        unit = stored.unit if unit is None else unit
-        durable = stored.durable if durable is None else durable
-    endpoint = Endpoint(model, unit=unit or None, durable=bool(durable))
-    return create_endpoint(workspace, endpoint, now=utcnow())
+    # What is not said stays as it is.
+    stored = workspace.meta.find(Endpoint, model) or Endpoint(model)
+    given = {name: value for name, value in said.items() if value is not None}
+    given |= {name: None for name in ("unit", "keep_log") if given.get(name) == ""}
+    endpoint = msgspec.structs.replace(stored, **given)
+    return create_endpoint(workspace, endpoint, now=utcnow(), exactly=True)
 
 
 def _route(workspace: Workspace, endpoint: Endpoint, version: Version) -> Route:

@@ -6,12 +6,19 @@ import click
 @click.command()
 @click.option("--host", default="127.0.0.1", help="This machine's own address to serve on.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Where to serve; 0 takes a free port.")
-def command(host: str, port: int | None) -> None:
+@click.option(
+    "--access-log", metavar="FILE", help="Write a line for each request; '-' is for stdout."
+)
+def command(host: str, port: int | None, access_log: str | None) -> None:
     """Serve all endpoints until Ctrl-C, and follow every change of their routes."""
+    import os
+
+    from upturn.core.settings import load_settings
     from upturn.server.process import serve
     from upturn.stores.workspace import open_workspace
 
-    workspace = open_workspace()
+    said = {} if access_log is None else {"UPTURN_ACCESS_LOG": access_log}
+    workspace = open_workspace(load_settings(environ={**os.environ, **said}))
     try:
         serve(
             workspace,

@@ -279,6 +279,9 @@ class Alias(Record, frozen=True, kw_only=True):
 class Endpoint(Record, frozen=True, kw_only=False):
     """What clients call. `unit` names the input that keeps a caller on one arm.
 
+    Of the Log: `redact` names fields that are never written to it, `log_rates` says by arm ('*' for
+    all others) which share of the rows is, `keep_log` how long they are kept: '90d', None for ever.
+
     >>> Endpoint("delays", unit="tail_number").model_name
     'delays'
     """
@@ -293,6 +296,9 @@ class Endpoint(Record, frozen=True, kw_only=False):
     durable: bool = False  # answers only after the prediction is on disk
     seq: int = 0
     at: datetime | None = None
+    redact: tuple[str, ...] = ()
+    log_rates: dict[str, float] = {}
+    keep_log: str | None = None
 
     @property
     def model_name(self) -> str:
@@ -309,6 +315,13 @@ class Arm(msgspec.Struct, frozen=True, kw_only=True):
     shadow: bool = False
 
 
+class Slice(msgspec.Struct, frozen=True, array_like=True):
+    """A part of the space of units, up to `until`, and the name of the arm that answers there."""
+
+    until: int
+    arm: str
+
+
 class Route(Record, frozen=True, kw_only=True):
     """Who answers for an endpoint: an immutable revision; the last one holds."""
 
@@ -320,7 +333,8 @@ class Route(Record, frozen=True, kw_only=True):
     revision: int = 0
     model: str
     arms: tuple[Arm, ...]
-    salt: str  # of the hash that places units on arms
+    salt: str  # of the hash that places units
+    slices: tuple[Slice, ...] = ()  # of the space in which it places them
     why: str
     at: datetime
 

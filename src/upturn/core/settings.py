@@ -19,6 +19,8 @@ VARIABLES = {
     "UPTURN_MEMORY": "how much memory runs may use at a time",
     "UPTURN_GPUS": "which GPUs runs may use",
     "UPTURN_PORT": "the port on which endpoints are served",
+    "UPTURN_DEADLINE_MS": "within how many milliseconds a request is answered or refused",
+    "UPTURN_ACCESS_LOG": "the file to which a server writes a line for each request",
 }
 
 
@@ -34,6 +36,9 @@ class Settings:
     memory_bytes: int
     gpus: tuple[str, ...]  # their numbers, as CUDA_VISIBLE_DEVICES has them
     port: int
+    deadline_s: float = 30.0  # within which a request is answered or refused, unless it says so
+    access_log: str = ""  # a file, "-" for stdout, or "" for none
+    traces: bool = False  # whether the standard variables name a collector of traces
 
 
 def load_settings(cwd: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
@@ -57,6 +62,9 @@ def load_settings(cwd: Path | None = None, environ: Mapping[str, str] | None = N
         memory_bytes=_memory(environ),
         gpus=_gpus(environ),
         port=_number(environ, "UPTURN_PORT", default=8600, low=0),
+        deadline_s=_number(environ, "UPTURN_DEADLINE_MS", default=30_000, low=1) / 1000,
+        access_log=_access_log(environ, cwd),
+        traces=_traces(environ),
     )
 
 
@@ -103,6 +111,21 @@ def _table(root: Path | None) -> dict[str, object]:
         return pyproject.get("tool", {}).get("upturn", {})
     except tomllib.TOMLDecodeError as error:
         raise Invalid(f"A settings file in {root} is not valid TOML: {error}.") from None
+
+
+def _access_log(environ: Mapping[str, str], cwd: Path) -> str:
+    given = environ.get("UPTURN_ACCESS_LOG", "")
+    return given if given in ("", "-") else str(cwd / Path(given).expanduser())
+
+
+def _traces(environ: Mapping[str, str]) -> bool:
+    """By OpenTelemetry's own variables; what else they say is read by its library."""
+    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return False
+    if environ.get("OTEL_TRACES_EXPORTER", "otlp").strip() not in ("", "otlp"):
+        return False
+    named = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    return any(environ.get(name) for name in named)
 
 
 def _number(environ: Mapping[str, str], name: str, *, default: int, low: int) -> int:

@@ -40,8 +40,12 @@ class LogView(Protocol):
         version: int | None = None,
         shadow: bool | None = None,
         features: bool = True,
+        errors: bool = False,
     ) -> pa.Table:
-        """The rows with `since` <= at < `until`: PREDICTION_COLUMNS, then `features.<name>`."""
+        """The rows with `since` <= at < `until`: PREDICTION_COLUMNS, then `features.<name>`.
+
+        Rows that a model failed have no answer and are left out, unless `errors` is set.
+        """
         ...
 
     def joined(
@@ -54,6 +58,7 @@ class LogView(Protocol):
         version: int | None = None,
         shadow: bool | None = None,
         features: bool = False,
+        errors: bool = False,
     ) -> pa.Table:
         """As `predictions`, with `label` and `known_at`; null where nothing was known by then.
 
@@ -82,9 +87,10 @@ class StoredLog:
         version: int | None = None,
         shadow: bool | None = None,
         features: bool = True,
+        errors: bool = False,
     ) -> pa.Table:
         """See LogView."""
-        rows = Rows(since, until, arm, version, shadow, features)
+        rows = Rows(since, until, arm, version, shadow, features, errors)
         return self._reader.predictions(self._predictions(since, until), rows)
 
     def joined(
@@ -97,15 +103,16 @@ class StoredLog:
         version: int | None = None,
         shadow: bool | None = None,
         features: bool = False,
+        errors: bool = False,
     ) -> pa.Table:
         """See LogView."""
-        rows = Rows(since, until, arm, version, shadow, features)
+        rows = Rows(since, until, arm, version, shadow, features, errors)
         predictions = self._predictions(since, until)
         return self._reader.joined(predictions, self._feedback(known_by), rows, known_by)
 
     def find(self, prediction: str) -> list[dict[str, Any]]:
         """The rows of one prediction: that of the arm that answered, and those of shadows."""
-        rows = self.predictions(features=False)
+        rows = self.predictions(features=False, errors=True)
         return rows.filter(pc.equal(rows["id"], pa.scalar(prediction))).to_pylist()
 
     def has(self, ids: Sequence[str]) -> NDArray[np.bool_]:
@@ -138,8 +145,8 @@ class StoredLog:
 class MemoryLog:
     """A Log held in memory, with the semantics of a stored one: what a rehearsal writes to.
 
-    Columns that a table lacks are null, but `shadow` is false, and `received_at` is `at` or
-    `known_at`. A `label` column may be numeric, boolean or text.
+    Columns that a table lacks are null, but `shadow` is false, `rate` is 1, and `received_at` is
+    `at` or `known_at`. A `label` column may be numeric, boolean or text.
     """
 
     def __init__(
@@ -172,9 +179,10 @@ class MemoryLog:
         version: int | None = None,
         shadow: bool | None = None,
         features: bool = True,
+        errors: bool = False,
     ) -> pa.Table:
         """See LogView."""
-        rows = Rows(since, until, arm, version, shadow, features)
+        rows = Rows(since, until, arm, version, shadow, features, errors)
         return self._reader.predictions(self._within(since, until), rows)
 
     def joined(
@@ -187,9 +195,10 @@ class MemoryLog:
         version: int | None = None,
         shadow: bool | None = None,
         features: bool = False,
+        errors: bool = False,
     ) -> pa.Table:
         """See LogView."""
-        rows = Rows(since, until, arm, version, shadow, features)
+        rows = Rows(since, until, arm, version, shadow, features, errors)
         known = [table for span, table in list(self._feedback) if span.begins_by(known_by)]
         feedback = Parts([], _stacked(known, FEEDBACK_SCHEMA))
         return self._reader.joined(self._within(since, until), feedback, rows, known_by)

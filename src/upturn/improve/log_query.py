@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -31,6 +31,8 @@ _TYPES: dict[str, pa.DataType] = {
     "answer": pa.string(),
     "latency_s": pa.float64(),
     "request": pa.string(),
+    "rate": pa.float64(),
+    "error": pa.string(),
 }
 PREDICTION_SCHEMA = pa.schema([(name, _TYPES[name]) for name in PREDICTION_COLUMNS])
 FEEDBACK_SCHEMA = pa.schema(
@@ -43,6 +45,12 @@ FEEDBACK_SCHEMA = pa.schema(
     ]
 )
 
+# What a null stands for.
+_MEANT = {
+    "answer": "coalesce(answer, CAST(score AS VARCHAR)) AS answer",
+    "rate": "coalesce(rate, 1.0) AS rate",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:
@@ -54,6 +62,7 @@ class Rows:
     version: int | None
     shadow: bool | None
     features: bool
+    errors: bool
 
     def predicate(self) -> tuple[str, list[Any]]:
         """The condition in SQL, and its parameters."""
@@ -65,7 +74,8 @@ class Rows:
             "shadow = ?": self.shadow,
         }
         given = {term: value for term, value in asked.items() if value is not None}
-        return " AND ".join(given) or "true", list(given.values())
+        terms = list(given) if self.errors else [*given, "error IS NULL"]
+        return " AND ".join(terms) or "true", list(given.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,14 +167,13 @@ class Reader:
                     self._connection.unregister(name)
 
 
-def _source(parts: Parts, tail: Literal["predictions", "feedback"]) -> str:
+def _source(parts: Parts, tail: str) -> str:
     """The rows of one kind as SQL; files written at different times may differ in their columns."""
     if not parts.paths:
         return tail
     names = ", ".join(map(_quoted, parts.paths))
     files = f"SELECT * FROM read_parquet([{names}], union_by_name=true)"
-    if not parts.tail.num_rows:
-        return f"({files})"
+    # The tail has all the columns, which files of another time may lack.
     return f"({files} UNION ALL BY NAME SELECT * FROM {tail})"
 
 
@@ -176,7 +185,8 @@ def _quoted(path: Path) -> str:
 
 def _columns(rows: Rows) -> str:
     names = ", ".join(f'"{name}"' for name in PREDICTION_COLUMNS)
-    return f"{names}, * EXCLUDE ({names})" if rows.features else names
+    own = ", ".join(_MEANT.get(name, f'"{name}"') for name in PREDICTION_COLUMNS)
+    return f"{own}, * EXCLUDE ({names})" if rows.features else own
 
 
 def _typed(table: pa.Table) -> pa.Table:

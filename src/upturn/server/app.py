@@ -14,20 +14,22 @@ from starlette.responses import Response
 
 from upturn.core.errors import NotFound, UpturnError
 from upturn.deploy.serve.app import ServingApp
-from upturn.deploy.serve.predict import Limits, Receive, Scope
+from upturn.deploy.serve.asgi import Receive, Scope, Send
 from upturn.deploy.serve.problems import (
     Forbidden,
     NoSuchMethod,
-    Send,
     internal_problem,
     problem_body,
     problem_headers,
     send_problem,
 )
+from upturn.deploy.serve.request import Limits
+from upturn.deploy.serve.seen import SEEN, observed
 from upturn.server.feedback import feedback_route
 from upturn.stores.workspace import Workspace
 
 _PREFIX, _SUFFIX = "/v1/endpoints/", "/predict"
+_ROUTE = "/v1/endpoints/{name}/predict"
 _LOCAL = {b"localhost", b"127.0.0.1", b"[::1]", b"::1"}
 _log = logging.getLogger("upturn.serve")
 
@@ -36,7 +38,7 @@ class Application:
     """The whole HTTP API of a workspace."""
 
     def __init__(self, workspace: Workspace, limits: Limits | None = None) -> None:
-        limits = limits or Limits()
+        limits = limits or Limits(deadline_s=workspace.settings.deadline_s)
         self.serving = ServingApp(workspace, limits)
         self._rest = Starlette(
             routes=[feedback_route(self.serving, limits), *self.serving.routes()],
@@ -51,12 +53,18 @@ class Application:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] == "http":
+            observers = self.serving.observers
+            if observers and SEEN not in scope:
+                await observed(self, observers, scope, receive, send)
+                return
             if not _is_local(scope["headers"]):
                 await send_problem(send, _NOT_LOCAL)
                 return
             path: str = scope["path"]
             if path.endswith(_SUFFIX) and path.startswith(_PREFIX):
                 name = unquote(path[len(_PREFIX) : -len(_SUFFIX)])
+                if observers:
+                    scope[SEEN].route = _ROUTE
                 await self.serving.predict(name, scope, receive, send)
                 return
         await self._rest(scope, receive, send)
@@ -86,8 +94,10 @@ def _is_local(headers: list[tuple[bytes, bytes]]) -> bool:
     return True  # HTTP/1.0: no browser
 
 
-async def _problem(_: Request, error: Exception) -> Response:
+async def _problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, UpturnError)
+    if (seen := request.scope.get(SEEN)) is not None:
+        seen.code = error.code
     if error.http_status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         _log.error("%s", error, exc_info=error)
     return _response(error)

@@ -25,6 +25,7 @@ from upturn.deploy.running import (
     running_server,
     stop_server,
 )
+from upturn.deploy.serve.access import check_access_log
 from upturn.stores.workspace import Workspace
 
 _START_S = 60.0
@@ -46,6 +47,7 @@ def serve(
     Invalid for a host that others can reach.
     """
     _refuse_public(host)
+    check_access_log(workspace.settings.access_log)
     clear_dead_lease(workspace)
     listener = _listen(host, workspace.settings.port if port is None else port)
     with listener:

@@ -2,14 +2,16 @@
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter, itemgetter
-from typing import Any
+from typing import Any, cast
 
 import msgspec
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from upturn.core.log import FEATURE_PREFIX
+from upturn.core.log import FEATURE_PREFIX, FeedbackBatch, Gap, Layout, Matrix, PredictionBatch
 from upturn.stores.journal import Kind
 
 _INSTANT = pa.timestamp("us", tz="UTC")
@@ -26,9 +28,11 @@ _SCHEMAS: dict[Kind, pa.Schema] = {
             "unit": pa.string(),
             "propensity": pa.float64(),
             "score": pa.float64(),
-            "answer": pa.string(),  # JSON
+            "answer": pa.string(),  # JSON; null where it is the score
             "latency_s": pa.float64(),
             "request": pa.string(),
+            "rate": pa.float64(),
+            "error": pa.string(),
         }
     ),
     "feedback": pa.schema(
@@ -40,20 +44,27 @@ _SCHEMAS: dict[Kind, pa.Schema] = {
             "received_at": _INSTANT,
         }
     ),
+    "gaps": pa.schema(
+        {"began_at": _INSTANT, "ended_at": _INSTANT, "rows": pa.int64(), "why": pa.string()}
+    ),
 }
-# Where a column's values are in a batch: a list with one entry a row, or one value for all rows.
-_LISTS = {
-    "id": "ids",
-    "at": "at",
-    "unit": "units",
-    "propensity": "propensities",
-    "score": "scores",
-    "answer": "answers",
-    "label": "labels",
-    "label_text": "labels",
-    "known_at": "known_at",
+# By which column a kind's rows are in order, and by which one their age is told.
+TIMES: dict[Kind, tuple[str, str]] = {
+    "predictions": ("at", "received_at"),
+    "feedback": ("known_at", "received_at"),
+    "gaps": ("began_at", "ended_at"),
 }
-_SHARED = ("received_at", "route", "arm", "version", "shadow", "latency_s", "request")
+_SHARED = (
+    "received_at",
+    "route",
+    "arm",
+    "version",
+    "shadow",
+    "propensity",
+    "latency_s",
+    "request",
+    "rate",
+)
 _TYPES: dict[frozenset[type], pa.DataType] = {
     frozenset(): pa.null(),
     frozenset({bool}): pa.bool_(),
@@ -62,6 +73,7 @@ _TYPES: dict[frozenset[type], pa.DataType] = {
     frozenset({int, float}): pa.float64(),
     frozenset({str}): pa.string(),
 }
+_Shape = Layout | tuple[str, ...]  # what features a batch has, and how they are kept
 _chain = itertools.chain.from_iterable
 _json = msgspec.json.Encoder(enc_hook=str)
 
@@ -71,67 +83,151 @@ def schema(kind: Kind) -> pa.Schema:
     return _SCHEMAS[kind]
 
 
-class LogColumns:
-    """Rows of the Log as columns that grow, batch by batch, until they are made a table."""
+def table(batches: Iterable[Sequence[Any]], kind: Kind) -> pa.Table:
+    """The rows of a journal's frames as a table, in the order in which they were written.
 
-    def __init__(self, kind: Kind) -> None:
-        self._kind: Kind = kind
-        self._fixed: dict[str, list[Any]] = {name: [] for name in _SCHEMAS[kind].names}
-        self._features: dict[str, list[Any]] = {}
-        self._rows = 0
+    A feature that some batches lack is null there. Of a matrix its layout says the type; else it
+    follows from the values: bool, int64, float64 (ints and floats mixed, too), string (any other
+    mixture, too), null when it has none.
+    """
+    rows = list(_chain(batches))
+    match kind:
+        case "predictions":
+            return _predictions(rows)
+        case "feedback":
+            return _feedback(rows)
+        case "gaps":
+            return _gaps(rows)
 
-    def __len__(self) -> int:
-        return self._rows
 
-    def add(self, batches: Sequence[Any]) -> None:
-        """Append the batches' rows."""
-        sizes = [len(batch.ids) for batch in batches]
-        for name, values in self._fixed.items():
-            if name in _SHARED:
-                shared = map(attrgetter(name), batches)
-                values += _chain(map(itertools.repeat, shared, sizes))
-            else:
-                field = _LISTS[name]
-                values += _chain(map(attrgetter(field), batches))
-        if self._kind == "predictions":
-            for names, group in itertools.groupby(batches, lambda batch: tuple(batch.features)):
-                self._add_features(names, list(group))
-        else:
-            self._rows += sum(sizes)
+def _predictions(batches: list[PredictionBatch]) -> pa.Table:
+    """Batches with the same features go together, since arms may come and go row by row."""
+    groups: dict[_Shape, list[int]] = {}
+    for number, batch in enumerate(batches):
+        groups.setdefault(_shape(batch), []).append(number)
+    if len(groups) < 2:
+        return _of_one_shape(batches, next(iter(groups), ()))
+    sizes = np.fromiter((len(batch.ids) for batch in batches), np.int64, len(batches))
+    begins = np.cumsum(sizes) - sizes
+    parts: list[pa.Table] = []
+    places: list[NDArray[np.int64]] = []
+    for shape, numbers in groups.items():
+        parts.append(_of_one_shape([batches[number] for number in numbers], shape))
+        places += [np.arange(begins[n], begins[n] + sizes[n]) for n in numbers]
+    return concatenated(parts).take(np.argsort(np.concatenate(places)))
 
-    def _add_features(self, names: tuple[str, ...], batches: list[Any]) -> None:
-        """Append the features of batches that name the same ones in the same order."""
-        rows = [tuple(batch.features.values()) for batch in batches]
-        for place, name in enumerate(names):
-            if name not in self._features:
-                self._features[name] = [None] * self._rows
-            self._features[name] += _chain(map(itemgetter(place), rows))
-        self._rows += sum(len(batch.ids) for batch in batches)
-        for name in self._features.keys() - set(names):
-            values = self._features[name]
-            values += [None] * (self._rows - len(values))
 
-    def table(self, *, pause: Callable[[], None] | None = None) -> pa.Table:
-        """The rows as a table, in the order in which they were added.
+def _shape(batch: PredictionBatch) -> _Shape:
+    found = batch.features
+    if found is None:
+        return ()
+    if isinstance(found, Matrix):
+        fits = len(found.data) == 8 * len(found.layout.names) * len(batch.ids)
+        return found.layout if fits else ()
+    return tuple(found)
 
-        A feature that some batches lack is null there. Its type follows from its values: bool,
-        int64, float64 (ints and floats mixed, too), string (any other mixture, too), null when it
-        has none. `pause` is called between columns.
-        """
-        columns: dict[str, pa.Array[Any]] = {}
-        for name, values in self._fixed.items():
-            columns[name] = _fixed_column(name, _SCHEMAS[self._kind].field(name).type, values)
-            if pause is not None:
-                pause()
-        for name, values in self._features.items():
-            columns[f"{FEATURE_PREFIX}{name}"] = column(values)
-            if pause is not None:
-                pause()
-        return pa.table(columns)
+
+def _of_one_shape(batches: list[PredictionBatch], shape: _Shape) -> pa.Table:
+    of = _SCHEMAS["predictions"]
+    spread = _spreader(batches)
+    columns: dict[str, pa.Array[Any]] = {
+        name: spread(_array(list(map(attrgetter(name), batches)), of.field(name).type))
+        for name in _SHARED
+    }
+    columns |= {
+        "id": pa.array(_chain(batch.ids for batch in batches), pa.string()),
+        "at": _array(list(_chain(map(_ats, batches))), _INSTANT),
+        "unit": pa.array(_chain(_each(batch, batch.units) for batch in batches), pa.string()),
+        "score": pa.array(_chain(_each(batch, batch.scores) for batch in batches), pa.float64()),
+        "answer": pa.array(list(_chain(map(_answers, batches))), pa.string()),
+        "error": spread(pa.array([batch.error or None for batch in batches], pa.string())),
+    }
+    features = (
+        _of_matrices(batches, shape) if isinstance(shape, Layout) else _of_lists(batches, shape)
+    )
+    named = {f"{FEATURE_PREFIX}{name}": values for name, values in features.items()}
+    return pa.table({name: columns[name] for name in of.names} | named)
+
+
+def _spreader(batches: Sequence[PredictionBatch]) -> "Callable[[pa.Array[Any]], pa.Array[Any]]":
+    """What gives each row its batch's value."""
+    sizes = np.fromiter((len(batch.ids) for batch in batches), np.int64, len(batches))
+    if bool((sizes == 1).all()):
+        return lambda values: values
+    rows = pa.array(np.repeat(np.arange(len(batches)), sizes))
+    return lambda values: values.take(rows)
+
+
+def _array(values: list[Any], of_type: pa.DataType) -> "pa.Array[Any]":
+    if of_type == _INSTANT:
+        return pa.array(values, pa.int64()).view(_INSTANT)
+    return pa.array(values, of_type)
+
+
+def _ats(batch: PredictionBatch) -> list[int]:
+    return [batch.at] * len(batch.ids) if isinstance(batch.at, int) else batch.at
+
+
+def _each(batch: PredictionBatch, values: list[Any] | None) -> list[Any]:
+    return [None] * len(batch.ids) if values is None else values
+
+
+def _answers(batch: PredictionBatch) -> list[str | None]:
+    if batch.answers is None:
+        return [None] * len(batch.ids)
+    return list(map(_json_text, batch.answers))
+
+
+def _of_matrices(batches: list[PredictionBatch], layout: Layout) -> "dict[str, pa.Array[Any]]":
+    data = b"".join([cast("Matrix", batch.features).data for batch in batches])
+    width = len(layout.names)
+    columns = np.frombuffer(data, "<f8").reshape(-1, width).T.copy() if width else ()
+    return {
+        name: _typed(values, kind)
+        for name, kind, values in zip(layout.names, layout.kinds, columns, strict=True)
+    }
+
+
+def _typed(values: NDArray[np.float64], kind: str) -> "pa.Array[Any]":
+    if kind == "f":
+        return pa.array(values, pa.float64(), from_pandas=True)
+    null = np.isnan(values)
+    whole = np.where(null, 0.0, values)
+    return pa.array(whole.astype(np.int64 if kind == "i" else np.bool_), mask=null)
+
+
+def _of_lists(batches: list[PredictionBatch], names: tuple[str, ...]) -> "dict[str, pa.Array[Any]]":
+    if not names:
+        return {}
+    rows = [tuple(cast("dict[str, list[Any]]", batch.features).values()) for batch in batches]
+    return {
+        name: column(list(_chain(map(itemgetter(place), rows)))) for place, name in enumerate(names)
+    }
+
+
+def _feedback(batches: list[FeedbackBatch]) -> pa.Table:
+    labels = list(_chain(batch.labels for batch in batches))
+    received = [[batch.received_at] * len(batch.ids) for batch in batches]
+    columns: dict[str, pa.Array[Any]] = {
+        "id": pa.array(_chain(batch.ids for batch in batches), pa.string()),
+        "label": pa.array(list(map(_number, labels)), pa.float64()),
+        "label_text": pa.array(list(map(_text, labels)), pa.string()),
+        "known_at": _array(list(_chain(batch.known_at for batch in batches)), _INSTANT),
+        "received_at": _array(list(_chain(received)), _INSTANT),
+    }
+    return pa.table(columns)
+
+
+def _gaps(gaps: list[Gap]) -> pa.Table:
+    columns: dict[str, pa.Array[Any]] = {
+        field.name: _array(list(map(attrgetter(field.name), gaps)), field.type)
+        for field in _SCHEMAS["gaps"]
+    }
+    return pa.table(columns)
 
 
 def column(values: list[Any]) -> "pa.Array[Any]":
-    """Python values as an array of the type that they have in common; see `LogColumns.table`."""
+    """Python values as an array of the type that they have in common; see `table`."""
     kinds = frozenset(map(type, values)) - {type(None)}
     of_type = _TYPES.get(kinds)
     if of_type is None:
@@ -142,18 +238,39 @@ def column(values: list[Any]) -> "pa.Array[Any]":
         return pa.array([None if value is None else float(value) for value in values], pa.float64())
 
 
-def _fixed_column(name: str, of_type: pa.DataType, values: list[Any]) -> "pa.Array[Any]":
-    match name:
-        case "answer":
-            values = list(map(_json_text, values))
-        case "label":
-            values = list(map(_number, values))
-        case "label_text":
-            values = list(map(_text, values))
-        case _:
-            if of_type == _INSTANT:
-                return pa.array(values, pa.int64()).view(_INSTANT)
-    return pa.array(values, of_type)
+def concatenated(parts: Sequence[pa.Table]) -> pa.Table:
+    """The tables one after another: columns that one lacks are null there, and types meet as in
+    `table`.
+    """
+    names = dict.fromkeys(_chain(part.column_names for part in parts))
+    meant = {
+        name: _common([p.schema.field(name).type for p in parts if name in p.column_names])
+        for name in names
+    }
+    return pa.concat_tables(
+        [
+            pa.table({name: _as(part, name, of_type) for name, of_type in meant.items()})
+            for part in parts
+        ]
+    )
+
+
+def _common(types: Sequence[pa.DataType]) -> pa.DataType:
+    found = set(types) - {pa.null()}
+    if len(found) < 2:
+        return next(iter(found), pa.null())
+    return pa.float64() if found == {pa.int64(), pa.float64()} else pa.string()
+
+
+def _as(part: pa.Table, name: str, of_type: pa.DataType) -> Any:
+    if name not in part.column_names:
+        return pa.nulls(part.num_rows, of_type)
+    values = part[name]
+    if values.type == of_type:
+        return values
+    if pa.types.is_string(of_type):
+        return pa.array([_as_text(value) for value in values.to_pylist()], of_type)
+    return values.cast(of_type, safe=False)
 
 
 def _json_text(value: object) -> str:

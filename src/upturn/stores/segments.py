@@ -1,8 +1,8 @@
 """Segments: the Log on disk, as Parquet files and as journals that are to become such files."""
 
 import contextlib
+import itertools
 import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +30,7 @@ def segments(directory: Path, kind: Kind) -> Segments:
 
     Safe while others write and seal. A last frame that is torn is left out.
     """
-    from upturn.stores.log_tables import LogColumns
+    from upturn.stores.log_tables import table
 
     # Journals first: one that is sealed after it was read is then seen to have its Parquet file.
     found: dict[str, bytes] = {}
@@ -39,12 +39,8 @@ def segments(directory: Path, kind: Kind) -> Segments:
             found[path.stem] = path.read_bytes()
     parquet = _files(directory, kind, ".parquet")
     sealed = {path.stem for path in parquet}
-    rows = LogColumns(kind)
-    for stem, data in found.items():
-        if stem not in sealed:
-            for batches in journal.read(data, kind):
-                rows.add(batches)
-    return Segments(parquet=parquet, tail=rows.table())
+    frames = (journal.read(data, kind) for stem, data in found.items() if stem not in sealed)
+    return Segments(parquet=parquet, tail=table(itertools.chain.from_iterable(frames), kind))
 
 
 def seal(directory: Path) -> int:
@@ -76,30 +72,27 @@ def seal_journal(path: Path) -> bool:
 def _write_parquet(path: Path) -> bool:
     import pyarrow.parquet as pq
 
-    from upturn.stores.log_tables import LogColumns
+    from upturn.stores.log_tables import table
 
     kind: Kind = "predictions" if path.name.startswith("predictions") else "feedback"
-    rows = LogColumns(kind)
-    for batches in journal.read(path.read_bytes(), kind):
-        rows.add(batches)
-        _give_way()
-    if not rows:
+    rows = _sorted(table(journal.read(path.read_bytes(), kind), kind), kind)
+    if not rows.num_rows:
         return False
-    table = _sorted(rows.table(pause=_give_way))
     fresh = path.with_name(f".{path.stem}.tmp")  # ours alone: we hold the journal's lock
-    pq.write_table(table, fresh, compression="zstd")
+    pq.write_table(rows, fresh, compression="zstd")
     _sync(fresh)
     fresh.rename(path.with_suffix(".parquet"))
     _sync(path.parent)
     return True
 
 
-def _sorted(table: "pa.Table") -> "pa.Table":
+def _sorted(table: "pa.Table", kind: Kind) -> "pa.Table":
     """By the time that rows are asked for, so that a reader can skip what it does not need."""
     import numpy as np
 
-    by = "at" if "at" in table.column_names else "known_at"
-    times = table[by].to_numpy()
+    from upturn.stores.log_tables import TIMES
+
+    times = table[TIMES[kind][0]].to_numpy()
     if len(times) < 2 or bool(np.all(times[1:] >= times[:-1])):
         return table
     return table.take(np.argsort(times, kind="stable"))
@@ -113,10 +106,6 @@ def _files(directory: Path, kind: Kind, suffix: str) -> list[Path]:
     return [
         directory / name for name in names if name.startswith(f"{kind}-") and name.endswith(suffix)
     ]
-
-
-def _give_way() -> None:
-    time.sleep(0)  # lets the thread that answers requests have the interpreter
 
 
 def _sync(path: Path) -> None:

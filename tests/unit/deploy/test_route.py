@@ -1,7 +1,9 @@
 """Routes and endpoints on a real store: revisions, the champion, rollback, and who wins a race."""
 
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -16,13 +18,14 @@ from upturn.core.records import (
     Route,
     Version,
 )
-from upturn.core.schema import Profile, Signature
+from upturn.core.schema import Field, Profile, Signature
 from upturn.core.time import instant
 from upturn.deploy.endpoint import create_endpoint, get_endpoint
 from upturn.deploy.route import current_route, rollback, set_route
 from upturn.stores.workspace import Workspace, open_workspace
 
 NOW = instant("2013-04-01")
+INPUTS = tuple(Field(name=name, type="float") for name in ("a", "b", "email"))
 
 
 def one(version: int) -> Arm:
@@ -38,7 +41,7 @@ def workspace() -> Iterator[Workspace]:
                 model="delays",
                 artifact="0" * 64,
                 data=None,
-                signature=Signature(inputs=(), output="number"),
+                signature=Signature(inputs=INPUTS, output="number"),
                 profile=Profile(rows=0, columns=()),
                 environment=Environment(python="3.11", distributions={}),
                 run=None,
@@ -152,6 +155,46 @@ def test_an_endpoint_changes_by_a_newer_record(workspace: Workspace) -> None:
     assert get_endpoint(workspace, "delays").unit == "tail"
     with pytest.raises(Invalid, match="serves model"):
         create_endpoint(workspace, Endpoint("delays", model="other"), now=NOW)
+
+
+def test_what_is_said_of_the_log_is_kept_until_it_is_said_anew(workspace: Workspace) -> None:
+    said = Endpoint("delays", redact=("b", "a", "b"), log_rates={"*": 0.1}, keep_log="90d")
+    first = create_endpoint(workspace, said, now=NOW)
+    assert (first.seq, first.redact) == (2, ("a", "b"))
+    # Code that only names the endpoint, as a loop's does, undoes nothing.
+    again = create_endpoint(workspace, Endpoint("delays"), now=NOW)
+    assert again == first
+    shorter = create_endpoint(workspace, Endpoint("delays", keep_log="30d"), now=NOW)
+    assert (shorter.seq, shorter.redact, shorter.keep_log) == (3, ("a", "b"), "30d")
+    bare = create_endpoint(workspace, Endpoint("delays"), now=NOW, exactly=True)
+    assert (bare.redact, bare.log_rates, bare.keep_log) == ((), {}, None)
+
+
+@pytest.mark.parametrize(
+    ("wish", "why"),
+    [
+        ({"redact": ("emial",)}, "no field 'emial'.*Did you mean 'email'"),
+        ({"log_rates": {"champion": 0.0}}, "0 is no share"),
+        ({"log_rates": {"*": 1.5}}, "1.5 is no share"),
+        ({"log_rates": {"*": float("nan")}}, "nan is no share"),
+        ({"keep_log": "ninety days"}, "not a duration"),
+        ({"keep_log": "0d"}, "can't be kept"),
+        ({"keep_log": "99999999999d"}, "longer than any"),
+    ],
+)
+def test_what_can_not_be_meant_of_the_log_is_refused(
+    workspace: Workspace, wish: dict[str, Any], why: str
+) -> None:
+    before = get_endpoint(workspace, "delays")
+    with pytest.raises(Invalid) as caught:
+        create_endpoint(workspace, Endpoint("delays", unit="tail", **wish), now=NOW)
+    assert re.search(why, str(caught.value))
+    assert get_endpoint(workspace, "delays") == before
+
+
+def test_the_unit_may_be_redacted(workspace: Workspace) -> None:
+    stored = create_endpoint(workspace, Endpoint("delays", unit="tail", redact=("tail",)), now=NOW)
+    assert stored.redact == ("tail",)
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "a b", "-x", "x" * 64, "ü"])

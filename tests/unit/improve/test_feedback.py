@@ -42,7 +42,7 @@ def workspace(tmp_path: Path, workspace_home: Path) -> Iterator[Workspace]:
             version=1,
             shadow=False,
             units=[None] * 3,
-            propensities=[1.0] * 3,
+            propensity=1.0,
             features={},
             scores=[0.1, 0.2, 0.3],
             answers=[0.1, 0.2, 0.3],

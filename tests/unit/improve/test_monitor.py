@@ -79,7 +79,7 @@ def serve(workspace: Workspace, days: int) -> None:
             "received_at": at,
             "route": 1,
             "units": [None] * ROWS,
-            "propensities": [1.0] * ROWS,
+            "propensity": 1.0,
             "features": {
                 "hour": random.random(ROWS).tolist(),
                 "wind": (random.random(ROWS) ** 3).tolist(),

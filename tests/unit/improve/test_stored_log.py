@@ -39,7 +39,7 @@ def batch(first: int, rows: int, *, step: int = 1_000_000, columns: int = 1) -> 
         version=1,
         shadow=False,
         units=["N1"] * rows,
-        propensities=[1.0] * rows,
+        propensity=1.0,
         features={f"f{column}": values for column in range(columns)},
         scores=values,
         answers=values,

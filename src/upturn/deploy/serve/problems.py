@@ -1,14 +1,14 @@
 """Problems: errors as HTTP answers in one form (RFC 9457, application/problem+json)."""
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
 
 from upturn.core.errors import Invalid, Unavailable, UpturnError
+from upturn.deploy.serve.asgi import Send
 
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 MAX_ERRORS = 20  # how many errors one answer names
 _MAX_TEXT = 100  # a value is told back up to this length
 
