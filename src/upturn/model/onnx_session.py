@@ -114,7 +114,7 @@ def check_limit(matrix: np.ndarray, limit: float) -> None:
     """Raise ModelFailed for a number beyond the limit; nan is none."""
     flat = matrix.reshape(-1)
     # One quick product settles nearly all: no number is greater than the root of the squares.
-    if len(flat) <= _FEW and flat @ flat <= limit:
+    if len(flat) <= _FEW and flat.dot(flat) <= limit:
         return
     if (np.abs(flat) > limit).any():
         raise ModelFailed(f"The model takes no numbers beyond {limit:.3g}.")
