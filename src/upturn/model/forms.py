@@ -25,7 +25,7 @@ from upturn.model.choice import SIZES, WORTH_LOADING, Use, crossover, uses
 from upturn.model.frames import Frames
 from upturn.model.matrix import is_matrix
 from upturn.model.native import probe_rows
-from upturn.model.onnx_form import MOST_BYTES, NotOurs, candidates
+from upturn.model.onnx_form import NotOurs, TooLarge, candidates
 from upturn.model.onnx_session import OnnxCall, give_back_memory
 from upturn.model.proof import (
     TOLERANCE,
@@ -52,16 +52,11 @@ _log = logging.getLogger("upturn.model")
 # Made at registration
 
 
-def make_form(
-    model: Any, plain: Predictor, table: pa.Table, *, size_bytes: int = 0
-) -> tuple[Form, bytes | None]:
+def make_form(model: Any, plain: Predictor, table: pa.Table) -> tuple[Form, bytes | None]:
     """What came of making the model's form, and its bytes when it is equal and ever faster.
 
-    `table` has the training rows, `size_bytes` is what the stored model takes. Never raises: what
-    stands in the way is in the Form.
+    `table` has the training rows. Never raises: what stands in the way is in the Form.
     """
-    if size_bytes > MOST_BYTES:
-        return _none(f"the model has {size_bytes // 10**6:,} MB"), None
     try:
         ways = candidates(model, plain.signature)
         import onnx  # noqa: F401  # pyright: ignore[reportUnusedImport]
@@ -86,6 +81,8 @@ def _best(
             form = _tried(data, plain, sample)
         except NotOurs:
             continue
+        except TooLarge as error:
+            return _none(str(error)), None
         except Exception as error:  # noqa: BLE001 (converters raise whatever they like)
             reasons.append(_reason(error))
             continue

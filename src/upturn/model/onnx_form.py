@@ -22,6 +22,10 @@ _FEATURES, _ANSWER = "__features__", "__answer__"
 _NODE_BYTES = 50  # of a node or leaf, about
 
 
+class TooLarge(NoForm):
+    """A model whose form no other way would make small enough."""
+
+
 class NotOurs(NoForm):
     """A model whose nodes are not written here: skl2onnx may know it."""
 
@@ -95,7 +99,7 @@ def _own_nodes(model: Any, source: str) -> tuple[list[Any], list[Any]]:
     if trees is not None:
         size = _NODE_BYTES * sum(2 * len(tree.feature) + tree.leaves.size for tree in trees.trees)
         if size > MOST_BYTES:
-            raise NoForm(f"its form would have about {size // 10**6:,} MB")
+            raise TooLarge(f"its form would have about {size // 10**6:,} MB")
         return tree_nodes(trees, source, _ANSWER), []
     found = linear_nodes(model, source, _ANSWER)
     if found is None:
@@ -183,5 +187,5 @@ def _model(nodes: Sequence[Any], inputs: list[Any], outputs: list[Any], held: li
     made = helper.make_model(graph, opset_imports=opsets, ir_version=_IR, producer_name="upturn")
     data: bytes = made.SerializeToString()
     if len(data) > MOST_BYTES:
-        raise NoForm(f"its form has {len(data) // 10**6:,} MB")
+        raise TooLarge(f"its form has {len(data) // 10**6:,} MB")
     return data

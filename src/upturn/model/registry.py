@@ -95,8 +95,7 @@ def _with_form(
 ) -> tuple[Version, list[Record]]:
     """The version with its faster equal form, or with why there is none, and what was stored."""
     plain = predictor_for(model, version.signature)
-    size = memoryview(workspace.blobs.get(version.artifact)).nbytes
-    form, found = make_form(model, plain, to_arrow(data, index=False), size_bytes=size)
+    form, found = make_form(model, plain, to_arrow(data, index=False))
     if found is None:
         return msgspec.structs.replace(version, form=form), []
     saved = store_form(workspace, found)

@@ -1,5 +1,6 @@
 """A model's faster equal form: made, proven and chosen; refused where it is not the same."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -441,7 +442,12 @@ def test_gc_keeps_the_form_of_a_version(workspace: Workspace) -> None:
         workspace, linear("LogisticRegression").fit(frame, two(frame)), frame, two(frame)
     )
     assert version.form_artifact is not None
-    collect(workspace, plan_collection(workspace, older_than=timedelta(seconds=-600)))
+    orphan = workspace.blobs.put([b"nothing refers to this"])
+    for path in (workspace.settings.home / "blobs").rglob("*"):
+        if path.is_file():
+            os.utime(path, (0, 0))
+    collect(workspace, plan_collection(workspace, older_than=timedelta(0)))
+    assert not workspace.blobs.has(orphan)
     assert workspace.blobs.has(version.form_artifact)
     assert load_forms(workspace, version).forms[0].form == "onnx"
 
