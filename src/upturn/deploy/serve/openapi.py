@@ -18,7 +18,7 @@ _TEXT = {"type": "string"}
 _WHOLE = {"type": "integer"}
 _NUMBER = {"type": "number"}
 _INSTANT = {"type": "string", "format": "date-time"}
-_ID = {"type": "string", "pattern": "^[A-Za-z0-9._:/@+=-]{1,128}$"}
+_ID: dict[str, Any] = {"type": "string", "pattern": "^[A-Za-z0-9._:/@+=-]{1,128}$"}
 _UNIT = {
     "description": "Keeps a caller on one arm; no input of the model.",
     "type": ["string", "number", "boolean", "null"],
@@ -97,6 +97,8 @@ def _predict(name: str, live: Live) -> dict[str, Any]:
                 "description": "When it happened, if not now: for all rows, or one a row.",
                 "anyOf": [_INSTANT, {"type": "array", "items": _INSTANT}, {"type": "null"}],
             },
+            "id": _ID | {"description": "Your own id of the one row's prediction."},
+            "ids": {"description": "Your own ids, one a row.", "type": "array", "items": _ID},
         },
         "oneOf": [{"required": ["rows"]}, {"required": ["row"]}],
         "additionalProperties": False,
@@ -118,8 +120,10 @@ def _predict(name: str, live: Live) -> dict[str, Any]:
 
 def _headers(live: Live) -> list[dict[str, Any]]:
     arms = {"type": "string", "enum": list(live.arms)}
+    deadline = {"type": "number", "exclusiveMinimum": 0}
     return [
         _header("X-Upturn-Arm", "Let this arm answer, for debugging.", arms),
+        _header("X-Deadline-Ms", "How long an answer is of use: else it is refused.", deadline),
         _header("X-Request-Id", "Your own name for the request; the Log keeps it.", _TEXT),
     ]
 
