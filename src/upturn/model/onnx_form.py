@@ -135,16 +135,16 @@ def _skl2onnx(
     if matrix:
         types = [(MATRIX, number([None, len(signature.inputs)]))]
     scores = hasattr(model, "predict_proba") and signature.output != "label"
-    graph = convert_sklearn(
+    made: Any = convert_sklearn(
         model,
         initial_types=types,
         options={id(model): {"zipmap": False}} if scores else None,
         custom_conversion_functions=imputer_converters(),
         target_opset={"": _OPSET, "ai.onnx.ml": 3},
-    ).graph
+    )
     if matrix or not is_matrix(signature):
-        return graph, list(graph.input), []
-    return graph, *_one_matrix(graph, signature)
+        return made.graph, list(made.graph.input), []
+    return made.graph, *_one_matrix(made.graph, signature)
 
 
 def _one_matrix(graph: Any, signature: Signature) -> tuple[list[Any], list[Any]]:

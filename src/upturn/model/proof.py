@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from upturn.core.schema import Field, Signature
 from upturn.model.adapters import Predictions
@@ -131,9 +132,9 @@ def _made_up(column: Any, field: Field, count: int, random: np.random.Generator)
         return pa.array(values, mask=nulls | np.isnan(values))
     elif field.type == "int":
         moved = pa.array(random.integers(-1, 2, count))
-        drawn = pa.compute.add(drawn, moved)
+        drawn = pc.add(drawn, moved)
     mask = pa.array(nulls)
-    return pa.compute.if_else(mask, pa.scalar(None, drawn.type), drawn)
+    return pc.if_else(mask, pa.scalar(None, drawn.type), drawn)
 
 
 # What the model raises on

@@ -4,7 +4,7 @@ Thresholds and leaves are float64, so that a row takes the very path that it tak
 itself; libraries that look at float32 values get thresholds that part float64 values as those do.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -34,7 +34,7 @@ class Tree:
     right: np.ndarray
     leaves: np.ndarray  # of (leaves,), or (leaves, targets) for a tree that adds to all targets
     target: int = 0
-    sets: dict[int, Sequence[int]] | None = None
+    sets: Mapping[int, Sequence[int]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def from_nodes(
     is_leaf: np.ndarray,
     values: np.ndarray,
     target: int = 0,
-    sets: dict[int, Sequence[int]] | None = None,
+    sets: Mapping[int, Sequence[int]] | None = None,
 ) -> Tree:
     """A tree from arrays that number nodes and leaves in one go, the first one being the root."""
     leaf = np.asarray(is_leaf, np.bool_)
