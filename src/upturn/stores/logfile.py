@@ -19,6 +19,8 @@ __all__ = ["LogWriter", "Segments", "seal", "segments"]
 
 _FIRST_RETRY_S = 0.1
 _LAST_RETRY_S = 5.0
+_LATE_S = 0.002  # after its window: then the thread is kept from the interpreter
+_GIVEN_S = 50e-6  # what it takes a thread to wake up
 _GAP_ENDS_S = 1.0  # after its last loss: what is lost before belongs to the same gap
 _Durable = tuple[Rows, "Future[None]"]
 
@@ -69,9 +71,12 @@ class LogWriter:
                 return self._write_with_care(batch, rows, durable=durable)
             self._queued_rows += rows
             if not self._queue:
+                self._due = time.monotonic() + self._window_s
                 self._wake.set()
             self._queue.append(batch)
-            return None
+        if time.monotonic() > self._due + _LATE_S:
+            self._give_way()
+        return None
 
     def flush(self) -> None:
         """Wait until all that was written so far is on disk.
@@ -124,6 +129,7 @@ class LogWriter:
         self._flushes: list[Future[None]] = []
         self._queued_rows = 0
         self._lost_rows = 0
+        self._due = 0.0  # when the window of what is queued is over, on the monotonic clock
         self._gap: Gap | None = None  # what was lost, and is not said in the Log yet
         self._thread: threading.Thread | None = None
         self._open = False  # the thread runs, and has room for what is queued
@@ -146,6 +152,8 @@ class LogWriter:
         if fits:
             self._queued_rows += rows
             if done is None:
+                if not self._queue:
+                    self._due = time.monotonic() + self._window_s
                 self._queue.append(batch)
                 self._wake.set()
             else:
@@ -156,6 +164,16 @@ class LogWriter:
         else:
             done.set_exception(self._unavailable("its queue is full"))
         return done
+
+    def _give_way(self) -> None:
+        """Let the background thread have the interpreter.
+
+        A loop that is never idle gives it away in each system call, but takes it back before
+        another thread has woken up, and Python's own remedy counts from the last such call: rows
+        would wait for as long as requests come.
+        """
+        self._due = time.monotonic()
+        time.sleep(_GIVEN_S)
 
     def _hurry_up(self) -> None:
         if not self._hurry.is_set():
@@ -185,8 +203,8 @@ class LogWriter:
         closing = False
         while not closing:
             self._wake.wait(self._idle_s())
-            if self._queue:
-                self._hurry.wait(self._window_s)
+            if self._queue and (left_s := self._due - time.monotonic()) > 0:
+                self._hurry.wait(left_s)
             closing = self._turn()
         if self._pending:
             self._give_up(self._unavailable(self._why_failing()), [])
