@@ -121,10 +121,12 @@ def sealing(rows: int, count: int, *, lists: bool) -> None:
 
 def seal_here(directory: Path) -> None:
     """Seal, and print the seconds and the peak memory before and after, in MB."""
+    import gc
     import resource
 
     import pyarrow.parquet  # noqa: F401 (not part of what is timed)
 
+    gc.disable()  # as in housekeeping
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     began = time.perf_counter()
     seal(directory)
