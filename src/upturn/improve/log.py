@@ -296,6 +296,7 @@ def _prediction_table(table: pa.Table) -> pa.Table:
     features = [name for name in table.column_names if name.startswith(FEATURE_PREFIX)]
     columns = {field.name: _column(table, field) for field in PREDICTION_SCHEMA}
     columns["shadow"] = columns["shadow"].fill_null(False)
+    columns["rate"] = columns["rate"].fill_null(1.0)
     columns["received_at"] = pc.coalesce(columns["received_at"], columns["at"])
     return pa.Table.from_pydict(columns | {name: table[name] for name in features})
 
