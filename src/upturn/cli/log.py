@@ -34,7 +34,7 @@ def command(
     from upturn.stores.workspace import open_workspace
 
     if sql is not None and (since or until):
-        raise click.UsageError("--sql says by itself which rows: where at >= '2026-11-26'.")
+        raise click.UsageError("--sql says by itself which rows: where \"at\" >= '2026-11-26'.")
     workspace = open_workspace()
     try:
         log = read_log(name, workspace)
@@ -52,14 +52,14 @@ def _last(log: StoredLog, since: str | None, until: str | None, limit: int) -> p
     from upturn.core.time import end_instant, instant
 
     terms = [
-        f"at >= TIMESTAMPTZ '{instant(since).isoformat()}'" if since else "true",
-        f"at < TIMESTAMPTZ '{end_instant(until).isoformat()}'" if until else "true",
+        f"\"at\" >= TIMESTAMPTZ '{instant(since).isoformat()}'" if since else "true",
+        f"\"at\" < TIMESTAMPTZ '{end_instant(until).isoformat()}'" if until else "true",
     ]
     return log.sql(f"""
         SELECT * FROM (
             SELECT * FROM predictions WHERE {" AND ".join(terms)}
-            ORDER BY at DESC, id DESC, arm, version LIMIT {limit}
-        ) ORDER BY at, id, arm, version""")
+            ORDER BY "at" DESC, id DESC, arm, version LIMIT {limit}
+        ) ORDER BY "at", id, arm, version""")
 
 
 def _print_json(found: pa.Table) -> None:

@@ -69,7 +69,10 @@ _LABELS = """
         SELECT id, max(struct_pack(known_at, received_at, label, label_text)) AS newest
         FROM feedback GROUP BY id
     )"""
-_SQL_HINT = "There are the tables predictions, labels, feedback and gaps."
+_SQL_HINT = (
+    "There are the tables predictions, labels, feedback and gaps. "
+    'Write the column "at" and features as "features.name", in quotes.'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +180,10 @@ class Reader:
                 own.execute(_VIEWS[name].format(source=source))
             own.execute(_LABELS)
             try:
-                found = own.sql(query)
-                if found is None:
-                    raise Invalid("That query gives no rows.", hint=_SQL_HINT)
-                return found.to_arrow_table()
+                kinds = [one.type for one in own.extract_statements(query)]
+                if kinds != [duckdb.StatementType.SELECT]:
+                    raise Invalid("That is not one query that gives rows.", hint=_SQL_HINT)
+                return own.sql(query).to_arrow_table()
             except duckdb.IOException:
                 raise  # a file was replaced meanwhile: see `StoredLog`
             except duckdb.Error as error:

@@ -44,7 +44,7 @@ class ServingApp:
             await self.predict.drain(_DRAIN_S)
             reloader.close()
             for served in self.served.values():
-                await asyncio.to_thread(served.writer.close)
+                await asyncio.to_thread(served.writer.stop)
 
     @property
     def ready(self) -> bool:

@@ -7,6 +7,7 @@ from operator import itemgetter
 from typing import Any
 
 from upturn.core.errors import did_you_mean
+from upturn.core.log_policy import LogPolicy
 from upturn.core.records import Arm, Endpoint, Route, Version
 from upturn.core.routing import choose
 from upturn.core.schema import Signature
@@ -53,6 +54,7 @@ class Live:
     arms: dict[str, LiveArm]
     answering: tuple[LiveArm, ...]
     shadows: tuple[LiveArm, ...]
+    policy: LogPolicy  # what of the rows is logged
 
     def shares(self, rows: Rows, ids: Sequence[str], override: str | None) -> list[Share]:
         """Which arm answers which rows: by each row's unit, or its id where it has none.
@@ -141,6 +143,7 @@ def assemble(
         arms=arms,
         answering=tuple(arm for arm in arms.values() if not arm.arm.shadow),
         shadows=tuple(arm for arm in arms.values() if arm.arm.shadow),
+        policy=LogPolicy.of(endpoint),
     )
 
 

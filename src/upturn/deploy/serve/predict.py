@@ -162,7 +162,9 @@ class PredictionPath:
         durable = asked.live.endpoint.durable
         waits: list[asyncio.Future[None]] = []
         for share, answer in zip(shares, predicted, strict=True):
-            batch = _batch(asked, share, answer, latency_s)
+            batch = asked.live.policy.apply(_batch(asked, share, answer, latency_s))
+            if batch is None:
+                continue
             written = served.writer.write(batch, durable=durable)
             if written is not None:
                 waits.append(asyncio.wrap_future(written))
@@ -213,7 +215,9 @@ async def _log_shadow(
         served.counters.shadow_dropped += len(asked.ids)
         return
     share = Share(arm, range(len(asked.ids)), 0.0)
-    served.writer.write(_batch(asked, share, predicted, own_s + predicted.seconds))
+    batch = _batch(asked, share, predicted, own_s + predicted.seconds)
+    if (logged := asked.live.policy.apply(batch)) is not None:
+        served.writer.write(logged)
     served.counters.shadow_rows += len(asked.ids)
 
 

@@ -14,7 +14,7 @@ from upturn.deploy.serve.live import Live, RefusedRoute, Served, assemble
 from upturn.deploy.serve.predict import Limits
 from upturn.deploy.serve.problems import reason
 from upturn.deploy.serve.worker import ModelWorker
-from upturn.stores.logfile import LogWriter, seal
+from upturn.stores.logfile import LogWriter
 from upturn.stores.workspace import Workspace
 
 POLL_S = 0.1
@@ -137,9 +137,7 @@ class Reloader:
         return endpoints, {route.endpoint: route for route in routes}
 
     def _open(self, name: str) -> Served:
-        directory = self._workspace.log_dir / name
-        seal(directory)  # what a server that died has left behind
-        return Served(name=name, writer=LogWriter(directory))
+        return Served(name=name, writer=LogWriter(self._workspace.log_dir / name))
 
 
 def refusal(served: Served) -> dict[str, str | int | datetime] | None:
