@@ -9,10 +9,12 @@ import fcntl
 import os
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -90,19 +92,19 @@ def tidy(
         merged = into = removed = removed_rows = 0
         for kind in KINDS:
             _remove_replaced(directory, kind, before=now - grace)
-            for some in _plan(_in_force(directory, kind), now):
+            for some in _plan(_unsettled(directory, kind, now), now):
                 _merge(directory / kind, some, now)
                 merged, into = merged + len(some), into + 1
             _remove_replaced(directory, kind, before=now - grace)
             if keep is not None:
-                old = [f for f in _in_force(directory, kind) if f.newest < micros(now - keep)]
+                old = _too_old(directory, kind, now - keep)
                 _remove(directory, kind, old)
                 removed, removed_rows = removed + len(old), removed_rows + sum(f.rows for f in old)
         return Tidied(sealed, merged, into, removed, removed_rows)
 
 
 @contextlib.contextmanager
-def _alone(directory: Path) -> Iterator[bool]:
+def _alone(directory: Path) -> Generator[bool]:
     """Whether nobody else tidies this directory; nobody does while this lasts."""
     file = os.open(directory / _LOCK, os.O_WRONLY | os.O_CREAT, 0o644)
     try:
@@ -114,29 +116,52 @@ def _alone(directory: Path) -> Iterator[bool]:
         os.close(file)
 
 
-def _in_force(directory: Path, kind: Kind) -> list[_File]:
+def _in_force(directory: Path, kind: Kind) -> list[Path]:
     """The sealed files, without those whose journal is still there: it would come back to life."""
     paths, _ = sealed_files(directory, kind)
-    return [_described(path) for path in paths if not path.with_suffix(SUFFIX).exists()]
+    return [path for path in paths if not path.with_suffix(SUFFIX).exists()]
+
+
+def _unsettled(directory: Path, kind: Kind, now: datetime) -> list[_File]:
+    """Those of which something may be made: not what is alone in the folder of a day before."""
+    paths = _in_force(directory, kind)
+    single = [_described(path) for path in paths if path.parent == directory]
+    merged = [path for path in paths if path.parent != directory]
+    crowded = Counter(path.parent.name for path in merged)
+    crowded.update(f"day={file.day}" for file in single)
+    today = f"day={now:%Y-%m-%d}"
+    some = [p for p in merged if p.parent.name >= today or crowded[p.parent.name] > 1]
+    return [*single, *map(_described, some)]
+
+
+def _too_old(directory: Path, kind: Kind, since: datetime) -> list[_File]:
+    paths = _in_force(directory, kind)
+    last = f"day={since:%Y-%m-%d}"
+    some = [path for path in paths if path.parent == directory or path.parent.name <= last]
+    return [file for file in map(_described, some) if file.newest < micros(since)]
 
 
 def _described(path: Path) -> _File:
     ordered, came = TIMES[kind_of(path)]
-    footer = pq.read_metadata(path)
-    schema = pq.read_schema(path)
-    times: dict[str, list[tuple[int, int]]] = {ordered: [], came: []}
-    for name, found in times.items():
-        place = schema.get_field_index(name)
-        for group in range(footer.num_row_groups):
-            statistics = footer.row_group(group).column(place).statistics
-            found.append((micros(statistics.min), micros(statistics.max)))
-    return _File(
-        path=path,
-        rows=footer.num_rows,
-        first=min(low for low, _ in times[ordered]),
-        newest=max(high for _, high in times[came]),
-        schema=schema.remove_metadata(),
-    )
+    with pq.ParquetFile(path) as file:
+        return _File(
+            path=path,
+            rows=file.metadata.num_rows,
+            first=_span(file, ordered)[0],
+            newest=_span(file, came)[1],
+            schema=file.schema_arrow.remove_metadata(),
+        )
+
+
+def _span(file: pq.ParquetFile, name: str) -> tuple[int, int]:
+    """The least and the greatest time in a column, in microseconds."""
+    place = file.schema_arrow.get_field_index(name)
+    low, high = [], []
+    for group in range(file.metadata.num_row_groups):
+        found: Any = file.metadata.row_group(group).column(place).statistics
+        low.append(micros(found.min))
+        high.append(micros(found.max))
+    return min(low), max(high)
 
 
 def _plan(files: Sequence[_File], now: datetime) -> list[list[_File]]:

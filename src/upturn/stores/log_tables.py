@@ -163,7 +163,7 @@ def _spreader(batches: Sequence[PredictionBatch]) -> "Callable[[pa.Array[Any]], 
     sizes = np.fromiter((len(batch.ids) for batch in batches), np.int64, len(batches))
     if bool((sizes == 1).all()):
         return lambda values: values
-    rows = pa.array(np.repeat(np.arange(len(batches)), sizes))
+    rows = np.repeat(np.arange(len(batches)), sizes)
     return lambda values: values.take(rows)
 
 
@@ -280,7 +280,7 @@ def _common(types: Sequence[pa.DataType]) -> pa.DataType:
 
 def _as(part: pa.Table, name: str, of_type: pa.DataType) -> Any:
     if name not in part.column_names:
-        return pa.nulls(part.num_rows, of_type)
+        return pa.array([None], of_type).take(np.zeros(part.num_rows, np.int64))
     values = part[name]
     if values.type == of_type:
         return values

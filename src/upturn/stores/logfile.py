@@ -22,6 +22,10 @@ _LAST_RETRY_S = 5.0
 _LATE_S = 0.002  # after its window: then the thread is kept from the interpreter
 _GIVEN_S = 50e-6  # what it takes a thread to wake up
 _GAP_ENDS_S = 1.0  # after its last loss: what is lost before belongs to the same gap
+_KINDS: tuple[tuple[Kind, type[Rows]], ...] = (
+    ("predictions", PredictionBatch),
+    ("feedback", FeedbackBatch),
+)
 _Durable = tuple[Rows, "Future[None]"]
 
 
@@ -253,7 +257,7 @@ class LogWriter:
         return max(0.0, min(times) - now) if times else None
 
     def _write_out(self, queue: list[Rows], durable: list[_Durable], *, force: bool) -> None:
-        for kind, of in (("predictions", PredictionBatch), ("feedback", FeedbackBatch)):
+        for kind, of in _KINDS:
             urgent = [one for one in durable if type(one[0]) is of]
             batches = [batch for batch in queue if type(batch) is of]
             self._append(
