@@ -19,8 +19,9 @@ __all__ = ["LogWriter", "Segments", "seal", "segments"]
 
 _FIRST_RETRY_S = 0.1
 _LAST_RETRY_S = 5.0
-_LATE_S = 0.002  # after its window: then the thread is kept from the interpreter
+_LATE_S = 0.003  # after its window: then nobody has called the thread
 _GIVEN_S = 50e-6  # what it takes a thread to wake up
+_LOOK_S = 0.001  # between two looks whether the disk is done
 _GAP_ENDS_S = 1.0  # after its last loss: what is lost before belongs to the same gap
 _KINDS: tuple[tuple[Kind, type[Rows]], ...] = (
     ("predictions", PredictionBatch),
@@ -75,10 +76,9 @@ class LogWriter:
                 return self._write_with_care(batch, rows, durable=durable)
             self._queued_rows += rows
             if not self._queue:
-                self._due = time.monotonic() + self._window_s
-                self._wake.set()
+                self._begin_window()
             self._queue.append(batch)
-        if time.monotonic() > self._due + _LATE_S:
+        if time.monotonic() > self._give_way_at:
             self._give_way()
         return None
 
@@ -134,6 +134,8 @@ class LogWriter:
         self._queued_rows = 0
         self._lost_rows = 0
         self._due = 0.0  # when the window of what is queued is over, on the monotonic clock
+        self._give_way_at = 0.0
+        self._on_disk = False  # the thread has the disk write
         self._gap: Gap | None = None  # what was lost, and is not said in the Log yet
         self._thread: threading.Thread | None = None
         self._open = False  # the thread runs, and has room for what is queued
@@ -157,9 +159,8 @@ class LogWriter:
             self._queued_rows += rows
             if done is None:
                 if not self._queue:
-                    self._due = time.monotonic() + self._window_s
+                    self._begin_window()
                 self._queue.append(batch)
-                self._wake.set()
             else:
                 self._durable.append((batch, done))
                 self._hurry_up()
@@ -169,15 +170,26 @@ class LogWriter:
             done.set_exception(self._unavailable("its queue is full"))
         return done
 
+    def _begin_window(self) -> None:
+        """With the lock held: the first row that waits is there."""
+        self._due = time.monotonic() + self._window_s
+        if not self._on_disk:
+            self._give_way_at = self._due
+        self._wake.set()
+
     def _give_way(self) -> None:
-        """Let the background thread have the interpreter.
+        """Let the background thread have the interpreter when it has something to do.
 
         A loop that is never idle gives it away in each system call, but takes it back before
         another thread has woken up, and Python's own remedy counts from the last such call: rows
-        would wait for as long as requests come.
+        would wait for as long as requests come. And while a thread waits for it, each such call
+        costs several times as much. So the thread sleeps until the loop calls it, and the loop
+        looks from time to time whether the disk is done.
         """
-        self._due = time.monotonic()
+        if not self._on_disk:
+            self._hurry.set()
         time.sleep(_GIVEN_S)
+        self._give_way_at = time.monotonic() + _LOOK_S if self._on_disk else self._due
 
     def _hurry_up(self) -> None:
         if not self._hurry.is_set():
@@ -208,7 +220,7 @@ class LogWriter:
         while not closing:
             self._wake.wait(self._idle_s())
             if self._queue and (left_s := self._due - time.monotonic()) > 0:
-                self._hurry.wait(left_s)
+                self._hurry.wait(left_s + _LATE_S)
             closing = self._turn()
         if self._pending:
             self._give_up(self._unavailable(self._why_failing()), [])
@@ -300,7 +312,11 @@ class LogWriter:
         if not urgent and not force and self._retry_s and time.monotonic() < self._retry_at:
             self._pending[kind] = others
             return
+        self._give_way_at = time.monotonic() + _LOOK_S
+        self._on_disk = True
         done = self._appender.append(kind, frames)
+        self._on_disk = False
+        self._give_way_at = self._due
         self._settle(frames[:done])
         if self._appender.error is None:
             self._retry_s = 0.0
