@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "build": ("build", "Write a folder that serves an endpoint anywhere."),
     "score": ("score", "Score a file: Parquet or CSV in, Parquet out."),
     "feedback": ("feedback", "Bring the truth, when it arrives."),
+    "log": ("log", "Show what an endpoint answered, or query it with SQL."),
     "monitor": ("monitor", "Show drift, performance and traffic of an endpoint."),
     "loop": ("loop", "Run a loop: retrain, judge, release."),
     "decisions": ("decisions", "Show what a loop decided, and why."),

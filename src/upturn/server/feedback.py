@@ -19,7 +19,7 @@ from upturn.improve.feedback import check_feedback
 
 _EXAMPLE = 'Send {"feedback": [{"id": "…", "label": true}, …]}.'
 _FIELDS = {"id", "label", "known_at"}
-_ID = "a prediction's id, as predict gave it: 28 hex digits"
+_ID = "a prediction's id, as predict gave it or was given it"
 _LABEL = "true, false, a number or a text"
 _AT = "an instant with its offset as '2013-04-01T06:00:00Z'"
 

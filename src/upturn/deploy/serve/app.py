@@ -69,7 +69,7 @@ class ServingApp:
             await self.predict.drain(_DRAIN_S)
             reloader.close()
             for served in self.served.values():
-                await asyncio.to_thread(served.writer.close)
+                await asyncio.to_thread(served.writer.stop)
             for observer in self.observers:
                 await asyncio.to_thread(observer.close)
 

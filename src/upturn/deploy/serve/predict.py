@@ -195,7 +195,7 @@ class PredictionPath:
             predicted = await _predict(shares, rows.block, ask.head.deadline)
         except ModelFailed as error:
             for share, given in zip(shares, inputs, strict=True):
-                served.write(entry.failed(share, given, error))
+                served.write(live, entry.failed(share, given, error))
             raise
         latency_s = perf_counter() - ask.started
         if seen is not None:
@@ -209,7 +209,7 @@ class PredictionPath:
         waits: list[asyncio.Future[None]] = []
         for share, given, found in zip(shares, inputs, predicted, strict=True):
             batch = entry.batch(share, given, found, latency_s)
-            written = served.write(batch, durable=live.endpoint.durable)
+            written = served.write(live, batch, durable=live.endpoint.durable)
             if written is not None:
                 waits.append(asyncio.wrap_future(written))
             arm = share.arm
@@ -235,7 +235,7 @@ class PredictionPath:
                 served.metrics.shed("shadow", len(entry.ids))
                 continue
             task = asyncio.create_task(
-                _log_shadow(served, entry, Share(arm, None, 0.0), future, own_s)
+                _log_shadow(served, live, entry, Share(arm, None, 0.0), future, own_s)
             )
             self._shadowing.add(task)
             task.add_done_callback(self._shadowing.discard)
@@ -271,6 +271,7 @@ async def _on_disk(waits: Sequence["asyncio.Future[None]"]) -> None:
 
 async def _log_shadow(
     served: Served,
+    live: Live,
     entry: Entry,
     share: Share,
     future: "asyncio.Future[Predicted]",
@@ -284,10 +285,10 @@ async def _log_shadow(
         _log_failure(error)
         served.metrics.shed("shadow", len(entry.ids))
         if isinstance(error, ModelFailed):
-            served.write(entry.failed(share, features, error))
+            served.write(live, entry.failed(share, features, error))
         return
     latency_s = own_s + predicted.seconds
-    served.write(entry.batch(share, features, predicted, latency_s))
+    served.write(live, entry.batch(share, features, predicted, latency_s))
     arm, rows = share.arm, len(entry.ids)
     served.metrics.answered(arm.arm.name, arm.version.number, rows, latency_s, shadow=True)
 
