@@ -42,7 +42,7 @@ def openapi(endpoints: Sequence[Served], more: Sequence[Paths] = ()) -> dict[str
     for served in answering:
         name, live = served.name, served.live
         assert live is not None
-        schemas[f"{name}.row"] = _row_schema(live)
+        schemas[f"{name}.row"] = row_schema(live.signature, live.endpoint.unit)
         schemas[f"{name}.answer"] = _answer_schema(live.signature)
         paths[predict_path(name)] = {"post": _predict(name, live)}
         paths[f"/v1/endpoints/{name}/feedback"] = {"post": _feedback(name, live.signature)}
@@ -81,6 +81,22 @@ def prediction_schema(signature: Signature) -> dict[str, Any]:
             }
         case _:
             return {"description": "What the model returned."}
+
+
+def row_schema(signature: Signature, unit: str | None) -> dict[str, Any]:
+    """One row, as clients send it. `unit` names the field that keeps a caller on one arm."""
+    properties: dict[str, Any] = {}
+    for field in signature.inputs:
+        seen = list(field.categories[:20]) if field.categories else [example_value(field)]
+        properties[field.name] = openapi_schema(field) | {"examples": seen}
+    if unit is not None:
+        properties.setdefault(unit, _UNIT)
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": [field.name for field in signature.inputs if not field.nullable],
+        "additionalProperties": False,
+    }
 
 
 # Predictions and feedback
@@ -157,22 +173,6 @@ def _feedback(name: str, signature: Signature) -> dict[str, Any]:
         "summary": "Say what turned out to be true",
         "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
         "responses": {"202": _json(taken, "It is on disk.")} | _problems(),
-    }
-
-
-def _row_schema(live: Live) -> dict[str, Any]:
-    fields = live.signature.inputs
-    properties: dict[str, Any] = {}
-    for field in fields:
-        seen = list(field.categories[:20]) if field.categories else [example_value(field)]
-        properties[field.name] = openapi_schema(field) | {"examples": seen}
-    if live.endpoint.unit is not None:
-        properties.setdefault(live.endpoint.unit, _UNIT)
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": [field.name for field in fields if not field.nullable],
-        "additionalProperties": False,
     }
 
 
