@@ -135,7 +135,7 @@ class ServingApp:
         from upturn.deploy.serve.prometheus import metrics_text
 
         # In a thread: the first scrape imports a library, which takes longer than answers do.
-        whole = self._overview.whole()
+        whole = self._overview.lasting()
         accept = request.headers.get("accept", "")
         text, kind = await asyncio.to_thread(metrics_text, whole, accept)
         return Response(text, media_type=kind)
