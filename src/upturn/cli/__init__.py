@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "endpoints": ("endpoints", "Show endpoints: live traffic and latency by arm."),
     "stop": ("stop", "Stop the server in the background."),
     "rollback": ("rollback", "Go back to the route before."),
+    "build": ("build", "Write a folder that serves an endpoint anywhere."),
     "score": ("score", "Score a file: Parquet or CSV in, Parquet out."),
     "feedback": ("feedback", "Bring the truth, when it arrives."),
     "monitor": ("monitor", "Show drift, performance and traffic of an endpoint."),

@@ -31,14 +31,18 @@ from upturn.stores.workspace import Workspace
 _PREFIX, _SUFFIX = "/v1/endpoints/", "/predict"
 _ROUTE = "/v1/endpoints/{name}/predict"
 _LOCAL = {b"localhost", b"127.0.0.1", b"[::1]", b"::1"}
+_HEALTH = {"/healthz", "/readyz", "/health/live", "/health/ready"}
 _log = logging.getLogger("upturn.serve")
 
 
 class Application:
     """The whole HTTP API of a workspace."""
 
-    def __init__(self, workspace: Workspace, limits: Limits | None = None) -> None:
+    def __init__(
+        self, workspace: Workspace, limits: Limits | None = None, *, any_host: bool = False
+    ) -> None:
         limits = limits or Limits(deadline_s=workspace.settings.deadline_s)
+        self._any_host = any_host  # who may reach this server is the network's business
         self.serving = ServingApp(workspace, limits)
         self._rest = Starlette(
             routes=[feedback_route(self.serving, limits), *self.serving.routes()],
@@ -57,10 +61,11 @@ class Application:
             if observers and SEEN not in scope:
                 await observed(self, observers, scope, receive, send)
                 return
-            if not _is_local(scope["headers"]):
+            path: str = scope["path"]
+            # Probes ask by a pod's own address, and learn no more than how the server is.
+            if not (self._any_host or path in _HEALTH or _is_local(scope["headers"])):
                 await send_problem(send, _NOT_LOCAL)
                 return
-            path: str = scope["path"]
             if path.endswith(_SUFFIX) and path.startswith(_PREFIX):
                 name = unquote(path[len(_PREFIX) : -len(_SUFFIX)])
                 if observers:

@@ -20,6 +20,7 @@ from upturn.deploy.running import (
     RENEW_S,
     TTL_S,
     Running,
+    began,
     clear_dead_lease,
     fetch,
     running_server,
@@ -38,22 +39,27 @@ def serve(
     *,
     host: str = "127.0.0.1",
     port: int | None = None,
+    allow_anyone: bool = False,
     on_listening: Callable[[str], None] | None = None,
 ) -> None:
     """Serve the workspace's endpoints in this process until SIGINT or SIGTERM, then drain.
 
     `port` is the settings' own by default; 0 takes a free one. `on_listening` is told the URL.
     Raises Conflict when a server runs on this store already, Unavailable when the port is taken,
-    Invalid for a host that others can reach.
+    Invalid for a host that others can reach: unless `allow_anyone` is set, which answers whoever
+    asks, by whatever name.
     """
-    _refuse_public(host)
+    if not allow_anyone:
+        _refuse_public(host)
     check_access_log(workspace.settings.access_log)
     clear_dead_lease(workspace)
     listener = _listen(host, workspace.settings.port if port is None else port)
     with listener:
         url = f"http://{_bracketed(host)}:{listener.getsockname()[1]}"
         with _leased(workspace, url) as lost:
-            _run(workspace, listener, lost, lambda: on_listening and on_listening(url))
+            _run(
+                workspace, listener, lost, lambda: on_listening and on_listening(url), allow_anyone
+            )
 
 
 def start_background(workspace: Workspace, *, port: int | None = None) -> Running:
@@ -107,6 +113,7 @@ def _run(
     listener: socket.socket,
     lost: threading.Event,
     on_listening: Callable[[], None],
+    any_host: bool,
 ) -> None:
     import uvicorn
 
@@ -137,7 +144,7 @@ def _run(
     # Models that users' own modules define are found from the project's root.
     sys.path.insert(0, str(workspace.settings.root))
     config = uvicorn.Config(
-        Application(workspace),
+        Application(workspace, any_host=any_host),
         loop="uvloop" if sys.platform != "win32" else "asyncio",
         http="httptools",
         ws="none",
@@ -185,7 +192,8 @@ def _listen(host: str, port: int) -> socket.socket:
 def _leased(workspace: Workspace, url: str) -> Generator[threading.Event]:
     """Hold the lease while the body runs. The event is set when somebody else has taken it."""
     owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-    payload = {"url": url, "pid": os.getpid(), "host": socket.gethostname()}
+    pid = os.getpid()
+    payload = {"url": url, "pid": pid, "began": began(pid), "host": socket.gethostname()}
 
     def claim() -> bool:
         return workspace.meta.claim(LEASE, owner, ttl_s=TTL_S, payload=payload)
@@ -234,7 +242,8 @@ def _refuse_public(host: str) -> None:
     if not local:
         raise Invalid(
             f"{host!r} can be reached by others, and there is no authentication yet.",
-            hint="Serve on 127.0.0.1, and let a proxy that knows your users stand in front.",
+            hint="Serve on 127.0.0.1, with a proxy that knows your users in front; or, where the "
+            "network keeps others out, with --allow-anyone.",
         )
 
 

@@ -148,6 +148,9 @@ class ServingApp:
             status = "draining" if self.draining else "loading"
             return json_response({"status": status}, status=503)
         states = {one.name: "live" if one.live else "not served" for one in self._sorted()}
+        # A built folder serves one thing: without it there is nothing that traffic could want here.
+        if self._workspace.settings.bundle is not None and "not served" in states.values():
+            return json_response({"status": "not served", "endpoints": states}, status=503)
         return json_response({"status": "ready", "endpoints": states})
 
     def _sorted(self) -> list[Served]:
