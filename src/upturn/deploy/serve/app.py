@@ -77,8 +77,11 @@ class ServingApp:
         settings = self._workspace.settings
         found: list[Observer] = []
         if settings.access_log:
-            self._access = AccessLog(settings.access_log)
-            found.append(self._access)
+            try:
+                found.append(access := AccessLog(settings.access_log))
+                self._access = access
+            except OSError as error:  # answers are worth more than lines about them
+                _log.warning("There is no access log: %s.", error)
         if settings.traces:
             from upturn.deploy.serve.trace import Tracing
 
