@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from upturn.core.machine import resident_bytes
-from upturn.deploy.running import alive
+from upturn.deploy.running import alive, began
 from upturn.deploy.serve.counts import Counts, EndpointCounts, ModelKey, counts_of
 from upturn.deploy.serve.live import Served
 from upturn.deploy.serve.metrics import Metrics
@@ -42,7 +42,9 @@ class Overview:
         self._metrics = metrics
         self._others: tuple[WorkerState, ...] = ()
         self._recent = Recent()
-        self._id = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._pid = os.getpid()
+        self._began = began(self._pid)
+        self._id = f"{self._pid}-{secrets.token_hex(4)}"
         self._seq = 0
         self._figures = (resident_bytes(), round(time.process_time(), 2))
         self._is_ready = is_ready
@@ -73,7 +75,7 @@ class Overview:
             rss_bytes=rss_bytes,
             cpu_s=cpu_s,
         )
-        return WorkerState(self._id, os.getpid(), self._seq, now_s, counts, now)
+        return WorkerState(self._id, self._pid, self._began, self._seq, now_s, counts, now)
 
     def encoded(self) -> bytes:
         """The state as others take it: the same bytes for a second, if nothing happens."""
