@@ -12,6 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from upturn.adapters.oip import openapi
+from upturn.adapters.oip.path import INFER_ROUTE, OpenInference
 from upturn.core.errors import NotFound, UpturnError
 from upturn.deploy.serve.app import ServingApp
 from upturn.deploy.serve.asgi import Receive, Scope, Send
@@ -31,7 +33,14 @@ from upturn.stores.workspace import Workspace
 _PREFIX, _SUFFIX = "/v1/endpoints/", "/predict"
 _ROUTE = "/v1/endpoints/{name}/predict"
 _LOCAL = {b"localhost", b"127.0.0.1", b"[::1]", b"::1"}
-_HEALTH = {"/healthz", "/readyz", "/health/live", "/health/ready"}
+_HEALTH = {
+    "/healthz",
+    "/readyz",
+    "/health/live",
+    "/health/ready",
+    "/v2/health/live",
+    "/v2/health/ready",
+}
 _log = logging.getLogger("upturn.serve")
 
 
@@ -44,8 +53,14 @@ class Application:
         limits = limits or Limits(deadline_s=workspace.settings.deadline_s)
         self._any_host = any_host  # who may reach this server is the network's business
         self.serving = ServingApp(workspace, limits)
+        self.serving.more_paths.append(openapi.paths)
+        self._oip = OpenInference(self.serving, limits)
         self._rest = Starlette(
-            routes=[feedback_route(self.serving, limits), *self.serving.routes()],
+            routes=[
+                feedback_route(self.serving, limits),
+                *self.serving.routes(),
+                *self._oip.routes(),
+            ],
             exception_handlers={
                 UpturnError: _problem,
                 HTTPException: _http_problem,
@@ -71,6 +86,11 @@ class Application:
                 if observers:
                     scope[SEEN].route = _ROUTE
                 await self.serving.predict(name, scope, receive, send)
+                return
+            if self._oip.takes(path):
+                if observers:
+                    scope[SEEN].route = INFER_ROUTE
+                await self._oip.infer(scope, receive, send)
                 return
         await self._rest(scope, receive, send)
 

@@ -16,6 +16,7 @@ import msgspec
 from upturn.core.errors import ModelFailed, NotFound, Unavailable, UpturnError, did_you_mean
 from upturn.core.ids import prediction_ids
 from upturn.deploy.serve.asgi import Receive, Scope, Send
+from upturn.deploy.serve.compression import deflated, inflated
 from upturn.deploy.serve.live import Live, Served, Share
 from upturn.deploy.serve.logged import Entry
 from upturn.deploy.serve.metrics import EndpointMetrics, Metrics
@@ -27,9 +28,13 @@ from upturn.deploy.serve.problems import (
     send_problem,
 )
 from upturn.deploy.serve.request import (
+    ARROW_FILE,
+    ARROW_STREAM,
+    CSV,
+    JSON,
     Head,
     Limits,
-    check_json,
+    check_kind,
     read_body,
     read_head,
 )
@@ -38,7 +43,7 @@ from upturn.deploy.serve.seen import CLIENT_LEFT, SEEN, Seen
 from upturn.deploy.serve.worker import Predicted
 
 _log = logging.getLogger("upturn.serve")
-_JSON = (b"content-type", b"application/json")
+_TABLES = (CSV, ARROW_STREAM, ARROW_FILE)
 
 
 class Prediction(msgspec.Struct, frozen=True, gc=False):
@@ -116,13 +121,15 @@ class PredictionPath:
                 )
             head = read_head(scope["headers"], self._limits, started)
             live = self.admit(served, head)
-            check_json(head)
+            check_kind(head, *_TABLES)
             body = await read_body(receive, self._limits.body_bytes)
             if seen is not None:
                 seen.mark("read")
-            rows = live.decoder.decode(body)
+            if head.encoding:
+                body = inflated(body, head.encoding, self._limits)
+            rows = live.decoder.decode(body) if head.kind == JSON else self._table(live, head, body)
             answered = await self.answer(served, Ask(live, rows, head, started, seen))
-            await _send_answer(send, name, answered)
+            await _send_answer(send, name, head, answered)
             served.metrics.finished()
         except UpturnError as error:
             if isinstance(error, Misfit) and served is not None and served.live is not None:
@@ -148,6 +155,13 @@ class PredictionPath:
             metrics.shed(error.fields["shed"])
         if seen is not None:
             seen.code = error.code
+
+    def _table(self, live: Live, head: Head, body: bytes) -> Rows:
+        from upturn.deploy.serve.bodies import table_rows
+
+        return table_rows(
+            head.kind, body, live.signature, live.endpoint.unit, max_rows=self._limits.rows
+        )
 
     def _metrics_of(self, served: Served | None) -> EndpointMetrics:
         return self._none if served is None else served.metrics
@@ -299,12 +313,32 @@ def _answered(
     return Answered(route, ids, answers, versions, arms)
 
 
-async def _send_answer(send: Send, endpoint: str, answered: Answered) -> None:
-    rows = map(Prediction, answered.ids, answered.answers, answered.versions, answered.arms)
-    body = _encode(Answer(endpoint, answered.route, list(rows)))
-    length = (b"content-length", b"%d" % len(body))
-    await send({"type": "http.response.start", "status": 200, "headers": [_JSON, length]})
+async def _send_answer(send: Send, endpoint: str, head: Head, answered: Answered) -> None:
+    if ARROW_STREAM in head.accept:
+        kind, body = ARROW_STREAM, _arrow(endpoint, answered)
+    else:
+        kind = JSON
+        rows = map(Prediction, answered.ids, answered.answers, answered.versions, answered.arms)
+        body = _encode(Answer(endpoint, answered.route, list(rows)))
+    headers = [(b"content-type", kind)]
+    if head.accept_encoding:
+        body, coding = deflated(body, head.accept_encoding)
+        headers += coding
+    headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def _arrow(endpoint: str, answered: Answered) -> bytes:
+    from upturn.deploy.serve.bodies import arrow_answer
+
+    columns: dict[str, list[Any]] = {
+        "id": answered.ids,
+        "prediction": answered.answers,
+        "version": answered.versions,
+        "arm": answered.arms,
+    }
+    return arrow_answer(endpoint, answered.route, columns)
 
 
 def no_endpoint(name: str, known: Iterable[str]) -> NotFound:
