@@ -191,6 +191,9 @@ def test_the_description_has_each_models_own_fields_and_answers(server: Server) 
         reply = server.predict(name, content["example"])
         answer = operation["responses"]["200"]["content"]["application/json"]["schema"]
         assert (reply.status, check(reply.body, answer, schemas)) == (200, [])
+        table = operation["requestBody"]["content"]["text/csv"]["example"].encode()
+        path = f"/v1/endpoints/{name}/predict"
+        assert server.ask("POST", path, table, {"content-type": "text/csv"}).status == 200
         problem = operation["responses"]["422"]["content"]["application/problem+json"]["schema"]
         refused = server.predict(name, {"row": {}})
         assert (refused.status, check(refused.body, problem, schemas)) == (422, [])
