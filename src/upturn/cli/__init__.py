@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cancel": ("cancel", "End a run that goes on."),
     "deploy": ("deploy", "Serve a model: from version to URL."),
     "endpoints": ("endpoints", "Show endpoints: live traffic and latency by arm."),
+    "reload": ("reload", "Replace the server's worker processes, one by one."),
     "stop": ("stop", "Stop the server in the background."),
     "rollback": ("rollback", "Go back to the route before."),
     "build": ("build", "Write a folder that serves an endpoint anywhere."),

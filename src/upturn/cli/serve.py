@@ -1,4 +1,4 @@
-"""`upturn serve`: all endpoints of the store, in this process."""
+"""`upturn serve`: all endpoints of the store, from this terminal."""
 
 import click
 
@@ -12,14 +12,24 @@ import click
     help="Answer whoever reaches HOST, by any name: the network has to keep others out.",
 )
 @click.option(
+    "--workers", type=click.IntRange(1), help="How many processes answer; UPTURN_WORKERS, or 1."
+)
+@click.option(
     "--access-log", metavar="FILE", help="Write a line for each request; '-' is for stdout."
 )
-def command(host: str, port: int | None, allow_anyone: bool, access_log: str | None) -> None:
+def command(
+    host: str,
+    port: int | None,
+    workers: int | None,
+    allow_anyone: bool,
+    access_log: str | None,
+) -> None:
     """Serve all endpoints until Ctrl-C, and follow every change of their routes."""
     import os
 
     from upturn.core.settings import load_settings
     from upturn.server.process import serve
+    from upturn.server.supervisor import Care
     from upturn.stores.workspace import open_workspace
 
     said = {} if access_log is None else {"UPTURN_ACCESS_LOG": access_log}
@@ -30,6 +40,7 @@ def command(host: str, port: int | None, allow_anyone: bool, access_log: str | N
             host=host,
             port=port,
             allow_anyone=allow_anyone,
+            care=Care(workers=workers or workspace.settings.workers),
             on_listening=lambda url: click.echo(f"Serving {url}/v1/endpoints. Ctrl-C ends it."),
         )
     finally:

@@ -20,6 +20,7 @@ VARIABLES = {
     "UPTURN_GPUS": "which GPUs runs may use",
     "UPTURN_PORT": "the port on which endpoints are served",
     "UPTURN_DEADLINE_MS": "within how many milliseconds a request is answered or refused",
+    "UPTURN_WORKERS": "how many processes answer requests",
     "UPTURN_ACCESS_LOG": "the file to which a server writes a line for each request",
 }
 
@@ -37,6 +38,7 @@ class Settings:
     gpus: tuple[str, ...]  # their numbers, as CUDA_VISIBLE_DEVICES has them
     port: int
     deadline_s: float = 30.0  # within which a request is answered or refused, unless it says so
+    workers: int = 1
     access_log: str = ""  # a file, "-" for stdout, or "" for none
     traces: bool = False  # whether the standard variables name a collector of traces
     bundle: Path | None = None  # what `upturn build` put here to be served: it is only read
@@ -68,6 +70,7 @@ def load_settings(cwd: Path | None = None, environ: Mapping[str, str] | None = N
         port=_number(environ, "UPTURN_PORT", default=8600, low=0),
         deadline_s=_number(environ, "UPTURN_DEADLINE_MS", default=30_000, low=1) / 1000,
         bundle=bundle,
+        workers=_number(environ, "UPTURN_WORKERS", default=1, low=1),
         access_log=_access_log(environ, cwd),
         traces=_traces(environ),
     )

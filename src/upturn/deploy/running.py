@@ -29,6 +29,9 @@ class Running(msgspec.Struct, frozen=True):
     host: str
     owner: str
     began: str = ""  # when the process did: another one may have its id by now
+    workers: tuple[int, ...] = ()  # the processes that answer
+    reloads: int = 0  # how often they were replaced on request, or could not be
+    reload_failed: str = ""  # why the last time nobody was
 
 
 def running_server(workspace: Workspace) -> Running | None:
