@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from e2e.serving import wait_for
 from upturn.core.errors import Invalid
 from upturn.deploy.serve.access import AccessLog, check_access_log
 from upturn.deploy.serve.seen import Seen
@@ -72,6 +73,7 @@ def test_a_reader_that_takes_nothing_costs_lines_and_not_answers(tmp_path: Path)
     assert len([line for line in found if "path" in line]) + told == sent
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no disk that is always full")
 def test_a_disk_that_is_full_is_said_once_and_counted(caplog: pytest.LogCaptureFixture) -> None:
     log = AccessLog("/dev/full")
     for number in range(3):
@@ -80,6 +82,21 @@ def test_a_disk_that_is_full_is_said_once_and_counted(caplog: pytest.LogCaptureF
     assert log.dropped == 3
     (record,) = caplog.records
     assert "No space left" in record.getMessage()
+
+
+def test_a_directory_that_goes_and_comes_back_costs_what_came_meanwhile(tmp_path: Path) -> None:
+    path = tmp_path / "logs" / "access.log"
+    path.parent.mkdir()
+    log = AccessLog(str(path), follow_s=0.0)
+    path.unlink()
+    path.parent.rmdir()
+    log.end(seen(1))
+    wait_for(lambda: log.dropped == 1, "the line to be given up")
+    path.parent.mkdir()
+    log.end(seen(2))
+    log.close()
+    assert lines(path)[0]["path"] == "/2"
+    assert lines(path)[1]["dropped"] == 1
 
 
 def test_what_can_be_no_access_log_is_refused_before_anything_starts(tmp_path: Path) -> None:

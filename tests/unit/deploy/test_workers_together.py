@@ -93,6 +93,40 @@ def test_any_worker_answers_for_all_and_for_those_that_are_gone(project: Project
     asyncio.run(run())
 
 
+def test_a_counter_does_not_fall_when_the_worker_that_told_it_is_killed(project: Project) -> None:
+    async def run() -> None:
+        async with AsyncExitStack() as stack:
+            killed, other = Worker(project), Worker(project)
+            await killed.start(stack)
+            await other.start(stack)
+            await killed.ask(3)
+            sent = killed.app.serving.state()
+            await killed.ask(2)  # nobody has been told of these
+            told = await killed.metric("upturn_requests_total")
+            assert (await killed.page())["counters"]["requests"] == 5
+            other.app.serving.take_states([merge_gone(sent)])
+            assert await other.metric("upturn_requests_total") == told == 3
+            for worker in (killed, other):
+                await worker.client.aclose()
+
+    asyncio.run(run())
+
+
+def test_a_state_is_the_same_while_nothing_happens(project: Project) -> None:
+    async def run() -> None:
+        async with AsyncExitStack() as stack:
+            worker = Worker(project)
+            await worker.start(stack)
+            said = {worker.app.serving.state() for _ in range(3)}
+            await worker.ask(1)
+            after = worker.app.serving.state()
+            assert after not in said
+            assert len(said) <= 2  # two, if a second went by
+            await worker.client.aclose()
+
+    asyncio.run(run())
+
+
 def test_a_route_is_served_once_every_worker_serves_it(project: Project) -> None:
     async def run() -> None:
         async with AsyncExitStack() as stack:

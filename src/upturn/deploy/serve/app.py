@@ -77,8 +77,11 @@ class ServingApp:
         settings = self._workspace.settings
         found: list[Observer] = []
         if settings.access_log:
-            self._access = AccessLog(settings.access_log)
-            found.append(self._access)
+            try:
+                found.append(access := AccessLog(settings.access_log))
+                self._access = access
+            except OSError as error:  # answers are worth more than lines about them
+                _log.warning("There is no access log: %s.", error)
         if settings.traces:
             from upturn.deploy.serve.trace import Tracing
 
@@ -135,7 +138,7 @@ class ServingApp:
         from upturn.deploy.serve.prometheus import metrics_text
 
         # In a thread: the first scrape imports a library, which takes longer than answers do.
-        whole = self._overview.whole()
+        whole = self._overview.lasting()
         accept = request.headers.get("accept", "")
         text, kind = await asyncio.to_thread(metrics_text, whole, accept)
         return Response(text, media_type=kind)

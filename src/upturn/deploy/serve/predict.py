@@ -39,7 +39,7 @@ from upturn.deploy.serve.request import (
     read_head,
 )
 from upturn.deploy.serve.rows import Block, Rows, take
-from upturn.deploy.serve.seen import SEEN, Seen
+from upturn.deploy.serve.seen import CLIENT_LEFT, SEEN, Seen
 from upturn.deploy.serve.worker import Predicted
 
 _log = logging.getLogger("upturn.serve")
@@ -136,6 +136,9 @@ class PredictionPath:
                 error.fields["version"] = served.live.answering[0].version.name
             self.count(served, error, seen)
             await send_problem(send, error)
+        except asyncio.CancelledError:  # its client has gone
+            self._metrics_of(served).rejected(CLIENT_LEFT)
+            raise
         except Exception:  # noqa: BLE001 (the one place that reports what nobody foresaw)
             _log.exception("A prediction of endpoint %s failed.", name)
             self._metrics_of(served).rejected(500)
