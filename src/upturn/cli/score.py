@@ -24,7 +24,7 @@ _PLAIN_EVERY_S = 5.0
     "-o",
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Where the scores go, Parquet, CSV or Arrow by its suffix: FILE.scored.parquet by default.",
+    help="Where the scores go, its suffix says in which form: FILE.scored.parquet by default.",
 )
 def command(ref: str, file: Path, output: Path | None) -> None:
     """Score the rows of FILE with a version of model NAME (the champion).

@@ -137,7 +137,8 @@ class _Scoring:
         with ExitStack() as stack:
             count = self._count()
             alone = count == 1 or self._is_small()
-            staff: Staff = stack.enter_context(self._alone() if alone else self._crew(count))
+            staff = self._staff(1 if alone else count)
+            stack.callback(staff.close)
             for table in _parts(self.rows.batches(first), part_rows):
                 began = time.monotonic()
                 waiting.append((table.num_rows, self._submitted(staff, table, first)))
@@ -145,7 +146,8 @@ class _Scoring:
                 while len(waiting) > staff.ahead:
                     self._settle(*waiting.popleft())
                 if alone and count > 1 and time.monotonic() - began > _SLOW_S:
-                    staff, alone = stack.enter_context(self._crew(count)), False
+                    staff, alone = self._staff(count), False
+                    stack.callback(staff.close)
             while waiting:
                 self._settle(*waiting.popleft())
 
@@ -187,10 +189,9 @@ class _Scoring:
         cores = settings.cores if self.cores is None else self.cores
         return max(1, min(cores, settings.memory_bytes // each))
 
-    def _alone(self) -> Alone:
-        return Alone(self.workspace, self.version, self.output)
-
-    def _crew(self, count: int) -> Crew:
+    def _staff(self, count: int) -> Staff:
+        if count == 1:
+            return Alone(self.workspace, self.version, self.output)
         return Crew(self.workspace, self.version, self.output, count=count)
 
 

@@ -13,8 +13,7 @@ import subprocess
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.ipc as ipc
@@ -31,7 +30,7 @@ _HERE = "import sys; sys.path[:] = sys.argv[2:]; import upturn.deploy.crew_membe
 
 
 class Staff(Protocol):
-    """Who scores parts; closed when used as a context."""
+    """Who scores parts."""
 
     ahead: int  # so many parts may wait for it
 
@@ -39,13 +38,9 @@ class Staff(Protocol):
         """Score and encode a part, whose first row has that number."""
         ...
 
-    def __enter__(self) -> Any: ...
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
+    def close(self) -> None:
+        """End at once, whatever is being done."""
+        ...
 
 
 class Alone:
@@ -67,15 +62,13 @@ class Alone:
         done.set_result(self._output.encode(self._scorer.scored(table, first_row)))
         return done
 
-    def __enter__(self) -> "Alone":
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """See Staff."""
         self._scorer = None
 
 
 class Crew:
-    """Several processes. Leaving the context ends them at once, whatever they are doing."""
+    """Several processes, one part each at a time."""
 
     def __init__(self, workspace: Workspace, version: Version, target: Path, *, count: int) -> None:
         self.ahead = count  # so that one is there for whoever is done
@@ -98,10 +91,8 @@ class Crew:
         finally:
             self._free.put(member)
 
-    def __enter__(self) -> "Crew":
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """See Staff."""
         for member in self._members:
             member.kill()
         self._askers.shutdown(cancel_futures=True)
@@ -119,8 +110,8 @@ class _Member:
                 pass_fds=(theirs.fileno(),),
             )
         self._socket = ours
-        self._writer = cast("BinaryIO", ours.makefile("wb", buffering=1 << 16))
-        self._reader = cast("BinaryIO", ours.makefile("rb", buffering=1 << 16))
+        self._writer: Any = ours.makefile("wb", buffering=1 << 16)
+        self._reader: Any = ours.makefile("rb", buffering=1 << 16)
         with contextlib.suppress(OSError):  # it has ended: the first who asks is told
             self._writer.write(len(setup).to_bytes(8, "little") + setup)
             self._writer.flush()

@@ -7,7 +7,7 @@ import signal
 import socket
 import struct
 import sys
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 REQUEST = struct.Struct("<q")  # the number of the part's first row; its rows follow as a stream
 REPLY = struct.Struct("<?QQ")  # whether it went well, and the bytes of the part and of its note
@@ -25,8 +25,8 @@ def main() -> None:
     if os.getppid() != parent:
         return  # it ended before we could ask to die with it
     sock = socket.socket(fileno=int(sys.argv[1]))
-    reader = cast("BinaryIO", sock.makefile("rb", buffering=1 << 16))
-    writer = cast("BinaryIO", sock.makefile("wb", buffering=1 << 16))
+    reader: Any = sock.makefile("rb", buffering=1 << 16)
+    writer: Any = sock.makefile("wb", buffering=1 << 16)
     try:
         size = int.from_bytes(exactly(reader, 8), "little")
         _serve(pickle.loads(exactly(reader, size)), reader, writer)
@@ -34,7 +34,7 @@ def main() -> None:
         return
 
 
-def _serve(setup: tuple[Any, ...], reader: BinaryIO, writer: BinaryIO) -> None:
+def _serve(setup: tuple[Any, ...], reader: Any, writer: Any) -> None:
     settings, version, target, threads = setup
     for name in _THREADS:
         os.environ[name] = str(threads)
@@ -69,7 +69,7 @@ def _work(settings: Any, version: Any, target: str, threads: int) -> Any:
             loaded.append(Scorer(open_workspace(settings), version))
         return loaded[0]
 
-    def work(first_row: int, reader: BinaryIO) -> tuple[bool, Any, bytes]:
+    def work(first_row: int, reader: Any) -> tuple[bool, Any, bytes]:
         with ipc.open_stream(reader) as stream:
             table = stream.read_all()
         try:
@@ -88,7 +88,7 @@ def _work(settings: Any, version: Any, target: str, threads: int) -> Any:
     return work
 
 
-def exactly(file: BinaryIO, size: int) -> bytes:
+def exactly(file: Any, size: int) -> bytes:
     """So many bytes of a file. Raises EOFError at its end."""
     data = file.read(size)
     if len(data) < size:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv as pv
@@ -222,7 +223,7 @@ def _mapped(path: Path) -> ipc.RecordBatchFileReader:
 
 
 def _streamed(path: Path) -> ipc.RecordBatchStreamReader:
-    return ipc.open_stream(pa.OSFile(str(path)))
+    return ipc.open_stream(pa.OSFile(str(path), "rb"))
 
 
 def _all_of(
@@ -275,7 +276,7 @@ def _partitioned(rows: RowFile, root: Path | None, signature: Signature) -> RowF
     if not values:
         return rows
     types = {field.name: ARROW[field.type] for field in signature.inputs}
-    scalars = {
+    scalars: dict[str, Any] = {
         key: pa.scalar(value, pa.string()).cast(types.get(key, pa.string()))
         for key, value in values.items()
     }
@@ -283,9 +284,11 @@ def _partitioned(rows: RowFile, root: Path | None, signature: Signature) -> RowF
     for key, scalar in scalars.items():
         schema = schema.append(pa.field(key, scalar.type))
 
+    added = list(scalars.values())
+
     def batches(skip: int) -> Iterator[pa.RecordBatch]:
         for batch in rows.batches(skip):
-            more = [pa.repeat(scalar, batch.num_rows) for scalar in scalars.values()]
+            more = [pa.repeat(scalar, batch.num_rows) for scalar in added]
             yield pa.RecordBatch.from_arrays([*batch.columns, *more], schema=schema)
 
     return RowFile(rows.name, schema, rows.total, rows.size_bytes, rows.paths, batches)

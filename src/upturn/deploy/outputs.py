@@ -104,7 +104,7 @@ class ParquetOutput:
         return path
 
 
-def _parquet(table: pa.Table, dictionaries: Sequence[str] | bool) -> bytes:
+def _parquet(table: pa.Table, dictionaries: Any) -> bytes:
     sink = io.BytesIO()
     rows = max(1, table.num_rows)
     with pq.ParquetWriter(
@@ -199,7 +199,7 @@ class ArrowOutput:
             return path
         whole = path.with_name("whole")
         with (
-            ipc.open_stream(pa.OSFile(str(path))) as batches,
+            ipc.open_stream(pa.OSFile(str(path), "rb")) as batches,
             pa.OSFile(str(whole), "wb") as sink,
             ipc.new_file(sink, batches.schema) as writer,
         ):

@@ -60,7 +60,7 @@ def scored_schema(schema: pa.Schema, signature: Signature) -> pa.Schema:
 def _are_exact(inputs: pa.Table) -> bool:
     for column in inputs.itercolumns():
         if pt.is_integer(column.type):
-            ends = pc.min_max(column).as_py()
+            ends: Any = pc.min_max(column).as_py()
             if max(-(ends["min"] or 0), ends["max"] or 0) > _EXACT:
                 return False
     return True
@@ -68,7 +68,7 @@ def _are_exact(inputs: pa.Table) -> bool:
 
 def _column(predictions: Predictions, signature: Signature) -> Any:
     kind = prediction_type(signature.output, signature.classes)
-    if pt.is_floating(kind):
+    if predictions.scores is not None and pt.is_floating(kind):
         return pa.array(predictions.scores, kind)
     if signature.output != "label":
         encode = msgspec.json.Encoder(enc_hook=str).encode
