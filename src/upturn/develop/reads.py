@@ -301,6 +301,20 @@ def note_read(path: str) -> None:
         _current.note("tree" if os.path.isdir(path) else "file", path, sys._getframe(1))  # pyright: ignore[reportPrivateUsage]
 
 
+@contextlib.contextmanager
+def unseen() -> Generator[None]:
+    """What this thread opens in here is none of the running task's doing."""
+    reads = _current
+    if reads is None or getattr(reads.asking, "now", False):
+        yield
+        return
+    reads.asking.now = True
+    try:
+        yield
+    finally:
+        reads.asking.now = False
+
+
 def _given(call: Call) -> tuple[str, ...]:
     found: list[str] = []
 
