@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from upturn.improve.triggers import drift as drift
     from upturn.improve.triggers import drop as drop
     from upturn.improve.triggers import stale as stale
+    from upturn.scoring import score as score
+    from upturn.scoring import version as version
     from upturn.stores.workspace import Workspace as Workspace
     from upturn.stores.workspace import open_workspace as open_workspace
 
@@ -76,6 +78,8 @@ _HOMES = {
     "drift": "improve.triggers",
     "drop": "improve.triggers",
     "stale": "improve.triggers",
+    "score": "scoring",
+    "version": "scoring",
     "Workspace": "stores.workspace",
     "open_workspace": "stores.workspace",
 }

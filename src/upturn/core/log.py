@@ -64,6 +64,9 @@ class PredictionBatch(msgspec.Struct, frozen=True, array_like=True, gc=False):
     error: str = ""  # why there is no answer: then neither scores nor answers are there
 
 
+Features = Matrix | dict[str, list[Any]] | None
+
+
 class FeedbackBatch(msgspec.Struct, frozen=True, array_like=True):
     """What later turned out to be true, by prediction id."""
 
