@@ -177,7 +177,7 @@ async def serve(control_sock: socket.socket, connections: socket.socket, setup: 
     loop = asyncio.get_running_loop()
     workspace = open_workspace(load_settings(Path(setup.root)))
     app = Application(workspace, any_host=setup.any_host)
-    host = Host(app, gate=getattr(app, "gate", None))
+    host = Host(app, gate=app.gate)
     try:
         async with app.serving.running():
             child = Child(host, app.serving, connections, setup)
