@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -170,14 +170,18 @@ def test_old_rows_go_and_it_is_said(project: Project) -> None:
     assert not is_needed(project.workspace)
     writer.stop()
     assert is_needed(project.workspace)
-    assert list(keep_logs(project.workspace, now=utcnow())) == ["late: 1 journals sealed"]
+    assert said(keep_logs(project.workspace, now=utcnow())) == ["late: 1 journal sealed"]
     assert not is_needed(project.workspace)
     soon, late = (utcnow() + timedelta(days=days) for days in (29, 31))
-    assert list(keep_logs(project.workspace, now=soon)) == []
-    assert list(keep_logs(project.workspace, now=late)) == [
-        "late: 1 files of 3 rows removed, which came in more than 30d ago"
+    assert said(keep_logs(project.workspace, now=soon)) == []
+    assert said(keep_logs(project.workspace, now=late)) == [
+        "late: 3 rows in 1 file removed, which came in more than 30d ago"
     ]
     assert ids(project) == set()
+
+
+def said(kept: Iterable[object]) -> list[str]:
+    return list(map(str, kept))
 
 
 def three_rows() -> PredictionBatch:
