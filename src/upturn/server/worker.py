@@ -121,6 +121,8 @@ def start_worker(settings: Settings, *, hang_s: float, start_s: float, any_host:
             stdin=subprocess.DEVNULL,
             pass_fds=descriptors,
             env={
+                # Batches are small and workers many: more threads a worker would wait for another.
+                "OMP_NUM_THREADS": "1",
                 **os.environ,
                 "UPTURN_HOME": str(settings.home),
                 "UPTURN_ACCESS_LOG": settings.access_log,
