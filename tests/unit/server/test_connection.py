@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import pytest
@@ -179,7 +180,7 @@ def test_requests_are_answered_in_order_however_their_bytes_come(
     places = [0, *sorted({min(cut, len(sent)) for cut in cuts}), len(sent)]
     with socket.create_connection(one_server.address, timeout=10) as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for begin, end in zip(places, places[1:]):
+        for begin, end in pairwise(places):
             client.sendall(sent[begin:end])
         reader = client.makefile("rb")
         for number, body in enumerate(bodies):
