@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from upturn.develop.tune.result import Tuning as Tuning
     from upturn.develop.tune.space import integers as integers
     from upturn.develop.tune.space import uniform as uniform
+    from upturn.improve.log import read_log as read_log
     from upturn.improve.loop import Loop as Loop
     from upturn.improve.rehearse import rehearse as rehearse
     from upturn.improve.rollout import beats as beats
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from upturn.improve.triggers import drift as drift
     from upturn.improve.triggers import drop as drop
     from upturn.improve.triggers import stale as stale
+    from upturn.scoring import score as score
+    from upturn.scoring import version as version
     from upturn.stores.workspace import Workspace as Workspace
     from upturn.stores.workspace import open_workspace as open_workspace
 
@@ -64,6 +67,7 @@ _HOMES = {
     "Tuning": "develop.tune.result",
     "integers": "develop.tune.space",
     "uniform": "develop.tune.space",
+    "read_log": "improve.log",
     "Loop": "improve.loop",
     "rehearse": "improve.rehearse",
     "beats": "improve.rollout",
@@ -74,6 +78,8 @@ _HOMES = {
     "drift": "improve.triggers",
     "drop": "improve.triggers",
     "stale": "improve.triggers",
+    "score": "scoring",
+    "version": "scoring",
     "Workspace": "stores.workspace",
     "open_workspace": "stores.workspace",
 }

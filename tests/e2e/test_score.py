@@ -35,6 +35,10 @@ def table() -> pa.Table:
     return pa.Table.from_pandas(rows_table(ROWS, seed=3).drop(columns="late"))
 
 
+def lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
 def expected(project: Project, table: pa.Table) -> np.ndarray:
     return fitted().predict_proba(table.to_pandas())[:, 1]
 
@@ -89,7 +93,7 @@ def test_an_interrupted_scoring_goes_on_where_it_was(
         text=True,
     )
     partial = tmp_path / "rows.scored.parquet.partial"
-    wait_for(lambda: len(list(partial.glob("part-*.parquet"))) >= 2, "two parts")
+    wait_for(lambda: lines(partial / "marks") >= 2, "two parts")
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130
@@ -142,7 +146,7 @@ def test_one_output_has_one_writer(project: Project, table: pa.Table, tmp_path: 
         (lambda frame: frame.drop(columns="carrier"), "column 'carrier' is missing"),
         (lambda frame: frame.rename(columns={"carrier": "carier"}), "Did you mean 'carier'"),
         (lambda frame: frame.assign(delay="x"), "column 'delay' is"),
-        (lambda frame: frame.assign(distance=1.5), "'distance', expected a whole number"),
+        (lambda frame: frame.assign(distance=1.5), "'distance' is 1.5 in row 0; expected a whole"),
         (lambda frame: frame.assign(carrier=pd.NA), "'carrier' is null in row 0"),
         (lambda frame: frame.assign(prediction=1), "has a column 'prediction'"),
         (lambda frame: frame.head(0), "no rows"),

@@ -363,7 +363,7 @@ def test_feedback_is_taken_for_known_and_unknown_ids(server: Server) -> None:
 @pytest.mark.parametrize(
     ("item", "field"),
     [
-        ({"id": "x", "label": True}, "id"),
+        ({"id": "two words", "label": True}, "id"),
         ({"label": True}, "id"),
         ({"id": "0" * 28, "label": None}, "label"),
         ({"id": "0" * 28, "label": [1]}, "label"),

@@ -90,11 +90,11 @@ def state(number: int, seq: int, counts: Counts, *, route: int | None = 1) -> Wo
         rss_bytes=0,
         cpu_s=0.0,
     )
-    return WorkerState(f"w{number}", number, seq, time.monotonic(), counts, now)
+    return WorkerState(f"w{number}", number, "", seq, time.monotonic(), counts, now)
 
 
 def server(states: list[bytes], *, alive: set[int]) -> ServerState:
-    return together(states_of(states), now_s=time.monotonic(), alive=alive.__contains__)
+    return together(states_of(states), now_s=time.monotonic(), alive=lambda pid, _: pid in alive)
 
 
 @given(

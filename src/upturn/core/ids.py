@@ -7,7 +7,8 @@ import time
 from collections import deque
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u to misread
-_PREDICTION_ID = re.compile(r"[0-9a-f]{28}")
+_PREDICTION_ID = re.compile(r"[!-~]{1,128}")  # what a client may call it: visible ASCII
+_OWN_PREDICTION_ID = re.compile(r"[0-9a-f]{28}")
 
 
 def new_id(length: int = 6) -> str:
@@ -48,8 +49,17 @@ def _noise() -> str:
 
 
 def is_prediction_id(text: str) -> bool:
-    """Whether `text` has the form of a prediction id (not whether such a prediction exists)."""
+    """Whether `text` can be a prediction's id, ours or a client's (not whether there is one).
+
+    >>> is_prediction_id("order-17/2"), is_prediction_id("two words")
+    (True, False)
+    """
     return _PREDICTION_ID.fullmatch(text) is not None
+
+
+def is_own_prediction_id(text: str) -> bool:
+    """Whether `text` has the form of what `prediction_ids` makes."""
+    return _OWN_PREDICTION_ID.fullmatch(text) is not None
 
 
 def task_path(run: str, step: str, index: int) -> str:

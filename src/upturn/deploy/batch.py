@@ -1,33 +1,39 @@
-"""Batch scoring: a file of rows becomes a Parquet file with predictions, in bounded memory.
+"""Batch scoring: files of rows become one file with predictions, in bounded memory.
 
-Parts of a fixed number of rows are scored one after the other into `OUT.partial/`, each appearing
-by rename; the output appears by rename when all are there. Interrupted and done again, it goes on
-after the last part, if file and version are still the same.
+Parts of the rows are scored beside each other and laid into `OUT.partial/` one after the other; the
+output appears by rename when all are there. Interrupted and done again, it goes on after the last
+part, if rows and version are still the same.
 """
 
-import fcntl
-import os
 import shutil
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pyarrow as pa
-import pyarrow.parquet as pq
-from blake3 import blake3
 
-from upturn.core.errors import Conflict, Invalid, UpturnError
+from upturn.core.errors import Invalid
 from upturn.core.ids import artifact_path, version_path
-from upturn.core.records import Edge, Version
-from upturn.deploy.columns import input_table
-from upturn.deploy.files import RowFile, open_rows
-from upturn.model.adapters import Predictor, load_predictor
+from upturn.core.records import Artifact, Edge, Version
+from upturn.deploy.crew import Alone, Crew, Staff
+from upturn.deploy.files import RowFile, is_pattern, open_rows
+from upturn.deploy.outputs import Encoded, output_for
+from upturn.deploy.partial import Partial, Plan, opened
+from upturn.deploy.scorer import ADDED, scored_schema
 from upturn.stores.workspace import Workspace
 
-PART_ROWS = 20_000
-PREDICTION, VERSION = "prediction", "version"
+PART_ROWS = 32_768
+_PART_BYTES = 16 * 1024 * 1024  # where rows are wide, a part has fewer
+_LEAST_PART_ROWS = 1024
+_SMALL_ROWS = 4 * PART_ROWS  # scored here before other processes would have begun
+_TEXT_ROW_BYTES = 200  # a guess, where a file does not say how many rows it has
+_SLOW_S = 2.0  # of one part: then others are worth their start
+_MEMBER_BYTES = 300 * 1024 * 1024  # of a process with its libraries, without the model
 # Called with the rows that are done and, where the file says it, how many there are.
 Progress = Callable[[int, int | None], None]
 
@@ -41,21 +47,19 @@ class Scored(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
 
 
-class _Plan(msgspec.Struct, frozen=True):
-    """What parts belong to: other parts are of another file or version, and count for nothing."""
-
-    input: str
-    version: str
-    model: str
-    part_rows: int
-
-
 def default_output(source: Path) -> Path:
-    """Where the scores of a file go, unless one says so.
+    """Where the scores of a file go, unless one says so; for 'data/*.csv', beside the folder.
 
     >>> default_output(Path("data/april.csv")).as_posix()
     'data/april.scored.parquet'
     """
+    if is_pattern(source):
+        source = source.parent
+        if not source.name or is_pattern(source):
+            raise Invalid(
+                "Where the scores go does not follow from the pattern.",
+                hint="Say it with -o, as -o scores.parquet.",
+            )
     return source.with_name(f"{source.stem}.scored.parquet")
 
 
@@ -66,170 +70,145 @@ def score_file(
     output: Path,
     *,
     progress: Progress | None = None,
-    part_rows: int = PART_ROWS,
+    part_rows: int | None = None,
+    cores: int | None = None,
+    made_by: str | None = None,
 ) -> Scored:
-    """Score the rows of a Parquet or CSV file with the version and write all of it to `output`.
+    """Score the rows of a file, a folder or a pattern and write all of them to `output`.
 
-    The output has the file's columns, `prediction` and `version`. Raises Invalid for a file that
-    can't be read or a column that does not fit, NotFound for a missing file, Conflict while another
-    process writes the same output. Interrupted at any moment, the next call goes on from there.
+    The output has the rows' columns, `prediction` and `version`; its suffix says which kind of file
+    it is. `cores` processes score at a time, as many as the settings have by default. `made_by` is
+    the path of the task that this is part of. Raises Invalid for a file that can't be read or a
+    value that does not fit, NotFound for a missing file, Conflict while another process writes the
+    same output, Unavailable when the disk is full or a process dies. Interrupted at any moment, the
+    next call goes on from there.
     """
-    rows = open_rows(source, version.signature, taken=(PREDICTION, VERSION))
-    plan = _Plan(_digest(source), version.name, version.artifact, part_rows)
-    partial = output.with_name(f"{output.name}.partial")
-    with _ours(partial):
-        _prepare(partial, plan)
-        resumed, done = _score_parts(workspace, version, rows, partial, part_rows, progress)
-        whole = partial / "whole.parquet"
-        _join(sorted(partial.glob("part-*.parquet")), whole)
-        digest = _digest(whole)
+    rows = open_rows(source, version.signature, taken=ADDED)
+    kind = output_for(output)
+    schema = scored_schema(rows.schema, version.signature)
+    head = kind.head(schema)
+    part_rows = part_rows or _part_rows(rows)
+    plan = Plan(rows.digest(), version.name, version.artifact, part_rows)
+    with opened(output, plan, kind, head) as partial:
+        resumed = partial.rows
+        _Scoring(workspace, version, rows, output, partial, cores, progress).run(part_rows)
+        if not partial.rows:
+            raise Invalid(f"{rows.name} has no rows.")
+        whole, digest = partial.finish(kind.tail(schema, partial.notes(), partial.rows))
+        # Before the output appears, so that there is none without its lineage.
+        workspace.meta.put(*_edges(version, plan.input, digest, made_by))
         whole.rename(output)
-    target = artifact_path(digest)
+    shutil.rmtree(partial.folder, ignore_errors=True)
+    return Scored(output=output, rows=partial.rows, resumed_rows=resumed, digest=digest)
+
+
+def _edges(version: Version, rows: str, output: str, made_by: str | None) -> list[Edge]:
     made_of = {
         version_path(version.model, version.number): "scored",
-        artifact_path(plan.input): "rows",
+        artifact_path(rows): "rows",
+        **({} if made_by is None else {made_by: "wrote"}),
     }
-    workspace.meta.put(
-        *(Edge(source=source, target=target, role=role) for source, role in made_of.items())
-    )
-    shutil.rmtree(partial, ignore_errors=True)
-    return Scored(output=output, rows=done, resumed_rows=resumed, digest=digest)
+    target = artifact_path(output)
+    return [Edge(source=source, target=target, role=role) for source, role in made_of.items()]
 
 
-def _score_parts(
-    workspace: Workspace,
-    version: Version,
-    rows: RowFile,
-    partial: Path,
-    part_rows: int,
-    progress: Progress | None,
-) -> tuple[int, int]:
-    """How many rows were there already, and how many there are now."""
-    predictor: Predictor | None = None
-    done = resumed = 0
-    still_there = True
-    for number, table in enumerate(_parts(rows, part_rows)):
-        path = partial / f"part-{number:06d}.parquet"
-        still_there = still_there and _has_rows(path, table.num_rows)
-        if still_there:
-            resumed += table.num_rows
-        else:
-            predictor = predictor or load_predictor(workspace, version)
-            inputs = input_table(table, version.signature, first_row=done)
-            _write(path, _with_predictions(table, predictor, inputs, version))
-        done += table.num_rows
-        if progress is not None:
-            progress(done, rows.total)
-    if done == 0:
-        raise Invalid(f"{rows.name} has no rows.")
-    return resumed, done
+def _part_rows(rows: RowFile) -> int:
+    """Few enough for several parts of a small file; the same whenever it is asked."""
+    about = rows.total if rows.total is not None else rows.size_bytes // _TEXT_ROW_BYTES
+    return max(_LEAST_PART_ROWS, min(PART_ROWS, about // 16))
 
 
-def _with_predictions(
-    table: pa.Table, predictor: Predictor, inputs: pa.Table, version: Version
-) -> pa.Table:
-    predictions = predictor.predict(inputs)
-    column = _prediction_column(predictor, predictions.scores, predictions.answers)
-    names = pa.array([version.name], pa.string())
-    constant = pa.DictionaryArray.from_arrays(pa.array([0] * table.num_rows, pa.int32()), names)
-    return table.append_column(PREDICTION, column).append_column(VERSION, constant)
+@dataclass
+class _Scoring:
+    """One call: the rows that are left, into the partial output, in order."""
+
+    workspace: Workspace
+    version: Version
+    rows: RowFile
+    output: Path
+    partial: Partial
+    cores: int | None
+    progress: Progress | None
+
+    def run(self, part_rows: int) -> None:
+        """Score what is left."""
+        first = self.partial.rows
+        waiting: deque[tuple[int, Future[Encoded]]] = deque()
+        with ExitStack() as stack:
+            count = self._count()
+            alone = count == 1 or self._is_small()
+            staff = self._staff(1 if alone else count)
+            stack.callback(staff.close)
+            for table in _parts(self.rows.batches(first), part_rows):
+                began = time.monotonic()
+                waiting.append((table.num_rows, self._submitted(staff, table, first)))
+                first += table.num_rows
+                while len(waiting) > staff.ahead:
+                    self._settle(*waiting.popleft())
+                if alone and count > 1 and time.monotonic() - began > _SLOW_S:
+                    staff, alone = self._staff(count), False
+                    stack.callback(staff.close)
+            while waiting:
+                self._settle(*waiting.popleft())
+
+    def _submitted(self, staff: Staff, table: pa.Table, first: int) -> "Future[Encoded]":
+        try:
+            return staff.submit(table, first)
+        except Invalid as error:
+            raise self._placed(error) from None
+
+    def _settle(self, rows: int, part: "Future[Encoded]") -> None:
+        try:
+            encoded = part.result()
+        except Invalid as error:
+            raise self._placed(error) from None
+        self.partial.append(encoded, rows)
+        if self.progress is not None:
+            self.progress(self.partial.rows, self.rows.total)
+
+    def _placed(self, error: Invalid) -> Invalid:
+        """The error with the file that the row is in, where there are several."""
+        row = error.fields.get("row")
+        found = None if row is None else self.rows.locate(row)
+        if found is None:
+            return error
+        hint = f"That is row {found[1]} of {found[0]}."
+        return Invalid(error.message, hint=hint, **error.fields)
+
+    def _is_small(self) -> bool:
+        total = self.rows.total
+        if total is None:
+            return self.rows.size_bytes <= _SMALL_ROWS * _TEXT_ROW_BYTES
+        return total - self.partial.rows <= _SMALL_ROWS
+
+    def _count(self) -> int:
+        """As many processes as there are cores, and memory for with the model in each."""
+        settings = self.workspace.settings
+        model = self.workspace.meta.find(Artifact, self.version.artifact)
+        each = _MEMBER_BYTES + (4 * model.size_bytes if model is not None else 0)
+        cores = settings.cores if self.cores is None else self.cores
+        return max(1, min(cores, settings.memory_bytes // each))
+
+    def _staff(self, count: int) -> Staff:
+        if count == 1:
+            return Alone(self.workspace, self.version, self.output)
+        return Crew(self.workspace, self.version, self.output, count=count)
 
 
-def _prediction_column(predictor: Predictor, scores: Any, answers: list[Any]) -> Any:
-    """Numbers as numbers, labels as what the classes are, anything else as JSON."""
-    signature = predictor.signature
-    if signature.output in ("probability", "number") and scores is not None:
-        return pa.array(scores, pa.float64())
-    if signature.output == "label":
-        kinds = {type(value) for value in signature.classes}
-        for kind, arrow in ((bool, pa.bool_()), (int, pa.int64())):
-            if kinds == {kind}:
-                return pa.array(answers, arrow)
-        return pa.array([None if one is None else str(one) for one in answers], pa.string())
-    encode = msgspec.json.Encoder(enc_hook=str).encode
-    return pa.array([encode(one).decode() for one in answers], pa.string())
-
-
-def _parts(rows: RowFile, part_rows: int) -> Iterator[pa.Table]:
-    """The file's rows in tables of `part_rows`, the last one shorter."""
+def _parts(batches: Iterator[pa.RecordBatch], part_rows: int) -> Iterator[pa.Table]:
+    """The rows in tables of `part_rows`; the last one is shorter, and those of wide rows are."""
     waiting: list[pa.RecordBatch] = []
-    count = 0
-    for batch in rows.batches():
+    count = size = 0
+    for batch in batches:
         while count + batch.num_rows >= part_rows:
             take = part_rows - count
             yield pa.Table.from_batches([*waiting, batch.slice(0, take)])
-            batch, waiting, count = batch.slice(take), [], 0
+            batch, waiting, count, size = batch.slice(take), [], 0, 0
         if batch.num_rows:
             waiting.append(batch)
-            count += batch.num_rows
+            count, size = count + batch.num_rows, size + batch.nbytes
+        if size >= _PART_BYTES:
+            yield pa.Table.from_batches(waiting)
+            waiting, count, size = [], 0, 0
     if waiting:
         yield pa.Table.from_batches(waiting)
-
-
-# The folder of parts
-
-
-@contextmanager
-def _ours(partial: Path) -> Generator[None]:
-    """Hold the folder: a second process that writes the same output gets a Conflict.
-
-    Refused before there was a part, nothing of it stays.
-    """
-    try:
-        partial.mkdir(parents=True, exist_ok=True)
-        lock = os.open(partial / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise Invalid(
-            f"{partial.parent} can't be written: {(error.strerror or str(error)).lower()}.",
-            hint="Say where the output goes with -o.",
-        ) from None
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Conflict(f"Another process scores into {partial} already.") from None
-        try:
-            yield
-        except UpturnError:
-            if not any(partial.glob("part-*")):
-                shutil.rmtree(partial, ignore_errors=True)
-            raise
-    finally:
-        os.close(lock)
-
-
-def _prepare(partial: Path, plan: _Plan) -> None:
-    """Leave parts of the same plan in the folder, and no others."""
-    plan_path = partial / "plan.json"
-    encoded = msgspec.json.encode(plan)
-    if plan_path.exists() and plan_path.read_bytes() == encoded:
-        return
-    for path in partial.iterdir():
-        if path.name != "lock":
-            path.unlink()
-    plan_path.write_bytes(encoded)
-
-
-def _has_rows(path: Path, count: int) -> bool:
-    try:
-        return pq.read_metadata(path).num_rows == count
-    except (OSError, pa.ArrowInvalid):
-        return False
-
-
-def _write(path: Path, table: pa.Table) -> None:
-    fresh = path.with_suffix(".tmp")
-    pq.write_table(table, fresh, compression="zstd")
-    fresh.rename(path)
-
-
-def _join(parts: list[Path], whole: Path) -> None:
-    with pq.ParquetWriter(whole, pq.read_schema(parts[0]), compression="zstd") as writer:
-        for part in parts:
-            writer.write_table(pq.read_table(part))
-    with whole.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def _digest(path: Path) -> str:
-    return blake3().update_mmap(path).hexdigest()

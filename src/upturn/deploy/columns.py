@@ -9,6 +9,7 @@ import pyarrow.types as pt
 from upturn.core.errors import Invalid, did_you_mean
 from upturn.core.schema import Field, FieldType, Signature
 from upturn.deploy.fields import expected
+from upturn.model.frames import typed_column
 
 ARROW: dict[FieldType, pa.DataType] = {
     "bool": pa.bool_(),
@@ -81,17 +82,58 @@ def row_tables(signature: Signature) -> Callable[[Sequence[tuple[Any, ...]]], pa
     return table_of
 
 
+def first_bad(column: Any, kind: pa.DataType) -> int | None:
+    """Where the first value is that can't be cast to a field's Arrow type, if there is one."""
+    if _casts(column, kind):
+        return None
+    start, length = 0, len(column)
+    while length > 1:
+        half = length // 2
+        if _casts(column.slice(start, half), kind):
+            start, length = start + half, length - half
+        else:
+            length = half
+    return start
+
+
+def misfit(field: Field, value: Any, row: int, name: str = "") -> Invalid:
+    """The error that says which value of which column and row does not fit its field."""
+    return Invalid(
+        f"{name}Column {field.name!r} is {shown(value)} in row {row}; expected {expected(field)}.",
+        field=field.name,
+        row=row,
+    )
+
+
+def shown(value: Any) -> str:
+    """A value in an error: short, and a missing one as JSON has it."""
+    text = "null" if value is None else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
 def _column(column: Any, field: Field, first_row: int) -> Any:
-    if column.null_count and not field.nullable:
-        row = first_row + column.is_null().index(True).as_py()
-        raise Invalid(f"Column {field.name!r} is null in row {row}; expected {expected(field)}.")
     try:
-        return column.cast(ARROW[field.type])
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise Invalid(
-            f"Column {field.name!r}, expected {expected(field)}: {_first_line(error)}",
-            hint=f"It is among rows {first_row} to {first_row + len(column) - 1}.",
-        ) from None
+        cast = typed_column(column, ARROW[field.type])
+    except pa.ArrowException as error:
+        at = first_bad(column, ARROW[field.type])
+        if at is None:
+            raise Invalid(
+                f"Column {field.name!r}, expected {expected(field)}: {_first_line(error)}",
+                hint=f"It is among rows {first_row} to {first_row + len(column) - 1}.",
+            ) from None
+        raise misfit(field, column[at].as_py(), first_row + at) from None
+    if cast.null_count and not field.nullable:
+        at = cast.is_null().index(True).as_py()
+        raise misfit(field, column[at].as_py(), first_row + at)
+    return cast
+
+
+def _casts(column: Any, kind: pa.DataType) -> bool:
+    try:
+        typed_column(column, kind)
+    except pa.ArrowException:
+        return False
+    return True
 
 
 def _first_line(error: Exception) -> str:

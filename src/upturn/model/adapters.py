@@ -10,6 +10,7 @@ import pyarrow as pa
 from upturn.core.errors import ModelFailed
 from upturn.core.records import Version
 from upturn.core.schema import Signature
+from upturn.model.choice import Use
 from upturn.model.estimator import Estimator, describe, plain_class
 from upturn.model.frames import Frames
 from upturn.model.matrix import is_matrix, matrix_frames
@@ -41,8 +42,10 @@ class Predictor:
         self.predict_matrix: Callable[[np.ndarray], Predictions] | None = None
         """Where all inputs are numbers: of a float64 matrix (rows, inputs), nan where null, what
         `predict` gives of the table; None where there is no such short way."""
+        self.forms: tuple[Use, ...] = ()
+        """Which form answers how many rows, where that is known (see forms.py)."""
         self._frames = frames
-        self._call = call
+        self.call = call  # typed rows to whatever the model answers
 
     def predict(self, rows: pa.Table) -> Predictions:
         """The predictions of the rows: the signature's columns, in any order and among others.
@@ -55,7 +58,7 @@ class Predictor:
         if not typed.num_rows:
             return _none_of(self.signature)
         try:
-            raw = self._call(typed)
+            raw = self.call(typed)
         except Exception as error:
             raise _failed(error) from error
         return predictions(raw, typed.num_rows, self.signature)
@@ -87,14 +90,16 @@ def predictor_for(model: Any, signature: Signature) -> Predictor:
 def _predict_matrix(
     signature: Signature, estimator: Estimator, native: MatrixCall | None
 ) -> Callable[[np.ndarray], Predictions] | None:
-    call = native if is_matrix(signature) else None
-    if call is None:
-        make_frame = matrix_frames(signature)
-        if make_frame is None:
-            return None
+    if native is not None and is_matrix(signature):
+        return matrix_predict(native, signature)
+    make_frame = matrix_frames(signature)
+    if make_frame is None:
+        return None
+    return matrix_predict(lambda matrix: estimator.call(make_frame(matrix)), signature)
 
-        def call(matrix: np.ndarray) -> Any:
-            return estimator.call(make_frame(matrix))
+
+def matrix_predict(call: MatrixCall, signature: Signature) -> Callable[[np.ndarray], Predictions]:
+    """A function of a matrix as one that answers Predictions, and raises as `predict` does."""
 
     def predict_matrix(matrix: np.ndarray) -> Predictions:
         if not len(matrix):
@@ -179,6 +184,8 @@ def _check_count(count: int | None, rows: int, shape: tuple[int, ...] = ()) -> N
 
 
 def _failed(error: Exception) -> ModelFailed:
+    if isinstance(error, ModelFailed):
+        return error
     text = (str(error).strip().splitlines() or [""])[0]
     kind = type(error).__name__
     return ModelFailed(f"The model raised {kind}: {text}" if text else f"The model raised {kind}.")

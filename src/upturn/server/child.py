@@ -181,8 +181,8 @@ async def serve(control_sock: socket.socket, connections: socket.socket, setup: 
     """Answer until the supervisor says that it is enough; True when it died instead."""
     loop = asyncio.get_running_loop()
     workspace = open_workspace(load_settings(Path(setup.root)))
-    app = Application(workspace)
-    host = Host(app, gate=getattr(app, "gate", None))
+    app = Application(workspace, any_host=setup.any_host)
+    host = Host(app, gate=app.gate)
     try:
         async with app.serving.running():
             child = Child(host, app.serving, connections, setup)

@@ -23,7 +23,7 @@ from upturn.server.patience import MAX_HEADERS, Patience, too_many, too_slow
 
 _SMALL_BYTES = 2**20  # so much of a body that nobody wants is read, to keep the connection
 _UNREAD_BYTES = 16 * 2**20  # and so much at most before the connection is closed in any case
-Gate = Callable[[], bytes | None]
+Gate = Callable[[bytes], bytes | None]  # a request's target to what refuses it
 _log = logging.getLogger("upturn.serve")
 
 # Where a connection is
@@ -241,7 +241,7 @@ class Connection(asyncio.Protocol):
         method = parser.get_method().decode("ascii")
         waits = self._current is not None and not self._current.answered
         if method == "POST" and self._host.gate is not None and not waits:
-            refusal = self._host.gate()
+            refusal = self._host.gate(self._url)
             if refusal is not None:
                 self._turn_away(refusal, headers)
                 return

@@ -35,6 +35,7 @@ class Setup(msgspec.Struct, frozen=True):
     root: str
     hang_s: float
     start_s: float
+    any_host: bool = False  # who may ask is the network's business
 
 
 class Drain(msgspec.Struct, frozen=True):

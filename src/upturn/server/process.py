@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from upturn.deploy.running import (
     RENEW_S,
     TTL_S,
     Running,
+    began,
     clear_dead_lease,
     fetch,
     running_server,
@@ -40,6 +42,7 @@ def serve(
     *,
     host: str = "127.0.0.1",
     port: int | None = None,
+    allow_anyone: bool = False,
     care: Care | None = None,
     on_listening: Callable[[str], None] | None = None,
 ) -> None:
@@ -48,9 +51,11 @@ def serve(
     This process holds the lease and supervises workers; `care` says how many, by default as many as
     the settings do. `port` is the settings' own by default; 0 takes a free one. `on_listening` is
     told the URL. Raises Conflict when a server runs on this store already, Unavailable when the
-    port is taken or no worker can start, Invalid for a host that others can reach.
+    port is taken or no worker can start, Invalid for a host that others
+    can reach: unless `allow_anyone` is set, which answers whoever asks, by whatever name.
     """
-    _refuse_public(host)
+    if not allow_anyone:
+        _refuse_public(host)
     check_access_log(workspace.settings.access_log)
     clear_dead_lease(workspace)
     settings = workspace.settings
@@ -61,7 +66,7 @@ def serve(
         supervisor = Supervisor(
             settings,
             listener,
-            care or Care(workers=settings.workers),
+            replace(care or Care(workers=settings.workers), any_host=allow_anyone),
             on_listening=lambda: on_listening and on_listening(url),
             on_change=lambda: lease.tell(supervisor),
         )
@@ -177,7 +182,13 @@ class _Lease:
     def __init__(self, workspace: Workspace, url: str) -> None:
         self._workspace = workspace
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        self._said: dict[str, Any] = {"url": url, "pid": os.getpid(), "host": socket.gethostname()}
+        pid = os.getpid()
+        self._said: dict[str, Any] = {
+            "url": url,
+            "pid": pid,
+            "began": began(pid),
+            "host": socket.gethostname(),
+        }
         self._ended = False
         self._wake = threading.Event()
         self.lost = False  # somebody else has it
@@ -246,7 +257,8 @@ def _refuse_public(host: str) -> None:
     if not local:
         raise Invalid(
             f"{host!r} can be reached by others, and there is no authentication yet.",
-            hint="Serve on 127.0.0.1, and let a proxy that knows your users stand in front.",
+            hint="Serve on 127.0.0.1, with a proxy that knows your users in front; or, where the "
+            "network keeps others out, with --allow-anyone.",
         )
 
 

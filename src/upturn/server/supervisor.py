@@ -47,6 +47,7 @@ class Care:
     replace_s: float = 120.0  # a new worker has to be ready by then, or the old one stays
     grace_s: float = 10.0  # what requests that are being answered are given at the end
     housekeeping_s: float = 10.0
+    any_host: bool = False  # they answer under any name
 
 
 class Supervisor:
@@ -200,7 +201,10 @@ class Supervisor:
     # Workers
 
     def _start(self) -> Worker:
-        worker = start_worker(self._settings, hang_s=self._care.hang_s, start_s=self._care.start_s)
+        care = self._care
+        worker = start_worker(
+            self._settings, hang_s=care.hang_s, start_s=care.start_s, any_host=care.any_host
+        )
         self._workers.append(worker)
         read = selectors.EVENT_READ
         self._selector.register(worker.channel, read, lambda: self._hear(worker))

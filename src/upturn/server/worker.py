@@ -110,11 +110,17 @@ class Worker:
         self.connections.close()
 
 
-def start_worker(settings: Settings, *, hang_s: float, start_s: float) -> Worker:
+def start_worker(settings: Settings, *, hang_s: float, start_s: float, any_host: bool) -> Worker:
     """Start a worker: a fresh interpreter in a process group of its own."""
     ours, its = socket.socketpair()
     our_connections, its_connections = socket.socketpair()
-    setup = Setup(parent=os.getpid(), root=str(settings.root), hang_s=hang_s, start_s=start_s)
+    setup = Setup(
+        parent=os.getpid(),
+        root=str(settings.root),
+        hang_s=hang_s,
+        start_s=start_s,
+        any_host=any_host,
+    )
     descriptors = (its.fileno(), its_connections.fileno())
     arguments = [*map(str, descriptors), msgspec.json.encode(setup).decode()]
     try:

@@ -41,7 +41,7 @@ class Appender:
 
     def frame(self, batches: Sequence[Batch], waits: Sequence["Future[None]"] = ()) -> Frame:
         """The batches as one frame. Raises one of UNFIT when a value can't be written."""
-        rows = sum([0 if type(batch) is Gap else len(batch.ids) for batch in batches])
+        rows = sum([0 if isinstance(batch, Gap) else len(batch.ids) for batch in batches])
         return Frame(self._framer.frame(batches), rows, waits)
 
     def append(self, kind: Kind, frames: Sequence[Frame]) -> int:

@@ -19,7 +19,14 @@ __all__ = ["LogWriter", "Segments", "seal", "segments"]
 
 _FIRST_RETRY_S = 0.1
 _LAST_RETRY_S = 5.0
+_LATE_S = 0.003  # after its window: then nobody has called the thread
+_GIVEN_S = 50e-6  # what it takes a thread to wake up
+_LOOK_S = 0.001  # between two looks whether the disk is done
 _GAP_ENDS_S = 1.0  # after its last loss: what is lost before belongs to the same gap
+_KINDS: tuple[tuple[Kind, type[Rows]], ...] = (
+    ("predictions", PredictionBatch),
+    ("feedback", FeedbackBatch),
+)
 _Durable = tuple[Rows, "Future[None]"]
 
 
@@ -69,9 +76,11 @@ class LogWriter:
                 return self._write_with_care(batch, rows, durable=durable)
             self._queued_rows += rows
             if not self._queue:
-                self._wake.set()
+                self._begin_window()
             self._queue.append(batch)
-            return None
+        if time.monotonic() > self._give_way_at:
+            self._give_way()
+        return None
 
     def flush(self) -> None:
         """Wait until all that was written so far is on disk.
@@ -124,6 +133,9 @@ class LogWriter:
         self._flushes: list[Future[None]] = []
         self._queued_rows = 0
         self._lost_rows = 0
+        self._due = 0.0  # when the window of what is queued is over, on the monotonic clock
+        self._give_way_at = 0.0
+        self._on_disk = False  # the thread has the disk write
         self._gap: Gap | None = None  # what was lost, and is not said in the Log yet
         self._thread: threading.Thread | None = None
         self._open = False  # the thread runs, and has room for what is queued
@@ -146,8 +158,9 @@ class LogWriter:
         if fits:
             self._queued_rows += rows
             if done is None:
+                if not self._queue:
+                    self._begin_window()
                 self._queue.append(batch)
-                self._wake.set()
             else:
                 self._durable.append((batch, done))
                 self._hurry_up()
@@ -156,6 +169,27 @@ class LogWriter:
         else:
             done.set_exception(self._unavailable("its queue is full"))
         return done
+
+    def _begin_window(self) -> None:
+        """With the lock held: the first row that waits is there."""
+        self._due = time.monotonic() + self._window_s
+        if not self._on_disk:
+            self._give_way_at = self._due
+        self._wake.set()
+
+    def _give_way(self) -> None:
+        """Let the background thread have the interpreter when it has something to do.
+
+        A loop that is never idle gives it away in each system call, but takes it back before
+        another thread has woken up, and Python's own remedy counts from the last such call: rows
+        would wait for as long as requests come. And while a thread waits for it, each such call
+        costs several times as much. So the thread sleeps until the loop calls it, and the loop
+        looks from time to time whether the disk is done.
+        """
+        if not self._on_disk:
+            self._hurry.set()
+        time.sleep(_GIVEN_S)
+        self._give_way_at = time.monotonic() + _LOOK_S if self._on_disk else self._due
 
     def _hurry_up(self) -> None:
         if not self._hurry.is_set():
@@ -185,8 +219,8 @@ class LogWriter:
         closing = False
         while not closing:
             self._wake.wait(self._idle_s())
-            if self._queue:
-                self._hurry.wait(self._window_s)
+            if self._queue and (left_s := self._due - time.monotonic()) > 0:
+                self._hurry.wait(left_s + _LATE_S)
             closing = self._turn()
         if self._pending:
             self._give_up(self._unavailable(self._why_failing()), [])
@@ -235,7 +269,7 @@ class LogWriter:
         return max(0.0, min(times) - now) if times else None
 
     def _write_out(self, queue: list[Rows], durable: list[_Durable], *, force: bool) -> None:
-        for kind, of in (("predictions", PredictionBatch), ("feedback", FeedbackBatch)):
+        for kind, of in _KINDS:
             urgent = [one for one in durable if type(one[0]) is of]
             batches = [batch for batch in queue if type(batch) is of]
             self._append(
@@ -278,7 +312,11 @@ class LogWriter:
         if not urgent and not force and self._retry_s and time.monotonic() < self._retry_at:
             self._pending[kind] = others
             return
+        self._give_way_at = time.monotonic() + _LOOK_S
+        self._on_disk = True
         done = self._appender.append(kind, frames)
+        self._on_disk = False
+        self._give_way_at = self._due
         self._settle(frames[:done])
         if self._appender.error is None:
             self._retry_s = 0.0

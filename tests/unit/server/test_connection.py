@@ -3,11 +3,11 @@
 import asyncio
 import contextlib
 import http.client
+import itertools
 import json
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from itertools import pairwise
 from typing import Any, TypeVar
 
 import pytest
@@ -57,7 +57,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 class Served:
     """A host in a thread of its own, and the clients that it has."""
 
-    def __init__(self, patience: Patience, gate: Callable[[], bytes | None] | None) -> None:
+    def __init__(self, patience: Patience, gate: Callable[[bytes], bytes | None] | None) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.setblocking(False)
         self.address = self._listener.getsockname()
@@ -120,7 +120,7 @@ class Served:
 
 @contextlib.contextmanager
 def serving(
-    patience: Patience | None = None, gate: Callable[[], bytes | None] | None = None
+    patience: Patience | None = None, gate: Callable[[bytes], bytes | None] | None = None
 ) -> Iterator[Served]:
     served = Served(patience or Patience(), gate)
     try:
@@ -180,7 +180,7 @@ def test_requests_are_answered_in_order_however_their_bytes_come(
     places = [0, *sorted({min(cut, len(sent)) for cut in cuts}), len(sent)]
     with socket.create_connection(one_server.address, timeout=10) as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for begin, end in pairwise(places):
+        for begin, end in itertools.pairwise(places):
             client.sendall(sent[begin:end])
         reader = client.makefile("rb")
         for number, body in enumerate(bodies):
@@ -336,7 +336,7 @@ def test_an_answer_before_the_body_keeps_a_short_one_and_ends_with_a_long_one() 
 def test_the_gate_answers_in_the_place_of_the_application_and_keeps_the_connection() -> None:
     shut = threading.Event()
     shut.set()
-    with serving(gate=lambda: BUSY if shut.is_set() else None) as served:
+    with serving(gate=lambda _: BUSY if shut.is_set() else None) as served:
         client = served.client()
         for _ in range(3):
             client.sendall(post(b"x" * 300_000))

@@ -22,6 +22,7 @@ from upturn.deploy.serve.seen import Seen
 
 _MAX_WAITING = 20_000
 _GATHER_S = 0.05  # what comes within it is written at once
+_FOLLOW_S = 1.0  # how often it is looked whether the file still has its name
 _CLOSE_S = 2.0  # what the end waits for a reader that is slow
 _PIPE_BYTES = 4096  # what a pipe takes whole: lines of several workers don't mix in it
 _MAX_PATH = 200
@@ -59,12 +60,16 @@ class AccessLog:
     A file that was moved away, to be kept or compressed, is begun anew within a second.
     """
 
-    def __init__(self, target: str, *, max_waiting: int = _MAX_WAITING) -> None:
+    def __init__(
+        self, target: str, *, max_waiting: int = _MAX_WAITING, follow_s: float = _FOLLOW_S
+    ) -> None:
         self._path = None if target == "-" else Path(target)
         self._max_waiting = max_waiting
+        self._follow_s = follow_s
         self._refused = 0  # counted by the event loop's thread
         self._failed = 0  # counted by the writer's
-        self._torn = False  # the last write failed, maybe in the midst of a line
+        self._complained = False  # of a write that failed, and none has worked since
+        self._torn = False  # it failed in the midst of the lines
         self._said = 0  # of the dropped ones, how many the log tells of
         self._waiting: deque[Seen] = deque()
         self._wake = threading.Event()
@@ -111,9 +116,8 @@ class AccessLog:
 
     def _write_out(self) -> None:
         waiting = self._waiting
-        lines = [b"\n"] if self._torn else []
         count = len(waiting)
-        lines += [self._encode(_line(waiting.popleft())) + b"\n" for _ in range(count)]
+        lines = [self._encode(_line(waiting.popleft())) + b"\n" for _ in range(count)]
         dropped = self.dropped
         if dropped > self._said:
             told = Dropped(_instant(time.time()), dropped - self._said)
@@ -121,19 +125,30 @@ class AccessLog:
         try:
             self._follow()
             for part in _parts(lines, _PIPE_BYTES if self._path is None else 1 << 20):
-                _write(self._file, part)
-            self._torn = False
+                self._write(part)
+            self._complained = False
             self._said = dropped
         except OSError as error:
             self._failed += count
-            if not self._torn:
+            if not self._complained:
                 _log.warning("The access log can't be written: %s.", error.strerror or error)
-            self._torn = True
+            self._complained = True
+
+    def _write(self, data: bytes) -> None:
+        rest = memoryview(b"\n" + data if self._torn else data)
+        whole = len(rest)
+        try:
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+            self._torn = False
+        except OSError:
+            self._torn = self._torn or len(rest) < whole
+            raise
 
     def _follow(self) -> None:
         """Open the file again if its name is no longer its own."""
         now = time.monotonic()
-        if self._path is None or now - self._looked_at < 1.0:
+        if self._path is None or now - self._looked_at < self._follow_s:
             return
         self._looked_at = now
         with contextlib.suppress(OSError):
@@ -142,6 +157,7 @@ class AccessLog:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+        self._torn = False
         self._file = _append_to(self._path)
 
     def _open(self) -> int:
@@ -200,9 +216,3 @@ def _parts(lines: Iterable[bytes], most: int) -> Iterable[bytes]:
         size += len(line)
     if part:
         yield b"".join(part)
-
-
-def _write(file: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(file, rest) :]

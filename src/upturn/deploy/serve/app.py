@@ -33,9 +33,9 @@ class ServingApp:
     With several workers each has one of these; they tell each other their `state`.
     """
 
-    def __init__(self, workspace: Workspace, limits: Limits | None = None) -> None:
+    def __init__(self, workspace: Workspace, limits: Limits) -> None:
         self._workspace = workspace
-        self._limits = limits or Limits()
+        self._limits = limits
         self._reloader: Reloader | None = None
         self.metrics = Metrics()
         self.served: dict[str, Served] = {}
@@ -69,7 +69,7 @@ class ServingApp:
             await self.predict.drain(_DRAIN_S)
             reloader.close()
             for served in self.served.values():
-                await asyncio.to_thread(served.writer.close)
+                await asyncio.to_thread(served.writer.stop)
             for observer in self.observers:
                 await asyncio.to_thread(observer.close)
 
@@ -77,8 +77,11 @@ class ServingApp:
         settings = self._workspace.settings
         found: list[Observer] = []
         if settings.access_log:
-            self._access = AccessLog(settings.access_log)
-            found.append(self._access)
+            try:
+                found.append(access := AccessLog(settings.access_log))
+                self._access = access
+            except OSError as error:  # answers are worth more than lines about them
+                _log.warning("There is no access log: %s.", error)
         if settings.traces:
             from upturn.deploy.serve.trace import Tracing
 
@@ -135,7 +138,7 @@ class ServingApp:
         from upturn.deploy.serve.prometheus import metrics_text
 
         # In a thread: the first scrape imports a library, which takes longer than answers do.
-        whole = self._overview.whole()
+        whole = self._overview.lasting()
         accept = request.headers.get("accept", "")
         text, kind = await asyncio.to_thread(metrics_text, whole, accept)
         return Response(text, media_type=kind)
@@ -148,6 +151,9 @@ class ServingApp:
             status = "draining" if self.draining else "loading"
             return json_response({"status": status}, status=503)
         states = {one.name: "live" if one.live else "not served" for one in self._sorted()}
+        # A built folder serves one thing: without it there is nothing that traffic could want here.
+        if self._workspace.settings.bundle is not None and "not served" in states.values():
+            return json_response({"status": "not served", "endpoints": states}, status=503)
         return json_response({"status": "ready", "endpoints": states})
 
     def _sorted(self) -> list[Served]:

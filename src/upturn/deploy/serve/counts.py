@@ -58,12 +58,13 @@ class EndpointCounts(msgspec.Struct, frozen=True):
         )
 
     def __sub__(self, earlier: "EndpointCounts") -> "EndpointCounts":
-        """What has come since."""
+        """What has come since; arms that have answered nothing are left out."""
+        arms = _since(self.arms, earlier.arms)
         return EndpointCounts(
             requests=self.requests - earlier.requests,
             statuses=_since(self.statuses, earlier.statuses),
             shed=_since(self.shed, earlier.shed),
-            arms=_since(self.arms, earlier.arms),
+            arms={key: each for key, each in arms.items() if each.times},
             log_lost=self.log_lost - earlier.log_lost,
         )
 

@@ -2,7 +2,7 @@
 
 import concurrent.futures
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
@@ -78,6 +78,7 @@ class Live:
     slices: tuple[Slice, ...]
     alone: Share | None  # the one arm that answers everything, if there is one
     shadows: tuple[LiveArm, ...]
+    policy: LogPolicy  # what of the rows is logged
 
     def shares(self, rows: Rows, ids: Sequence[str], override: str | None) -> list[Share]:
         """Which arm answers which rows: by each row's unit, or its id where it has none.
@@ -98,6 +99,10 @@ class Live:
             Share(self.arms[name], found, self.arms[name].arm.share)
             for name, found in places.items()
         ]
+
+    def is_full(self) -> bool:
+        """Whether a request that came now would have to wait for too long."""
+        return self.answering[0].worker.is_full()
 
     def _arm(self, name: str) -> LiveArm:
         arm = self.arms.get(name)
@@ -125,16 +130,15 @@ class Served:
     name: str
     writer: LogWriter
     metrics: EndpointMetrics
-    policy: LogPolicy = field(default_factory=LogPolicy)
     live: Live | None = None
     refused: RefusedRoute | None = None
     seen: tuple[int, int] = (0, 0)  # the numbers of the endpoint and route looked at last
 
     def write(
-        self, batch: PredictionBatch, *, durable: bool = False
+        self, live: Live, batch: PredictionBatch, *, durable: bool = False
     ) -> "concurrent.futures.Future[None] | None":
-        """Log what the endpoint's policy lets through; see LogWriter.write."""
-        kept = self.policy.apply(batch)
+        """Log what the policy of who answers lets through; see LogWriter.write."""
+        kept = live.policy.apply(batch)
         return None if kept is None else self.writer.write(kept, durable=durable)
 
 
@@ -165,6 +169,7 @@ def assemble(
         slices=slices_of(route),
         alone=Share(answering[0], None, 1.0) if len(answering) == 1 else None,
         shadows=tuple(arm for arm in arms.values() if arm.arm.shadow),
+        policy=LogPolicy.of(endpoint),
     )
 
 

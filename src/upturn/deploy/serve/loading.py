@@ -14,7 +14,8 @@ from upturn.deploy.fields import example_value
 from upturn.deploy.serve.problems import reason
 from upturn.deploy.serve.rows import Block, Row, is_numeric, matrix_table
 from upturn.deploy.serve.worker import Predict
-from upturn.model.adapters import Predictor, load_predictor
+from upturn.model.adapters import Predictor
+from upturn.model.forms import load_forms
 from upturn.stores.workspace import Workspace
 
 _INLINE_S = 0.001
@@ -43,7 +44,7 @@ def load(workspace: Workspace, version: Version) -> Loaded:
     Raises Refused when it can't be loaded, raises on its example row, or answers NaN to it.
     """
     try:
-        predictor = load_predictor(workspace, version)
+        predictor = load_forms(workspace, version)
         predict = predict_function(predictor)
         example = tuple(example_value(field) for field in version.signature.inputs)
         scores, answers = predict(_block(version.signature, [example]))
@@ -60,7 +61,7 @@ def predict_function(predictor: Predictor) -> Predict:
     """The predictor as a function of rows in the order of its inputs."""
     signature = predictor.signature
     table_of = row_tables(signature)
-    on_matrix = getattr(predictor, "predict_matrix", None)
+    on_matrix = predictor.predict_matrix
     scores_are_answers = signature.output in ("probability", "number")
 
     def predict(block: Block) -> tuple[list[float | None] | None, list[Any]]:
@@ -98,7 +99,8 @@ def _measured(predict: Predict, signature: Signature, example: Row) -> Loaded:
     inline, row_s = 0, 0.0
     for count in _STEPS:
         block = _block(signature, [example] * count)
-        predict(block)  # the first call of a size may allocate
+        if count > 1:
+            predict(block)  # the first call of a size may allocate
         started = perf_counter()
         predict(block)
         seconds = perf_counter() - started

@@ -7,18 +7,22 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
+from msgspec import to_builtins
+
 from upturn.core.schema import Signature
 from upturn.deploy.example import example_request, predict_path
 from upturn.deploy.fields import example_value, openapi_schema
 from upturn.deploy.serve.live import Live, Served
+from upturn.deploy.serve.request import ARROW_FILE, ARROW_STREAM, CSV
 from upturn.model.adapters import class_name
 
 Paths = Callable[[Sequence[Served]], Mapping[str, Any]]
 _TEXT = {"type": "string"}
+_CODING = {"type": "string", "enum": ["gzip", "deflate"]}
 _WHOLE = {"type": "integer"}
 _NUMBER = {"type": "number"}
 _INSTANT = {"type": "string", "format": "date-time"}
-_ID = {"type": "string", "pattern": "^[A-Za-z0-9._:/@+=-]{1,128}$"}
+_ID: dict[str, Any] = {"type": "string", "pattern": "^[A-Za-z0-9._:/@+=-]{1,128}$"}
 _UNIT = {
     "description": "Keeps a caller on one arm; no input of the model.",
     "type": ["string", "number", "boolean", "null"],
@@ -42,7 +46,7 @@ def openapi(endpoints: Sequence[Served], more: Sequence[Paths] = ()) -> dict[str
     for served in answering:
         name, live = served.name, served.live
         assert live is not None
-        schemas[f"{name}.row"] = _row_schema(live)
+        schemas[f"{name}.row"] = row_schema(live.signature, live.endpoint.unit)
         schemas[f"{name}.answer"] = _answer_schema(live.signature)
         paths[predict_path(name)] = {"post": _predict(name, live)}
         paths[f"/v1/endpoints/{name}/feedback"] = {"post": _feedback(name, live.signature)}
@@ -83,6 +87,22 @@ def prediction_schema(signature: Signature) -> dict[str, Any]:
             return {"description": "What the model returned."}
 
 
+def row_schema(signature: Signature, unit: str | None) -> dict[str, Any]:
+    """One row, as clients send it. `unit` names the field that keeps a caller on one arm."""
+    properties: dict[str, Any] = {}
+    for field in signature.inputs:
+        seen = list(field.categories[:20]) if field.categories else [example_value(field)]
+        properties[field.name] = openapi_schema(field) | {"examples": seen}
+    if unit is not None:
+        properties.setdefault(unit, _UNIT)
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": [field.name for field in signature.inputs if not field.nullable],
+        "additionalProperties": False,
+    }
+
+
 # Predictions and feedback
 
 
@@ -97,11 +117,15 @@ def _predict(name: str, live: Live) -> dict[str, Any]:
                 "description": "When it happened, if not now: for all rows, or one a row.",
                 "anyOf": [_INSTANT, {"type": "array", "items": _INSTANT}, {"type": "null"}],
             },
+            "id": _ID | {"description": "Your own id of the one row's prediction."},
+            "ids": {"description": "Your own ids, one a row.", "type": "array", "items": _ID},
         },
         "oneOf": [{"required": ["rows"]}, {"required": ["row"]}],
         "additionalProperties": False,
     }
     example = example_request(live.signature, live.endpoint.unit)
+    answer = _json({"$ref": f"#/components/schemas/{name}.answer"})
+    answer["content"][ARROW_STREAM.decode()] = {"schema": {"type": "string", "format": "binary"}}
     versions = ", ".join(f"{arm.arm.name} {arm.version.name}" for arm in live.arms.values())
     return {
         "operationId": f"predict_{name}",
@@ -110,16 +134,39 @@ def _predict(name: str, live: Live) -> dict[str, Any]:
         "parameters": _headers(live),
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": body, "example": example}},
+            "content": {"application/json": {"schema": body, "example": example}}
+            | _tables(example["rows"]),
         },
-        "responses": {"200": _json({"$ref": f"#/components/schemas/{name}.answer"})} | _problems(),
+        "responses": {"200": answer} | _problems(),
     }
+
+
+def _tables(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Rows as tables; the columns are the fields."""
+    text = {"type": "string", "description": "The columns are the fields of a row."}
+    lines = [",".join(map(_cell, rows[0])), *(",".join(map(_cell, row.values())) for row in rows)]
+    csv = {"schema": text, "example": "\n".join(lines)}
+    arrow = {"schema": text | {"format": "binary"}}
+    return {CSV.decode(): csv, ARROW_STREAM.decode(): arrow, ARROW_FILE.decode(): arrow}
+
+
+def _cell(value: Any) -> str:
+    """A value in a CSV file; null is nothing."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = str(to_builtins(value))
+    return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\r\n') else text
 
 
 def _headers(live: Live) -> list[dict[str, Any]]:
     arms = {"type": "string", "enum": list(live.arms)}
+    deadline = {"type": "number", "exclusiveMinimum": 0}
     return [
         _header("X-Upturn-Arm", "Let this arm answer, for debugging.", arms),
+        _header("X-Deadline-Ms", "How long an answer is of use: else it is refused.", deadline),
+        _header("Content-Encoding", "How the body is packed.", _CODING),
         _header("X-Request-Id", "Your own name for the request; the Log keeps it.", _TEXT),
     ]
 
@@ -153,22 +200,6 @@ def _feedback(name: str, signature: Signature) -> dict[str, Any]:
         "summary": "Say what turned out to be true",
         "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
         "responses": {"202": _json(taken, "It is on disk.")} | _problems(),
-    }
-
-
-def _row_schema(live: Live) -> dict[str, Any]:
-    fields = live.signature.inputs
-    properties: dict[str, Any] = {}
-    for field in fields:
-        seen = list(field.categories[:20]) if field.categories else [example_value(field)]
-        properties[field.name] = openapi_schema(field) | {"examples": seen}
-    if live.endpoint.unit is not None:
-        properties.setdefault(live.endpoint.unit, _UNIT)
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": [field.name for field in fields if not field.nullable],
-        "additionalProperties": False,
     }
 
 

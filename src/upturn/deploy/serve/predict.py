@@ -16,6 +16,7 @@ import msgspec
 from upturn.core.errors import ModelFailed, NotFound, Unavailable, UpturnError, did_you_mean
 from upturn.core.ids import prediction_ids
 from upturn.deploy.serve.asgi import Receive, Scope, Send
+from upturn.deploy.serve.compression import deflated, inflated
 from upturn.deploy.serve.live import Live, Served, Share
 from upturn.deploy.serve.logged import Entry
 from upturn.deploy.serve.metrics import EndpointMetrics, Metrics
@@ -27,18 +28,22 @@ from upturn.deploy.serve.problems import (
     send_problem,
 )
 from upturn.deploy.serve.request import (
+    ARROW_FILE,
+    ARROW_STREAM,
+    CSV,
+    JSON,
     Head,
     Limits,
-    check_json,
+    check_kind,
     read_body,
     read_head,
 )
 from upturn.deploy.serve.rows import Block, Rows, take
-from upturn.deploy.serve.seen import SEEN, Seen
+from upturn.deploy.serve.seen import CLIENT_LEFT, SEEN, Seen
 from upturn.deploy.serve.worker import Predicted
 
 _log = logging.getLogger("upturn.serve")
-_JSON = (b"content-type", b"application/json")
+_TABLES = (CSV, ARROW_STREAM, ARROW_FILE)
 
 
 class Prediction(msgspec.Struct, frozen=True, gc=False):
@@ -116,19 +121,24 @@ class PredictionPath:
                 )
             head = read_head(scope["headers"], self._limits, started)
             live = self.admit(served, head)
-            check_json(head)
+            check_kind(head, *_TABLES)
             body = await read_body(receive, self._limits.body_bytes)
             if seen is not None:
                 seen.mark("read")
-            rows = live.decoder.decode(body)
+            if head.encoding:
+                body = inflated(body, head.encoding, self._limits)
+            rows = live.decoder.decode(body) if head.kind == JSON else self._table(live, head, body)
             answered = await self.answer(served, Ask(live, rows, head, started, seen))
-            await _send_answer(send, name, answered)
+            await _send_answer(send, name, head, answered)
             served.metrics.finished()
         except UpturnError as error:
             if isinstance(error, Misfit) and served is not None and served.live is not None:
                 error.fields["version"] = served.live.answering[0].version.name
             self.count(served, error, seen)
             await send_problem(send, error)
+        except asyncio.CancelledError:  # its client has gone
+            self._metrics_of(served).rejected(CLIENT_LEFT)
+            raise
         except Exception:  # noqa: BLE001 (the one place that reports what nobody foresaw)
             _log.exception("A prediction of endpoint %s failed.", name)
             self._metrics_of(served).rejected(500)
@@ -139,9 +149,19 @@ class PredictionPath:
         _log_failure(error)
         if served is None:
             self._none.begun()
-        self._metrics_of(served).rejected(error.http_status)
+        metrics = self._metrics_of(served)
+        metrics.rejected(error.http_status)
+        if isinstance(error, Overloaded):
+            metrics.shed(error.fields["shed"])
         if seen is not None:
             seen.code = error.code
+
+    def _table(self, live: Live, head: Head, body: bytes) -> Rows:
+        from upturn.deploy.serve.bodies import table_rows
+
+        return table_rows(
+            head.kind, body, live.signature, live.endpoint.unit, max_rows=self._limits.rows
+        )
 
     def _metrics_of(self, served: Served | None) -> EndpointMetrics:
         return self._none if served is None else served.metrics
@@ -156,12 +176,10 @@ class PredictionPath:
         if live is None:
             raise _not_ready(served)
         worker = live.answering[0].worker
-        if worker.is_full():
-            served.metrics.shed("queue")
+        if live.is_full():
             raise worker.overloaded()
         if worker.wait_s() > head.deadline - perf_counter():
-            served.metrics.shed("deadline")
-            raise worker.overloaded("can't answer within the deadline")
+            raise worker.overloaded("deadline")
         return live
 
     async def answer(self, served: Served, ask: Ask) -> Answered:
@@ -180,7 +198,7 @@ class PredictionPath:
             predicted = await _predict(shares, rows.block, ask.head.deadline)
         except ModelFailed as error:
             for share, given in zip(shares, inputs, strict=True):
-                served.write(entry.failed(share, given, error))
+                served.write(live, entry.failed(share, given, error))
             raise
         latency_s = perf_counter() - ask.started
         if seen is not None:
@@ -194,7 +212,7 @@ class PredictionPath:
         waits: list[asyncio.Future[None]] = []
         for share, given, found in zip(shares, inputs, predicted, strict=True):
             batch = entry.batch(share, given, found, latency_s)
-            written = served.write(batch, durable=live.endpoint.durable)
+            written = served.write(live, batch, durable=live.endpoint.durable)
             if written is not None:
                 waits.append(asyncio.wrap_future(written))
             arm = share.arm
@@ -220,7 +238,7 @@ class PredictionPath:
                 served.metrics.shed("shadow", len(entry.ids))
                 continue
             task = asyncio.create_task(
-                _log_shadow(served, entry, Share(arm, None, 0.0), future, own_s)
+                _log_shadow(served, live, entry, Share(arm, None, 0.0), future, own_s)
             )
             self._shadowing.add(task)
             task.add_done_callback(self._shadowing.discard)
@@ -256,6 +274,7 @@ async def _on_disk(waits: Sequence["asyncio.Future[None]"]) -> None:
 
 async def _log_shadow(
     served: Served,
+    live: Live,
     entry: Entry,
     share: Share,
     future: "asyncio.Future[Predicted]",
@@ -269,10 +288,10 @@ async def _log_shadow(
         _log_failure(error)
         served.metrics.shed("shadow", len(entry.ids))
         if isinstance(error, ModelFailed):
-            served.write(entry.failed(share, features, error))
+            served.write(live, entry.failed(share, features, error))
         return
     latency_s = own_s + predicted.seconds
-    served.write(entry.batch(share, features, predicted, latency_s))
+    served.write(live, entry.batch(share, features, predicted, latency_s))
     arm, rows = share.arm, len(entry.ids)
     served.metrics.answered(arm.arm.name, arm.version.number, rows, latency_s, shadow=True)
 
@@ -295,12 +314,32 @@ def _answered(
     return Answered(route, ids, answers, versions, arms)
 
 
-async def _send_answer(send: Send, endpoint: str, answered: Answered) -> None:
-    rows = map(Prediction, answered.ids, answered.answers, answered.versions, answered.arms)
-    body = _encode(Answer(endpoint, answered.route, list(rows)))
-    length = (b"content-length", b"%d" % len(body))
-    await send({"type": "http.response.start", "status": 200, "headers": [_JSON, length]})
+async def _send_answer(send: Send, endpoint: str, head: Head, answered: Answered) -> None:
+    if ARROW_STREAM in head.accept:
+        kind, body = ARROW_STREAM, _arrow(endpoint, answered)
+    else:
+        kind = JSON
+        rows = map(Prediction, answered.ids, answered.answers, answered.versions, answered.arms)
+        body = _encode(Answer(endpoint, answered.route, list(rows)))
+    headers = [(b"content-type", kind)]
+    if head.accept_encoding:
+        body, coding = deflated(body, head.accept_encoding)
+        headers += coding
+    headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def _arrow(endpoint: str, answered: Answered) -> bytes:
+    from upturn.deploy.serve.bodies import arrow_answer
+
+    columns: dict[str, list[Any]] = {
+        "id": answered.ids,
+        "prediction": answered.answers,
+        "version": answered.versions,
+        "arm": answered.arms,
+    }
+    return arrow_answer(endpoint, answered.route, columns)
 
 
 def no_endpoint(name: str, known: Iterable[str]) -> NotFound:

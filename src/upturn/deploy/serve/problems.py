@@ -70,7 +70,7 @@ class Misfit(Invalid):
         super().__init__(message, hint=first.hint, errors=errors[:MAX_ERRORS])
 
 
-class _Body(msgspec.Struct, frozen=True):
+class _Body(msgspec.Struct, frozen=True, omit_defaults=True):
     type: str
     title: str
     status: int
@@ -78,6 +78,7 @@ class _Body(msgspec.Struct, frozen=True):
     code: str
     hint: str
     errors: list[FieldError]
+    version: str = ""  # that wants something else
 
 
 def problem_body(error: UpturnError) -> bytes:
@@ -92,6 +93,7 @@ def problem_body(error: UpturnError) -> bytes:
             code=error.code,
             hint=error.hint,
             errors=error.fields.get("errors", []),
+            version=error.fields.get("version", ""),
         )
     )
 

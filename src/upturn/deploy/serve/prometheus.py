@@ -56,7 +56,7 @@ def _traffic(server: ServerState) -> "Iterator[Metric]":
     )
     shed = Counter(
         "upturn_shed_total",
-        "Rows that were refused or dropped since too much waited, and connections.",
+        "Requests and connections that were refused, and rows of shadows that were dropped.",
         labels=["endpoint", "kind"],
     )
     for name, counts in server.counts.endpoints.items():

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from time import monotonic
 
 from upturn.core.errors import Unavailable, UpturnError
-from upturn.core.log_policy import LogPolicy
 from upturn.core.records import Endpoint, Route, Version
 from upturn.core.time import utcnow
 from upturn.deploy.serve.live import Live, RefusedRoute, Served, assemble
@@ -16,7 +15,7 @@ from upturn.deploy.serve.metrics import Metrics
 from upturn.deploy.serve.problems import reason
 from upturn.deploy.serve.request import Limits
 from upturn.deploy.serve.worker import ModelWorker
-from upturn.stores.logfile import LogWriter, seal
+from upturn.stores.logfile import LogWriter
 from upturn.stores.workspace import Workspace
 
 POLL_S = 0.1
@@ -85,7 +84,6 @@ class Reloader:
     async def _take(self, served: Served, endpoint: Endpoint, route: Route) -> None:
         try:
             served.live = await self._load(endpoint, route)
-            served.policy = LogPolicy.of(endpoint)
             served.refused = None
         except UpturnError as error:
             if type(error) is Unavailable:
@@ -158,5 +156,4 @@ class Reloader:
 
     def _open(self, name: str) -> Served:
         directory = self._workspace.log_dir / name
-        seal(directory)  # what a server that died has left behind
         return Served(name=name, writer=LogWriter(directory), metrics=self._metrics.endpoint(name))

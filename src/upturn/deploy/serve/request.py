@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from upturn.deploy.serve.asgi import Receive
 from upturn.deploy.serve.problems import BadRequest, TooLarge, shown
 
-JSON = b"application/json"
+JSON, CSV = b"application/json", b"text/csv"
+ARROW_STREAM = b"application/vnd.apache.arrow.stream"
+ARROW_FILE = b"application/vnd.apache.arrow.file"
 _MAX_REQUEST_ID = 128
 _DIGITS = 20  # of a length that a number holds; httptools has refused what is none
 
@@ -63,13 +65,13 @@ def read_head(headers: Iterable[tuple[bytes, bytes]], limits: Limits, started: f
     return head
 
 
-def check_json(head: Head) -> None:
-    """Raise BadRequest unless the body is said to be JSON, as it is.
+def check_kind(head: Head, *others: bytes) -> None:
+    """Raise BadRequest unless the body is said to be JSON, or one of the other kinds.
 
-    A page in a browser can send other kinds to any address without asking, and this kind only with
-    the server's leave, which it does not give.
+    A page in a browser can send forms and plain text to any address without asking, and these kinds
+    only with the server's leave, which it does not give.
     """
-    if head.kind != JSON:
+    if head.kind != JSON and head.kind not in others:
         said = repr(head.kind.decode("latin-1")) if head.kind else "nothing"
         raise BadRequest(
             f"The body is to be JSON, and its Content-Type says {said}.",

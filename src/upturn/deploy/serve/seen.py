@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from upturn.deploy.serve.asgi import App, Receive, Scope, Send
 
 SEEN = "upturn.seen"  # its place in a request's scope
-_CLIENT_LEFT = 499  # what others say of a request whose client did not wait for the answer
+CLIENT_LEFT = 499  # what others say of a request whose client did not wait for the answer
 
 
 class Seen:
@@ -44,7 +44,7 @@ class Seen:
         self.at = time()  # seconds since 1970
         self.started = perf_counter()
         self.ended = self.started
-        self.status = _CLIENT_LEFT  # until the answer begins
+        self.status = CLIENT_LEFT  # until the answer begins
         self.bytes = 0  # of the answer's body
         self.code = ""  # of the error, if it was one
         self.route = ""  # the path without what differs from request to request

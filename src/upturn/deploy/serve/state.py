@@ -53,6 +53,7 @@ class WorkerState(msgspec.Struct, frozen=True):
 
     id: str  # of this process alone, however often its number is used again
     pid: int
+    began: str  # when the process did, as the machine counts that: its number may be used again
     seq: int  # of two states of one worker the later one has the greater number
     at_s: float  # on the machine's monotonic clock
     counts: Counts
@@ -74,9 +75,9 @@ def merge_gone(*states: bytes) -> bytes:
     For whoever keeps them, so that a worker that is replaced again and again costs no memory.
     """
     counts = Counts()
-    for state in states:
-        counts += decode(state).counts
-    return encode(WorkerState(id="gone", pid=0, seq=0, at_s=0.0, counts=counts, now=None))
+    for state in states_of(states):
+        counts += state.counts
+    return encode(WorkerState(id="gone", pid=0, began="", seq=0, at_s=0.0, counts=counts, now=None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +137,12 @@ class ServerState:
 
 
 def together(
-    states: Iterable[WorkerState], *, now_s: float, alive: Callable[[int], bool]
+    states: Iterable[WorkerState], *, now_s: float, alive: Callable[[int, str], bool]
 ) -> ServerState:
-    """The server that these workers are. Of two states of one worker the later one is right."""
+    """The server that these workers are. Of two states of one worker the later one is right.
+
+    `alive` says whether there is a process of that number that began then.
+    """
     last: dict[str, WorkerState] = {}
     counts = Counts()
     for state in states:
@@ -149,7 +153,11 @@ def together(
     workers: list[tuple[WorkerState, Now]] = []
     for state in last.values():
         counts += state.counts
-        if state.now is not None and now_s - state.at_s < _SILENT_S and alive(state.pid):
+        if (
+            state.now is not None
+            and now_s - state.at_s < _SILENT_S
+            and alive(state.pid, state.began)
+        ):
             workers.append((state, state.now))
     return ServerState(counts, tuple(sorted(workers, key=lambda one: (one[0].pid, one[0].id))))
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from queue import SimpleQueue
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 from upturn.core.errors import ModelFailed
 from upturn.deploy.serve.problems import Overloaded, reason
@@ -26,6 +26,12 @@ BATCH_S = 0.025  # how long a batch of several requests should take at most
 WAIT_S = 0.05  # how long an accepted request may wait for its batch, or one batch and a half
 LOOK_S = 0.02  # how often deadlines are looked at while the model's thread is busy
 _WEIGHT = 0.2  # of the newest batch in the running mean of a row's time
+
+
+_OVERLOADED = {
+    "queue": "has too many requests waiting",
+    "deadline": "can't answer within the deadline",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +129,7 @@ class ModelWorker:
         if deadline is not None:
             ready_at = perf_counter() + self.wait_s() + len(block) * self._row_s
             if ready_at > deadline:
-                raise self.overloaded("can't answer within the deadline")
+                raise self.overloaded("deadline")
         job = _Job(block, self._loop.create_future(), deadline)
         self._jobs.append(job)
         self._waiting_rows += job.rows
@@ -145,9 +151,14 @@ class ModelWorker:
         self._closing = True
         self._wake()
 
-    def overloaded(self, what: str = "has too many requests waiting") -> Overloaded:
-        """The error for a request that is not taken."""
-        return Overloaded(f"{self.name} {what}.", hint="Try again in a moment.", retry_after_s=1)
+    def overloaded(self, why: Literal["queue", "deadline"] = "queue") -> Overloaded:
+        """The error for a request that is not answered."""
+        return Overloaded(
+            f"{self.name} {_OVERLOADED[why]}.",
+            hint="Try again in a moment.",
+            retry_after_s=1,
+            shed=why,
+        )
 
     def _wake(self) -> None:
         if not self._busy:
@@ -222,7 +233,7 @@ class ModelWorker:
             if job.future.done():  # cancelled: the client has gone
                 continue
             if job.deadline is not None and now > job.deadline:
-                job.future.set_exception(self.overloaded("did not answer within the deadline"))
+                job.future.set_exception(self.overloaded("deadline"))
             else:
                 kept.append(job)
         return kept
