@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from upturn.develop.tune.result import Tuning as Tuning
     from upturn.develop.tune.space import integers as integers
     from upturn.develop.tune.space import uniform as uniform
+    from upturn.improve.log import read_log as read_log
     from upturn.improve.loop import Loop as Loop
     from upturn.improve.rehearse import rehearse as rehearse
     from upturn.improve.rollout import beats as beats
@@ -66,6 +67,7 @@ _HOMES = {
     "Tuning": "develop.tune.result",
     "integers": "develop.tune.space",
     "uniform": "develop.tune.space",
+    "read_log": "improve.log",
     "Loop": "improve.loop",
     "rehearse": "improve.rehearse",
     "beats": "improve.rollout",

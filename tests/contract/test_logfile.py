@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,7 +20,7 @@ from hypothesis import strategies as st
 
 from contract.processes import finish, kill_after, run, start
 from upturn.core.errors import Invalid, Unavailable
-from upturn.core.log import PREDICTION_COLUMNS, FeedbackBatch, PredictionBatch
+from upturn.core.log import PREDICTION_COLUMNS, FeedbackBatch, Layout, Matrix, PredictionBatch
 from upturn.stores.logfile import LogWriter, seal, segments
 
 HOUR = 3_600_000_000
@@ -203,6 +205,127 @@ def test_numbers_of_numpy_and_unknown_types_are_logged(directory: Path, writer: 
     assert row["features.z"].startswith("<object")
 
 
+LAYOUT = Layout(["hour", "night", "delay"], "ibf")
+
+
+def matrix(*rows: tuple[float, float, float]) -> Matrix:
+    return Matrix(
+        LAYOUT, struct.pack(f"<{3 * len(rows)}d", *(cell for row in rows for cell in row))
+    )
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_matrix_comes_back_as_its_layout_says(
+    directory: Path, writer: LogWriter, sealed: bool
+) -> None:
+    nan, inf = float("nan"), float("inf")
+    rows = matrix((7.0, 1.0, 0.5), (nan, nan, nan), (-(2.0**53), 0.0, inf))
+    writer.write(with_features(batch("a", "b", "c"), rows))
+    writer.flush()
+    if sealed:
+        writer.close()
+    found = whole(directory)
+    assert found.schema.field("features.hour").type == pa.int64()
+    assert found.schema.field("features.night").type == pa.bool_()
+    assert found["features.hour"].to_pylist() == [7, None, -(2**53)]
+    assert found["features.night"].to_pylist() == [True, None, False]
+    assert found["features.delay"].to_pylist() == [0.5, None, inf]
+
+
+def with_features(of: PredictionBatch, features: Any, **changes: Any) -> PredictionBatch:
+    return msgspec.structs.replace(of, features=features, **changes)
+
+
+def whole(directory: Path) -> pa.Table:
+    """All predictions, of files and tail."""
+    found = segments(directory, "predictions")
+    tables = [*map(pq.read_table, found.parquet), found.tail]
+    return pa.concat_tables(tables, promote_options="permissive")
+
+
+cell = st.none() | st.floats(allow_nan=False, width=64)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["matrix", "other matrix", "lists", "nothing"]), cell, cell),
+        max_size=12,
+    ),
+    st.integers(1, 5),
+    st.booleans(),
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+def test_rows_come_back_whichever_way_their_features_were_kept(
+    directory: Path, given_rows: list[tuple[str, Any, Any]], roll_rows: int, sealed: bool
+) -> None:
+    """Arms of other layouts come and go row by row, and each journal can be read by itself."""
+    shutil.rmtree(directory, ignore_errors=True)
+    layouts = {"matrix": Layout(["x", "y"], "ff"), "other matrix": Layout(["y"], "f")}
+    writer = LogWriter(directory, roll_rows=roll_rows)
+    expected: dict[str, tuple[Any, Any]] = {}
+    for number, (kind, x, y) in enumerate(given_rows):
+        name = f"{number:02d}"
+        x = x if kind in ("matrix", "lists") else None
+        y = None if kind == "nothing" else y
+        expected[name] = (x, y)
+        features: Any = {"x": [x], "y": [y]} if kind == "lists" else None
+        if kind in layouts:
+            cells = [float("nan") if v is None else v for v in (x, y)][-len(layouts[kind].names) :]
+            features = Matrix(layouts[kind], struct.pack(f"<{len(cells)}d", *cells))
+        writer.write(with_features(batch(name), features))
+        writer.flush() if number % 2 else None
+    writer.close() if sealed else writer.stop()
+    found = {row["id"]: row for row in rows(directory)}
+    assert {
+        name: (row.get("features.x"), row.get("features.y")) for name, row in found.items()
+    } == expected
+
+
+def test_a_layout_is_written_once_a_journal(directory: Path) -> None:
+    sizes: list[int] = []
+    for count in (1, 2, 3):
+        home = directory / str(count)
+        writer = LogWriter(home)
+        for number in range(count):
+            # Another object, as a reload makes it.
+            again = Layout([*LAYOUT.names], LAYOUT.kinds)
+            one = with_features(batch(f"{number}"), Matrix(again, bytes(24)))
+            writer.write(one)
+            writer.flush()
+        writer.stop()
+        (path,) = journals(home)
+        sizes.append(path.stat().st_size)
+    assert b"delay" in path.read_bytes()
+    assert path.read_bytes().count(b"delay") == 1
+    assert sizes[2] - sizes[1] == sizes[1] - sizes[0]
+
+
+def test_rows_without_an_answer_say_why_and_scores_stand_for_answers(
+    directory: Path, writer: LogWriter
+) -> None:
+    failed = with_features(
+        batch("a"),
+        None,
+        scores=None,
+        answers=None,
+        units=None,
+        at=5,
+        error="ValueError: no",
+        rate=0.5,
+    )
+    writer.write(failed)
+    writer.write(with_features(batch("b"), None, answers=None))
+    writer.close()
+    bad, good = rows(directory)
+    assert (bad["score"], bad["answer"], bad["error"], bad["rate"]) == (
+        None,
+        None,
+        "ValueError: no",
+        0.5,
+    )
+    assert (good["score"], good["answer"], good["error"], good["rate"]) == (0.25, None, None, 1.0)
+
+
 feature_rows = st.lists(
     st.dictionaries(
         st.sampled_from(["x", "y", "z"]),
@@ -245,18 +368,18 @@ def test_a_journal_rolls_when_it_is_full(directory: Path) -> None:
     for i in range(25):
         writer.write(batch(f"{i:02d}"))
         writer.flush()
-    writer.stop()
-    assert len(segments(directory, "predictions").parquet) == 2
-    assert len(journals(directory)) == 1
+    assert len(journals(directory)) == 3
+    assert seal(directory) == 2
     assert ids(directory) == [f"{i:02d}" for i in range(25)]
     writer.close()
     assert len(segments(directory, "predictions").parquet) == 3
+    assert ids(directory) == [f"{i:02d}" for i in range(25)]
 
 
 def test_a_journal_rolls_when_it_is_old(directory: Path) -> None:
     writer = LogWriter(directory, roll_s=0.05)
     writer.write(batch("a"))
-    wait_until(lambda: len(segments(directory, "predictions").parquet) == 1)
+    wait_until(lambda: seal(directory) == 1)
     assert ids(directory) == ["a"]
     writer.close()
 
@@ -544,6 +667,100 @@ def test_a_full_disk_tears_nothing_and_keeps_what_waits(directory: Path) -> None
     """
     assert run(MAKE_BATCH + dedent(code), directory).split() == ["Unavailable", "Unavailable"]
     assert ids(directory) == ["first", "last", "waits"]
+
+
+def test_what_was_lost_is_said_once_the_disk_takes_it(directory: Path) -> None:
+    block(directory)
+    writer = LogWriter(directory, max_queued_rows=10)
+    began = time.time()
+    for i in range(25):
+        writer.write(batch(f"{i}"))
+    directory.unlink()
+    wait_until(lambda: len(rows(directory, "gaps")) == 1)
+    (gap,) = rows(directory, "gaps")
+    assert gap["rows"] == writer.lost_rows == 15
+    assert began <= gap["began_at"].timestamp() <= gap["ended_at"].timestamp() <= time.time()
+    assert gap["why"]
+    writer.write(batch("after"))
+    writer.close()
+    assert rows(directory, "gaps") == [gap]
+    assert len(ids(directory)) == 11
+
+
+def test_rows_that_wait_are_bounded_in_bytes_too(directory: Path) -> None:
+    block(directory)
+    writer = LogWriter(directory, max_queued_bytes=10_000)
+    for i in range(3_000):
+        writer.write(batch(f"{i:04d}", note=["x" * 100]))
+        if i % 100 == 0:
+            time.sleep(0.001)  # lets the thread see how much there is
+        if writer.lost_rows:
+            break
+    assert writer.lost_rows > 0
+    directory.unlink()
+    writer.close()
+    assert len(ids(directory)) + writer.lost_rows == i + 1
+
+
+def test_a_gap_is_not_forgotten_when_the_writer_is_closed(directory: Path) -> None:
+    writer = LogWriter(directory, max_queued_rows=5)
+    writer.write(batch(*"abcdefghi"))
+    assert writer.lost_rows == 9
+    writer.close()
+    assert [gap["rows"] for gap in rows(directory, "gaps")] == [9]
+
+
+def test_a_loop_that_is_never_idle_keeps_no_row_waiting(directory: Path) -> None:
+    """Short system calls give the interpreter away and take it back before a thread wakes up."""
+    writer = LogWriter(directory)
+    near, far = os.pipe()
+    turns, waited = 100, 0
+    for i in range(turns):
+        os.write(far, b"x")
+        os.read(near, 1)
+        sum(range(200_000))  # some milliseconds in which no other thread gets it
+        writer.write(batch(f"{i}"))
+        waited = max(waited, writer.queued_rows)
+    os.close(near), os.close(far)
+    writer.close()
+    assert waited < turns
+
+
+def test_a_durable_row_is_synced_before_it_is_acknowledged(directory: Path) -> None:
+    """What the kernel is asked for, in order: the names of directories and file, then the rows."""
+    code = """
+        import threading
+        said = []
+        real = {name: getattr(os, name) for name in ("open", "write", "fsync", "mkdir")}
+        opened = {}
+
+        def spied_open(path, flags, *rest, **options):
+            file = real["open"](path, flags, *rest, **options)
+            opened[file] = (Path(path).name.split("-")[0], flags)
+            return file
+
+        def spied_write(file, data):
+            done = real["write"](file, data)
+            name, flags = opened.get(file, ("", 0))
+            if name:
+                said.append(f"write {name} {'synced' if flags & os.O_DSYNC else ''}".strip())
+            return done
+
+        def spied_fsync(file):
+            real["fsync"](file)
+            said.append(f"sync {opened[file][0]}")
+
+        os.open, os.write, os.fsync = spied_open, spied_write, spied_fsync
+        writer = LogWriter(Path(sys.argv[1]))
+        future = writer.write(batch("a"), durable=True)
+        future.add_done_callback(lambda _: said.append("acknowledged"))
+        future.result()
+        print("; ".join(said))
+    """
+    assert run(MAKE_BATCH + dedent(code), directory).strip() == (
+        f"sync {directory.parent.parent.name.split('-')[0]}; sync log; write predictions synced; "
+        "sync delays; write predictions synced; acknowledged"
+    )
 
 
 def test_a_row_that_cannot_be_encoded_costs_only_itself(directory: Path) -> None:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -41,6 +42,17 @@ class Constant:
     def predict(self, frame):
         time.sleep(self.seconds)
         return np.full(len(frame), self.value)
+
+
+class Rowwise:
+    """Takes as long for each row, however many come together."""
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+
+    def predict(self, frame):
+        time.sleep(self.seconds * len(frame))
+        return np.asarray(frame["delay"], dtype=float) * 2.0
 
 
 class Touchy:
@@ -87,13 +99,16 @@ class Project:
 
     def model(self, kind: str, *args: Any) -> Any:
         """A model of `mymodels`, whose module only the project has."""
+        return getattr(self.module("mymodels"), kind)(*args)
+
+    def module(self, name: str) -> Any:
+        """A module that only the project has."""
         sys.path.insert(0, str(self.root))
         try:
-            sys.modules.pop("mymodels", None)
-            import mymodels  # pyright: ignore[reportMissingImports]
+            sys.modules.pop(name, None)
+            return import_module(name)
         finally:
             sys.path.remove(str(self.root))
-        return getattr(mymodels, kind)(*args)
 
     def endpoint(self, name: str, **options: Any) -> None:
         create_endpoint(self.workspace, Endpoint(name, **options), now=utcnow())
@@ -186,10 +201,10 @@ class Reply:
 class Server:
     """A server process, and a client of it; each thread has a connection of its own."""
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Project, *options: str) -> None:
         self.project = project
         self.process = subprocess.Popen(
-            [*upturn("serve"), "--port", "0"],
+            [*upturn("serve"), "--port", "0", *options],
             cwd=project.root,
             env=project.environ,
             stdout=subprocess.PIPE,

@@ -171,6 +171,7 @@ def _announce(workspace: Workspace, endpoint: Endpoint, version: Version) -> Non
 
     from upturn.deploy.example import example_request, predict_path
     from upturn.deploy.running import running_server
+    from upturn.model.choice import describe_form
 
     running = running_server(workspace)
     if running is None:
@@ -178,4 +179,6 @@ def _announce(workspace: Workspace, endpoint: Endpoint, version: Version) -> Non
     url = running.url + predict_path(endpoint.name)
     body = msgspec.json.encode(example_request(version.signature, endpoint.unit)).decode()
     click.echo(f"{click.style(version.name, bold=True)} answers at {url}")
+    if form := describe_form(version.form):
+        click.echo(f"  {form}")
     click.echo(f"  curl {url} -H 'Content-Type: application/json' -d {shlex.quote(body)}")

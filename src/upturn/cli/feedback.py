@@ -44,7 +44,7 @@ def describe(receipt: FeedbackReceipt) -> Iterator[str]:
     line = f"{receipt.accepted:,} {_labels(receipt.accepted)} joined"
     if receipt.unknown:
         named = ", ".join(receipt.unknown_ids)
-        line += f", {receipt.unknown:,} of unknown predictions (first: {named})"
+        line += f", {receipt.unknown:,} of predictions that are not in the Log (first: {named})"
     if receipt.empty:
         line += f", {receipt.empty:,} rows without a label left out"
     yield line + "."

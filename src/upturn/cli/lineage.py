@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import click
 
+from upturn.cli.tail import harmless
 from upturn.core.errors import Invalid, NotFound
-from upturn.core.ids import is_prediction_id
+from upturn.core.ids import is_own_prediction_id, is_prediction_id
 from upturn.core.lineage import Node, downstream, upstream
 from upturn.core.records import Artifact, Edge, Endpoint, Run, Task
 from upturn.stores.workspace import Workspace, open_workspace
@@ -40,28 +41,33 @@ def command(path: str, forward: bool) -> None:
 
 def _begin(workspace: Workspace, path: str) -> tuple[str, int]:
     """Where the walk over stored edges begins; a prediction's own steps are printed on the way."""
-    if is_prediction_id(path.removeprefix("prediction/")):
+    if path.startswith("prediction/") or is_own_prediction_id(path):
         return _through_log(workspace, path.removeprefix("prediction/")), 2
     if ":" in path and "/" not in path:
         return f"version/{path}", 0
-    if "/" not in path:
+    if "/" in path:
+        return path, 0
+    try:  # perhaps a client's own id
+        return _through_log(workspace, path), 2
+    except NotFound:
         raise Invalid(
             f"{path!r} is no path.", hint="Write a prediction's id, NAME:VERSION, or run/ID/STEP/0."
-        )
-    return path, 0
+        ) from None
 
 
 def _through_log(workspace: Workspace, prediction: str) -> str:
     from upturn.improve.log import StoredLog
 
-    for endpoint in workspace.meta.last_each(Endpoint):
+    named = workspace.meta.last_each(Endpoint) if is_prediction_id(prediction) else ()
+    for endpoint in named:
         rows = StoredLog(workspace, endpoint.name).find(prediction)
         for row in rows:
             if row["shadow"]:
                 continue
-            click.echo(
-                f"prediction/{prediction}  {row['at']:%Y-%m-%d %H:%M}Z  answered {row['answer']}"
+            said = (
+                f"failed: {harmless(row['error'])}" if row["error"] else f"answered {row['answer']}"
             )
+            click.echo(f"prediction/{prediction}  {row['at']:%Y-%m-%d %H:%M}Z  {said}")
             click.echo(
                 f"  route/{endpoint.name}/{row['route']}  arm {row['arm']}, "
                 f"propensity {row['propensity']:g}, {row['latency_s'] * 1000:.1f} ms"

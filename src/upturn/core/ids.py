@@ -4,9 +4,11 @@ import os
 import re
 import secrets
 import time
+from collections import deque
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no i, l, o, u to misread
-_PREDICTION_ID = re.compile(r"[0-9a-f]{28}")
+_PREDICTION_ID = re.compile(r"[!-~]{1,128}")  # what a client may call it: visible ASCII
+_OWN_PREDICTION_ID = re.compile(r"[0-9a-f]{28}")
 
 
 def new_id(length: int = 6) -> str:
@@ -27,13 +29,37 @@ def prediction_ids(count: int) -> list[str]:
     [28, 28]
     """
     moment = f"{time.time_ns() // 1_000_000:012x}"
-    noise = os.urandom(8 * count).hex()
-    return [moment + noise[16 * i : 16 * i + 16] for i in range(count)]
+    return [moment + _noise() for _ in range(count)]
+
+
+_NOISE: deque[str] = (
+    deque()
+)  # random hex, 16 digits each: a system call for one id costs most of it
+_AT_ONCE = 512
+os.register_at_fork(after_in_child=_NOISE.clear)
+
+
+def _noise() -> str:
+    try:
+        return _NOISE.popleft()
+    except IndexError:
+        digits = os.urandom(8 * _AT_ONCE).hex()
+        _NOISE.extend(digits[at : at + 16] for at in range(16, len(digits), 16))
+        return digits[:16]
 
 
 def is_prediction_id(text: str) -> bool:
-    """Whether `text` has the form of a prediction id (not whether such a prediction exists)."""
+    """Whether `text` can be a prediction's id, ours or a client's (not whether there is one).
+
+    >>> is_prediction_id("order-17/2"), is_prediction_id("two words")
+    (True, False)
+    """
     return _PREDICTION_ID.fullmatch(text) is not None
+
+
+def is_own_prediction_id(text: str) -> bool:
+    """Whether `text` has the form of what `prediction_ids` makes."""
+    return _OWN_PREDICTION_ID.fullmatch(text) is not None
 
 
 def task_path(run: str, step: str, index: int) -> str:

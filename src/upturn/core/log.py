@@ -40,7 +40,7 @@ class Matrix(msgspec.Struct, frozen=True, array_like=True, gc=False):
     data: bytes
 
 
-class PredictionBatch(msgspec.Struct, frozen=True, array_like=True):
+class PredictionBatch(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Rows that one arm answered (or shadowed) together. Every list has one entry a row.
 
     Times are microseconds since 1970 in UTC. A shadow's row has the id of the row that it shadows.
@@ -62,6 +62,9 @@ class PredictionBatch(msgspec.Struct, frozen=True, array_like=True):
     request: str = ""
     rate: float = 1.0  # the share of such rows that is logged
     error: str = ""  # why there is no answer: then neither scores nor answers are there
+
+
+Features = Matrix | dict[str, list[Any]] | None
 
 
 class FeedbackBatch(msgspec.Struct, frozen=True, array_like=True):

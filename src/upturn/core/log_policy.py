@@ -8,7 +8,7 @@ import msgspec
 
 from upturn.core.log import Layout, Matrix, PredictionBatch
 from upturn.core.records import Endpoint
-from upturn.core.routing import position
+from upturn.core.routing import SPACE, position
 
 ANY_ARM = "*"
 _SALT = "upturn log"  # the choice has nothing to do with the one of an arm
@@ -112,7 +112,7 @@ def is_sampled(prediction: str, rate: float) -> bool:
     ... )
     (True, True)
     """
-    return position(prediction, _SALT) < rate
+    return position(prediction, _SALT) < rate * SPACE
 
 
 def _rows(batch: PredictionBatch, places: Sequence[int]) -> dict[str, Any]:

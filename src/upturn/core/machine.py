@@ -113,3 +113,13 @@ def _lines(path: str) -> Iterator[str]:
     except OSError:
         return
     yield from text.splitlines()
+
+
+def resident_bytes() -> int:
+    """The memory that this process holds at the moment; where no system says, the most it held."""
+    statm = next(_lines("/proc/self/statm"), "").split()
+    if len(statm) > 1:
+        return int(statm[1]) * os.sysconf("SC_PAGE_SIZE")
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -11,7 +11,7 @@ from upturn.core.errors import Invalid, did_you_mean
 from upturn.core.machine import total_bytes
 from upturn.core.size import size_bytes
 
-_MARKERS = ("upturn.toml", "pyproject.toml")
+MARKERS = ("upturn.toml", "pyproject.toml")  # beside a project's files
 # Every variable that Upturn reads; a test compares this table with the documentation.
 VARIABLES = {
     "UPTURN_HOME": "the directory in which everything is kept",
@@ -19,6 +19,9 @@ VARIABLES = {
     "UPTURN_MEMORY": "how much memory runs may use at a time",
     "UPTURN_GPUS": "which GPUs runs may use",
     "UPTURN_PORT": "the port on which endpoints are served",
+    "UPTURN_DEADLINE_MS": "within how many milliseconds a request is answered or refused",
+    "UPTURN_WORKERS": "how many processes answer requests",
+    "UPTURN_ACCESS_LOG": "the file to which a server writes a line for each request",
 }
 
 
@@ -34,6 +37,11 @@ class Settings:
     memory_bytes: int
     gpus: tuple[str, ...]  # their numbers, as CUDA_VISIBLE_DEVICES has them
     port: int
+    deadline_s: float = 30.0  # within which a request is answered or refused, unless it says so
+    workers: int = 1
+    access_log: str = ""  # a file, "-" for stdout, or "" for none
+    traces: bool = False  # whether the standard variables name a collector of traces
+    bundle: Path | None = None  # what `upturn build` put here to be served: it is only read
 
 
 def load_settings(cwd: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
@@ -48,6 +56,9 @@ def load_settings(cwd: Path | None = None, environ: Mapping[str, str] | None = N
     root = _project_root(cwd)
     home, why = _home(root, environ)
     table = _table(root)
+    bundle = _bundle(root, table)
+    if bundle is not None and (code := bundle.parent / "code").is_dir():
+        root = code
     return Settings(
         home=home,
         why_home=why,
@@ -57,6 +68,11 @@ def load_settings(cwd: Path | None = None, environ: Mapping[str, str] | None = N
         memory_bytes=_memory(environ),
         gpus=_gpus(environ),
         port=_number(environ, "UPTURN_PORT", default=8600, low=0),
+        deadline_s=_number(environ, "UPTURN_DEADLINE_MS", default=30_000, low=1) / 1000,
+        bundle=bundle,
+        workers=_number(environ, "UPTURN_WORKERS", default=1, low=1),
+        access_log=_access_log(environ, cwd),
+        traces=_traces(environ),
     )
 
 
@@ -80,7 +96,7 @@ def _refuse_unknown(environ: Mapping[str, str]) -> None:
 
 def _project_root(cwd: Path) -> Path | None:
     for directory in (cwd, *cwd.parents):
-        if any((directory / marker).is_file() for marker in _MARKERS):
+        if any((directory / marker).is_file() for marker in MARKERS):
             return directory
     return None
 
@@ -103,6 +119,33 @@ def _table(root: Path | None) -> dict[str, object]:
         return pyproject.get("tool", {}).get("upturn", {})
     except tomllib.TOMLDecodeError as error:
         raise Invalid(f"A settings file in {root} is not valid TOML: {error}.") from None
+
+
+def _bundle(root: Path | None, table: Mapping[str, object]) -> Path | None:
+    name = table.get("bundle")
+    if root is None or name is None:
+        return None
+    if not isinstance(name, str) or not (root / name / "upturn.db").is_file():
+        raise Invalid(
+            f"The settings in {root} say that {name!r} is to be served, and there is none such.",
+            hint="Build the folder again: upturn build NAME",
+        )
+    return root / name
+
+
+def _access_log(environ: Mapping[str, str], cwd: Path) -> str:
+    given = environ.get("UPTURN_ACCESS_LOG", "")
+    return given if given in ("", "-") else str(cwd / Path(given).expanduser())
+
+
+def _traces(environ: Mapping[str, str]) -> bool:
+    """By OpenTelemetry's own variables; what else they say is read by its library."""
+    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return False
+    if environ.get("OTEL_TRACES_EXPORTER", "otlp").strip() not in ("", "otlp"):
+        return False
+    named = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    return any(environ.get(name) for name in named)
 
 
 def _number(environ: Mapping[str, str], name: str, *, default: int, low: int) -> int:

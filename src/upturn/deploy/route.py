@@ -6,7 +6,7 @@ from datetime import datetime
 from upturn.core.errors import Conflict, Invalid
 from upturn.core.ids import route_path, version_path
 from upturn.core.records import Alias, Arm, Edge, Record, Route, Version
-from upturn.core.routing import check_arms
+from upturn.core.routing import check_arms, reshare, slices_of
 from upturn.deploy.endpoint import get_endpoint
 from upturn.stores.workspace import Workspace
 
@@ -26,8 +26,13 @@ def set_route(
     why: str,
     now: datetime,
     after: int | None = None,
+    salt: str | None = None,
 ) -> Route:
     """Write the next revision and return it; servers of this store follow within 0.1 s.
+
+    Units stay on their arms, but for the fewest that the new shares have to move. Another `salt`
+    draws all of them anew, as an experiment of its own wants that nothing of an earlier one is left
+    in its arms; endpoints have different ones, so what they draw is independent.
 
     The alias `champion` of the model follows the first answering arm, in the same transaction.
     `after` is the revision that the caller has decided on (0: none yet). Raises Conflict when
@@ -46,12 +51,14 @@ def set_route(
             hint="Somebody changed it meanwhile: look at it, and decide again.",
             endpoint=endpoint,
         )
+    kept = current if salt is None or (current and current.salt == salt) else None
     route = Route(
         endpoint=endpoint,
         revision=revision + 1,  # said, not asked for: of two writers one gets a Conflict
         model=model,
         arms=tuple(arms),
-        salt=current.salt if current else endpoint,  # kept, so that units stay where they are
+        salt=kept.salt if kept else salt or endpoint,
+        slices=reshare(slices_of(kept) if kept else (), arms),
         why=why,
         at=now,
     )

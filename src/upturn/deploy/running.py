@@ -7,6 +7,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -27,6 +28,10 @@ class Running(msgspec.Struct, frozen=True):
     pid: int
     host: str
     owner: str
+    began: str = ""  # when the process did: another one may have its id by now
+    workers: tuple[int, ...] = ()  # the processes that answer
+    reloads: int = 0  # how often they were replaced on request, or could not be
+    reload_failed: str = ""  # why the last time nobody was
 
 
 def running_server(workspace: Workspace) -> Running | None:
@@ -35,7 +40,8 @@ def running_server(workspace: Workspace) -> Running | None:
     if lease is None or "url" not in lease.payload:
         return None
     running = msgspec.convert({**lease.payload, "owner": lease.owner}, Running)
-    return running if running.host != socket.gethostname() or alive(running.pid) else None
+    here = running.host == socket.gethostname()
+    return None if here and not alive(running.pid, running.began) else running
 
 
 def clear_dead_lease(workspace: Workspace) -> None:
@@ -43,12 +49,28 @@ def clear_dead_lease(workspace: Workspace) -> None:
     lease = workspace.meta.lease(LEASE)
     if lease is None or lease.payload.get("host") != socket.gethostname():
         return
-    if not alive(int(lease.payload["pid"])):
+    if not alive(int(lease.payload["pid"]), lease.payload.get("began", "")):
         workspace.meta.release(LEASE, lease.owner)
 
 
-def alive(pid: int) -> bool:
-    """Whether a process of this machine has that id."""
+def began(pid: int) -> str:
+    """When the process of that id began, in ticks of the machine; '' where that can't be told."""
+    try:
+        # Its second field is the program's name in brackets, with any characters.
+        return (
+            Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[19]
+        )
+    except (OSError, IndexError):
+        return ""
+
+
+def alive(pid: int, since: str = "") -> bool:
+    """Whether a process of this machine has that id, and began then, if that is said.
+
+    In a container that is started again the server has the id that the one before it had.
+    """
+    if since and began(pid) not in ("", since):
+        return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -68,7 +90,7 @@ def stop_server(workspace: Workspace, *, timeout_s: float = 30.0) -> Running | N
         return None
     os.kill(running.pid, signal.SIGTERM)
     until = time.monotonic() + timeout_s
-    while alive(running.pid) and running_server(workspace) is not None:
+    while alive(running.pid, running.began) and running_server(workspace) is not None:
         if time.monotonic() > until:
             raise TimeoutError
         time.sleep(_POLL_S)

@@ -6,7 +6,8 @@ from typing import Any, cast
 
 from blake3 import blake3
 
-from upturn.develop.source import is_own_file, is_own_module, module_name
+from upturn.core.owncode import is_own_file
+from upturn.develop.source import is_own_module, module_name
 
 ABSENT = object()  # in the place of a value that is not there
 _HEAP = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class that a statement or a call made

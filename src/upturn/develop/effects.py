@@ -8,12 +8,12 @@ import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from upturn.core.owncode import is_own_file
 from upturn.develop.names import Import, Uses, chain_of
 from upturn.develop.parts import Parts, absolute, package_of
 from upturn.develop.snapshot import Snapshot
 from upturn.develop.source import (
     Source,
-    is_own_file,
     is_own_module,
     looking,
     module_name,

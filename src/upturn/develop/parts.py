@@ -7,12 +7,12 @@ from typing import Any, Literal
 import msgspec
 from blake3 import blake3
 
+from upturn.core.owncode import is_own_file
 from upturn.develop.distributions import versions
 from upturn.develop.names import Chain, Import, Uses
 from upturn.develop.source import (
     cells,
     home_of,
-    is_own_file,
     locate,
     module_name,
     own_files_in,

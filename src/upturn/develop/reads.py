@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any, Literal
 
 from upturn.core.executor import Call, File
+from upturn.core.owncode import is_own_file
 from upturn.core.records import Read
 from upturn.core.settings import Settings
 from upturn.develop.contents import (
@@ -157,7 +158,7 @@ class Reads:
         return (
             path.startswith((self.home, *_SYSTEM))
             or any(path == one or path.startswith(one + os.sep) for one in self.given)
-            or not _is_own_file(path)
+            or not is_own_file(path)
         )
 
     def finish(self) -> Seen:
@@ -200,13 +201,6 @@ class Reads:
         return int(stamp.split(":")[3]) > self.began_ns
 
 
-def _is_own_file(file: str) -> bool:
-    """Whether the file is neither Python's nor an installed one; see `source.is_own_file`."""
-    from upturn.develop import source  # it parses code, which a worker does without till here
-
-    return source.is_own_file(file)
-
-
 def _path_of(given: Any, event: str) -> str | None:
     if given is None:
         given = "."  # os.listdir()
@@ -223,7 +217,7 @@ def _path_of(given: Any, event: str) -> str | None:
 def _reads_code(frame: FrameType) -> bool:
     file = frame.f_code.co_filename
     return file.startswith(("<frozen importlib", "<frozen zipimport", _IMPORTLIB)) or (
-        file.endswith(_CODE_READERS) and not _is_own_file(file)
+        file.endswith(_CODE_READERS) and not is_own_file(file)
     )
 
 
@@ -244,7 +238,7 @@ def _has_filled_a_cache() -> bool:
     grew = False
     for module in list(sys.modules.values()):
         file = getattr(module, "__file__", None)
-        if file is None or not _is_own_file(file):
+        if file is None or not is_own_file(file):
             continue
         for value in list(vars(module).values()):
             if isinstance(value, functools._lru_cache_wrapper):  # pyright: ignore[reportPrivateUsage]

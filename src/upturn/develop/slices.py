@@ -3,10 +3,11 @@
 import ast
 from functools import partial
 
+from upturn.core.owncode import is_own_file
 from upturn.develop.effects import changing, has_hooks, imports_of, registering
 from upturn.develop.names import UNFOLLOWED, Chain, Import, chain_of
 from upturn.develop.parts import DYNAMIC, Kind, Parts, absolute, is_dynamic, package_in
-from upturn.develop.source import Source, is_own_file, locate, source_of
+from upturn.develop.source import Source, locate, source_of
 
 
 class Slices:

@@ -7,25 +7,17 @@ import linecache
 import os
 import stat
 import sys
-import sysconfig
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
+from upturn.core.owncode import is_own_file
 from upturn.develop.names import Uses, chain_of, uses
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
-_UPTURN = str(Path(__file__).resolve().parent.parent) + os.sep
-_STDLIB = tuple(
-    {
-        os.path.realpath(path) + os.sep
-        for path in (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"))
-        if path
-    }
-)
 _NOTEBOOK = ("<ipython-input-", "ipykernel_")
 
 
@@ -257,18 +249,6 @@ def file_of(module: ModuleType) -> str | None:
     """The file of a module, or the folder of a namespace package."""
     file = getattr(module, "__file__", None)
     return file or next(iter(getattr(module, "__path__", ())), None)
-
-
-@cache
-def is_own_file(file: str) -> bool:
-    """Whether the file is the user's own: not Python's, an installed one, or Upturn's."""
-    if file.startswith("<"):
-        return not file.startswith("<frozen ")
-    path = os.path.realpath(file) + os.sep
-    installed = any(
-        f"{os.sep}{folder}{os.sep}" in path for folder in ("site-packages", "dist-packages")
-    )
-    return not (installed or path.startswith(_UPTURN) or path.startswith(_STDLIB))
 
 
 def module_name(namespace: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from upturn.core.errors import Invalid, NotFound, Problem
+from upturn.core.ids import is_prediction_id
 from upturn.core.log import FeedbackBatch
 from upturn.core.records import Endpoint
 from upturn.core.time import instant, micros
@@ -23,6 +24,7 @@ Progress = Callable[[int, int | None], None]
 _CHUNK_ROWS = 20_000
 _PROBLEMS = 100  # of one receipt; the rest is only counted
 _NAMED = 3
+_SHOWN = 150  # characters of what was given instead of an id
 _ID_COLUMNS = ("prediction_id", "id")
 _FORMATS = {
     ".parquet": "parquet",
@@ -294,9 +296,17 @@ def _columns(found: Sequence[str], path: Path) -> tuple[str, str, str | None]:
 
 
 def _id(value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise Invalid(f"the prediction id is {value!r}.", hint="It is the text that predict gave.")
+    if not isinstance(value, str) or not is_prediction_id(value):
+        raise Invalid(
+            f"the prediction id is {_shortened(value)}.",
+            hint="It is the text that predict gave, or was given.",
+        )
     return value
+
+
+def _shortened(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
 
 
 def _label(value: object) -> Label:

@@ -1,11 +1,12 @@
 """LogView: the Log as tables of predictions, joined with what was known of them at a given time."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,10 +14,15 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from upturn.core.log import FEATURE_PREFIX
+from upturn.core.records import Endpoint
 from upturn.core.time import micros
 from upturn.improve.log_query import FEEDBACK_SCHEMA, PREDICTION_SCHEMA, Parts, Reader, Rows
-from upturn.stores.logfile import segments
-from upturn.stores.workspace import Workspace
+from upturn.stores.journal import Kind
+from upturn.stores.segments import segments
+from upturn.stores.workspace import Workspace, open_workspace
+
+T = TypeVar("T")
+_TRIES = 5
 
 
 class LogView(Protocol):
@@ -70,7 +76,10 @@ class LogView(Protocol):
 
 
 class StoredLog:
-    """The Log as the endpoint's servers wrote it: sealed Parquet, and journals still open."""
+    """The Log as the endpoint's servers wrote it: sealed Parquet, and journals still open.
+
+    It can be read while it is written, sealed and compacted: each row is there once.
+    """
 
     def __init__(self, workspace: Workspace, endpoint: str) -> None:
         self.endpoint = endpoint
@@ -91,7 +100,7 @@ class StoredLog:
     ) -> pa.Table:
         """See LogView."""
         rows = Rows(since, until, arm, version, shadow, features, errors)
-        return self._reader.predictions(self._predictions(since, until), rows)
+        return _steadily(lambda: self._reader.predictions(self._predictions(since, until), rows))
 
     def joined(
         self,
@@ -107,8 +116,34 @@ class StoredLog:
     ) -> pa.Table:
         """See LogView."""
         rows = Rows(since, until, arm, version, shadow, features, errors)
-        predictions = self._predictions(since, until)
-        return self._reader.joined(predictions, self._feedback(known_by), rows, known_by)
+
+        def ask() -> pa.Table:
+            predictions = self._predictions(since, until)
+            return self._reader.joined(predictions, self._feedback(known_by), rows, known_by)
+
+        return _steadily(ask)
+
+    def sql(self, query: str) -> pa.Table:
+        """What a query in DuckDB's SQL says of the Log as it is now.
+
+        Its tables are `predictions` (PREDICTION_COLUMNS, then `"features.<name>"`; rows that a
+        model failed have an `error`), `labels` (the newest of each id), `feedback` (all of them)
+        and `gaps` (rows that could not be written). Raises Invalid when it can't be answered.
+        """
+
+        def ask() -> pa.Table:
+            views = {
+                "predictions": self._predictions(None, None),
+                "feedback": self._feedback(None),
+                "gaps": self._parts("gaps"),
+            }
+            return self._reader.sql(query, views)
+
+        return _steadily(ask)
+
+    def gaps(self) -> pa.Table:
+        """From when to when how many rows were lost, and why: GAP_COLUMNS, in order of time."""
+        return self.sql("SELECT * FROM gaps ORDER BY began_at, ended_at, rows")
 
     def find(self, prediction: str) -> list[dict[str, Any]]:
         """The rows of one prediction: that of the arm that answered, and those of shadows."""
@@ -117,13 +152,19 @@ class StoredLog:
 
     def has(self, ids: Sequence[str]) -> NDArray[np.bool_]:
         """For each id, whether there is a prediction with it."""
-        return self._reader.has(self._predictions(None, None), ids)
+        return _steadily(lambda: self._reader.has(self._predictions(None, None), ids))
 
     def unmatched(self, *, since: datetime, until: datetime) -> int:
-        """How many ids have feedback received in [since, until) but no prediction."""
-        return self._reader.unmatched(
-            self._predictions(None, None), self._feedback(None), since, until
-        )
+        """How many ids have feedback received in [since, until) but no prediction.
+
+        Of a Log that is sampled most are of predictions that were answered and not logged.
+        """
+
+        def ask() -> int:
+            predictions, feedback = self._predictions(None, None), self._feedback(None)
+            return self._reader.unmatched(predictions, feedback, since, until)
+
+        return _steadily(ask)
 
     def _predictions(self, since: datetime | None, until: datetime | None) -> Parts:
         found = segments(self._directory, "predictions")
@@ -135,11 +176,34 @@ class StoredLog:
         paths = [path for path in found.parquet if self._span(path, "known_at").begins_by(known_by)]
         return Parts(paths, found.tail)
 
+    def _parts(self, kind: Kind) -> Parts:
+        found = segments(self._directory, kind)
+        return Parts(found.parquet, found.tail)
+
     def _span(self, path: Path, column: str) -> "_Span":
         # A sealed file never changes, so its footer is read once.
         if (path, column) not in self._spans:
             self._spans[path, column] = _parquet_span(path, column)
         return self._spans[path, column]
+
+
+def read_log(endpoint: str, workspace: Workspace | None = None) -> StoredLog:
+    """The Log of an endpoint, to read with SQL or as tables, while it is written.
+
+    Raises NotFound when there is no such endpoint.
+    """
+    workspace = workspace or open_workspace()
+    return StoredLog(workspace, workspace.meta.get(Endpoint, endpoint).name)
+
+
+def _steadily(ask: Callable[[], T]) -> T:
+    """Ask again when a file was gone before it was read: a larger one has its rows by then."""
+    for _ in range(_TRIES):
+        try:
+            return ask()
+        except (FileNotFoundError, duckdb.IOException):
+            continue
+    return ask()
 
 
 class MemoryLog:
@@ -232,6 +296,7 @@ def _prediction_table(table: pa.Table) -> pa.Table:
     features = [name for name in table.column_names if name.startswith(FEATURE_PREFIX)]
     columns = {field.name: _column(table, field) for field in PREDICTION_SCHEMA}
     columns["shadow"] = columns["shadow"].fill_null(False)
+    columns["rate"] = columns["rate"].fill_null(1.0)
     columns["received_at"] = pc.coalesce(columns["received_at"], columns["at"])
     return pa.Table.from_pydict(columns | {name: table[name] for name in features})
 

@@ -2,7 +2,7 @@
 
 import glob
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from upturn.core.errors import Invalid
 from upturn.core.log import PREDICTION_COLUMNS
 
 _AT = pa.timestamp("us", "UTC")
@@ -50,6 +51,28 @@ _MEANT = {
     "answer": "coalesce(answer, CAST(score AS VARCHAR)) AS answer",
     "rate": "coalesce(rate, 1.0) AS rate",
 }
+_OWN = ", ".join(f'"{name}"' for name in PREDICTION_COLUMNS)
+_AS_MEANT = ", ".join(_MEANT.get(name, f'"{name}"') for name in PREDICTION_COLUMNS)
+# What a query of one's own can ask.
+_VIEWS = {
+    "predictions": (
+        f"CREATE VIEW predictions AS SELECT {_AS_MEANT}, * EXCLUDE ({_OWN}) FROM {{source}}"
+    ),
+    "feedback": "CREATE VIEW feedback AS SELECT id, label, label_text, known_at, received_at "
+    "FROM {source}",
+    "gaps": "CREATE VIEW gaps AS SELECT * FROM {source}",
+}
+_LABELS = """
+    CREATE VIEW labels AS
+    SELECT id, newest.label AS label, newest.label_text AS label_text, newest.known_at AS known_at
+    FROM (
+        SELECT id, max(struct_pack(known_at, received_at, label, label_text)) AS newest
+        FROM feedback GROUP BY id
+    )"""
+_SQL_HINT = (
+    "There are the tables predictions, labels, feedback and gaps. "
+    'Write the column "at" and features as "features.name", in quotes.'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +114,8 @@ class Reader:
 
     def __init__(self, spill: Path | None) -> None:
         self._lock = threading.Lock()  # names are registered on the connection while a query runs
-        self._connection = duckdb.connect(
-            ":memory:",
-            config={
-                "threads": 2,
-                "memory_limit": "1GB",
-                "temp_directory": "" if spill is None else str(spill),
-                "autoinstall_known_extensions": False,  # never reaches for the network
-            },
-        )
-        self._connection.execute("SET TimeZone = 'UTC'; SET parquet_metadata_cache = true")
+        self._spill = spill
+        self._connection = _connect(spill)
 
     def predictions(self, parts: Parts, rows: Rows) -> pa.Table:
         where, parameters = rows.predicate()
@@ -156,6 +171,25 @@ class Reader:
         tails = {"predictions": predictions.tail, "feedback": _with_text(feedback.tail)}
         return int(self._run(query, [since, until], **tails)["ids"][0].as_py())
 
+    def sql(self, query: str, views: Mapping[str, Parts]) -> pa.Table:
+        """What a query of one's own says of the views. Raises Invalid when it can't be answered."""
+        with _connect(self._spill) as own:
+            for name, parts in views.items():
+                own.register(f"{name}_tail", parts.tail)
+                source = _source(parts, f"{name}_tail")
+                own.execute(_VIEWS[name].format(source=source))
+            own.execute(_LABELS)
+            try:
+                kinds = [one.type for one in own.extract_statements(query)]
+                if kinds != [duckdb.StatementType.SELECT]:
+                    raise Invalid("That is not one query that gives rows.", hint=_SQL_HINT)
+                return own.sql(query).to_arrow_table()
+            except duckdb.IOException:
+                raise  # a file was replaced meanwhile: see `StoredLog`
+            except duckdb.Error as error:
+                said = str(error).splitlines()[0]
+                raise Invalid(f"The query can't be answered: {said}", hint=_SQL_HINT) from None
+
     def _run(self, query: str, parameters: list[Any], **tables: pa.Table) -> pa.Table:
         with self._lock:
             for name, table in tables.items():
@@ -167,12 +201,26 @@ class Reader:
                     self._connection.unregister(name)
 
 
+def _connect(spill: Path | None) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(
+        ":memory:",
+        config={
+            "threads": 2,
+            "memory_limit": "1GB",
+            "temp_directory": "" if spill is None else str(spill),
+            "autoinstall_known_extensions": False,  # never reaches for the network
+        },
+    )
+    connection.execute("SET TimeZone = 'UTC'; SET parquet_metadata_cache = true")
+    return connection
+
+
 def _source(parts: Parts, tail: str) -> str:
     """The rows of one kind as SQL; files written at different times may differ in their columns."""
     if not parts.paths:
         return tail
     names = ", ".join(map(_quoted, parts.paths))
-    files = f"SELECT * FROM read_parquet([{names}], union_by_name=true)"
+    files = f"SELECT * FROM read_parquet([{names}], union_by_name=true, hive_partitioning=false)"
     # The tail has all the columns, which files of another time may lack.
     return f"({files} UNION ALL BY NAME SELECT * FROM {tail})"
 
@@ -184,9 +232,7 @@ def _quoted(path: Path) -> str:
 
 
 def _columns(rows: Rows) -> str:
-    names = ", ".join(f'"{name}"' for name in PREDICTION_COLUMNS)
-    own = ", ".join(_MEANT.get(name, f'"{name}"') for name in PREDICTION_COLUMNS)
-    return f"{own}, * EXCLUDE ({names})" if rows.features else own
+    return f"{_AS_MEANT}, * EXCLUDE ({_OWN})" if rows.features else _AS_MEANT
 
 
 def _typed(table: pa.Table) -> pa.Table:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from upturn.core.errors import Conflict, Invalid
 from upturn.core.log import FEATURE_PREFIX
 from upturn.core.records import Arm, Endpoint, Route, Version
-from upturn.core.routing import choose
+from upturn.core.routing import choose, reshare, slices_of
 from upturn.core.time import micros
 from upturn.improve.actions import train, trained_as
 from upturn.improve.evidence import Trained, TrainingFailed
@@ -233,6 +233,7 @@ class Simulation:
             model=self._endpoint.model_name,
             arms=arms,
             salt=self._endpoint.name,
+            slices=reshare(slices_of(self._route) if self._route else (), arms),
             why=why,
             at=now,
         )
@@ -278,12 +279,13 @@ class Simulation:
         shadows = [(arm, everybody, 1.0) for arm in route.arms if arm.shadow]
         if len(answering) == 1:
             return [(answering[0], everybody, 1.0), *shadows]
+        slices = slices_of(route)
         chosen: dict[str, str] = {}
         names: list[str] = []
         for place in range(low, high):
             unit = self.past.units[place] or f"{place:028d}"  # as the server: by row without a unit
             if unit not in chosen:
-                chosen[unit] = choose(route.arms, unit, route.salt).name
+                chosen[unit] = choose(slices, unit, route.salt)
             names.append(chosen[unit])
         by_name = np.asarray(names)
         parts = [(arm, everybody[by_name == arm.name], arm.share) for arm in answering]

@@ -10,9 +10,11 @@ import pyarrow as pa
 from upturn.core.errors import ModelFailed
 from upturn.core.records import Version
 from upturn.core.schema import Signature
-from upturn.model.estimator import describe, plain_class
+from upturn.model.choice import Use
+from upturn.model.estimator import Estimator, describe, plain_class
 from upturn.model.frames import Frames
-from upturn.model.native import native_call
+from upturn.model.matrix import is_matrix, matrix_frames
+from upturn.model.native import MatrixCall, native_call
 from upturn.stores import values
 from upturn.stores.workspace import Workspace
 
@@ -37,8 +39,13 @@ class Predictor:
     ) -> None:
         self.signature = signature
         self.native = native  # whether the library's own booster is called on a matrix
+        self.predict_matrix: Callable[[np.ndarray], Predictions] | None = None
+        """Where all inputs are numbers: of a float64 matrix (rows, inputs), nan where null, what
+        `predict` gives of the table; None where there is no such short way."""
+        self.forms: tuple[Use, ...] = ()
+        """Which form answers how many rows, where that is known (see forms.py)."""
         self._frames = frames
-        self._call = call
+        self.call = call  # typed rows to whatever the model answers
 
     def predict(self, rows: pa.Table) -> Predictions:
         """The predictions of the rows: the signature's columns, in any order and among others.
@@ -51,7 +58,7 @@ class Predictor:
         if not typed.num_rows:
             return _none_of(self.signature)
         try:
-            raw = self._call(typed)
+            raw = self.call(typed)
         except Exception as error:
             raise _failed(error) from error
         return predictions(raw, typed.num_rows, self.signature)
@@ -69,8 +76,41 @@ def predictor_for(model: Any, signature: Signature) -> Predictor:
     def call(rows: pa.Table) -> Any:
         return estimator.call(frames.frame(rows))
 
-    fast = native_call(model, estimator, signature, frames, call)
-    return Predictor(signature, frames, fast or call, native=fast is not None)
+    native = native_call(model, estimator, signature, frames, call)
+    if native is None:
+        predictor = Predictor(signature, frames, call, native=False)
+    else:
+        predictor = Predictor(
+            signature, frames, lambda rows: native(frames.codes(rows)), native=True
+        )
+    predictor.predict_matrix = _predict_matrix(signature, estimator, native)
+    return predictor
+
+
+def _predict_matrix(
+    signature: Signature, estimator: Estimator, native: MatrixCall | None
+) -> Callable[[np.ndarray], Predictions] | None:
+    if native is not None and is_matrix(signature):
+        return matrix_predict(native, signature)
+    make_frame = matrix_frames(signature)
+    if make_frame is None:
+        return None
+    return matrix_predict(lambda matrix: estimator.call(make_frame(matrix)), signature)
+
+
+def matrix_predict(call: MatrixCall, signature: Signature) -> Callable[[np.ndarray], Predictions]:
+    """A function of a matrix as one that answers Predictions, and raises as `predict` does."""
+
+    def predict_matrix(matrix: np.ndarray) -> Predictions:
+        if not len(matrix):
+            return _none_of(signature)
+        try:
+            raw = call(matrix)
+        except Exception as error:
+            raise _failed(error) from error
+        return predictions(raw, len(matrix), signature)
+
+    return predict_matrix
 
 
 def load_predictor(workspace: Workspace, version: Version) -> Predictor:
@@ -144,6 +184,8 @@ def _check_count(count: int | None, rows: int, shape: tuple[int, ...] = ()) -> N
 
 
 def _failed(error: Exception) -> ModelFailed:
+    if isinstance(error, ModelFailed):
+        return error
     text = (str(error).strip().splitlines() or [""])[0]
     kind = type(error).__name__
     return ModelFailed(f"The model raised {kind}: {text}" if text else f"The model raised {kind}.")

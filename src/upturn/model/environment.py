@@ -13,17 +13,18 @@ from upturn.core.records import Environment
 _INSTALLED = {"site-packages", "dist-packages"}
 
 
-def present_environment() -> Environment:
-    """This process's Python and, by name, the version of each distribution that it has imported.
+def present_environment(*, besides: Iterable[str] = ()) -> Environment:
+    """This process's Python and, by name, the version of each distribution that it has imported:
+    those left out whose modules are among `besides`.
 
     >>> "msgspec" in present_environment().distributions
     True
     """
-    modules = {name.partition(".")[0] for name in tuple(sys.modules)}
+    modules = {name.partition(".")[0] for name in tuple(sys.modules)}.difference(besides)
     found: dict[str, str] = {}
     for module in sorted(modules):
         if _is_installed(sys.modules.get(module)):
-            found |= _distributions(module)
+            found |= distributions_of(module)
     return Environment(python=platform.python_version(), distributions=dict(sorted(found.items())))
 
 
@@ -41,7 +42,8 @@ def _is_installed(module: Any) -> bool:
 
 
 @cache
-def _distributions(module: str) -> dict[str, str]:
+def distributions_of(module: str) -> dict[str, str]:
+    """The distributions that a top-level module is of, with their versions; none for others."""
     try:
         # Most are called as their module, and asking for one by name is far faster than a search.
         return {_name(module): metadata.version(module)}

@@ -12,12 +12,13 @@ from upturn.model.frames import Frames, schema_of, typed_categories
 
 _PROBES = 64
 _Call = Callable[[pa.Table], Any]
+MatrixCall = Callable[[np.ndarray], Any]
 
 
 def native_call(
     model: Any, estimator: Estimator, signature: Signature, frames: Frames, call: _Call
-) -> _Call | None:
-    """A faster function with the same answers as `call`, or None.
+) -> MatrixCall | None:
+    """A faster function of a matrix (`Frames.codes`) with the same answers as `call`, or None.
 
     That they are the same is tried on rows made up from the signature: a wrapper with a transform,
     a threshold or a format of its own gives other numbers and keeps its own call.
@@ -27,16 +28,12 @@ def native_call(
     predict = _booster_predict(model, estimator.library)
     if predict is None:
         return None
-
-    def fast(rows: pa.Table) -> Any:
-        return predict(frames.codes(rows))
-
     try:
         probes = probe_rows(signature)
-        same = _same(call(probes), fast(probes), signature)
+        same = _same(call(probes), predict(frames.codes(probes)), signature)
     except Exception:  # noqa: BLE001 (any model's code runs here; its own call will report it)
         return None
-    return fast if same else None
+    return predict if same else None
 
 
 def probe_rows(signature: Signature) -> pa.Table:

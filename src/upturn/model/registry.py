@@ -14,6 +14,7 @@ from upturn.core.records import Alias, Edge, Record, Run, Version
 from upturn.core.schema import ColumnProfile, Profile, Signature
 from upturn.model.adapters import predictor_for
 from upturn.model.environment import present_environment
+from upturn.model.forms import make_form, store_form
 from upturn.model.profile import profile_column, profile_table
 from upturn.model.signature import learn_signature
 from upturn.model.tables import to_arrow
@@ -84,7 +85,21 @@ def register_version(
     newest = workspace.meta.find(Version, name)
     if newest is None or not _is_same(newest, version):
         version = msgspec.structs.replace(version, profile=baseline(data, model, signature))
+        version, made = _with_form(workspace, version, model, data)
+        artifacts += made
     return _put(workspace, version, artifacts)
+
+
+def _with_form(
+    workspace: Workspace, version: Version, model: Any, data: Any
+) -> tuple[Version, list[Record]]:
+    """The version with its faster equal form, or with why there is none, and what was stored."""
+    plain = predictor_for(model, version.signature)
+    form, found = make_form(model, plain, to_arrow(data, index=False))
+    if found is None:
+        return msgspec.structs.replace(version, form=form), []
+    saved = store_form(workspace, found)
+    return msgspec.structs.replace(version, form=form, form_artifact=saved.digest), [saved]
 
 
 def _put(workspace: Workspace, version: Version, artifacts: Sequence[Record]) -> Version:

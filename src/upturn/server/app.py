@@ -12,34 +12,57 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from upturn.adapters.oip import openapi
+from upturn.adapters.oip.path import INFER_ROUTE, OpenInference
 from upturn.core.errors import NotFound, UpturnError
 from upturn.deploy.serve.app import ServingApp
-from upturn.deploy.serve.predict import Limits, Receive, Scope
+from upturn.deploy.serve.asgi import Receive, Scope, Send
 from upturn.deploy.serve.problems import (
     Forbidden,
     NoSuchMethod,
-    Send,
     internal_problem,
     problem_body,
     problem_headers,
     send_problem,
 )
+from upturn.deploy.serve.request import Limits
+from upturn.deploy.serve.seen import SEEN, observed
 from upturn.server.feedback import feedback_route
+from upturn.server.gate import Gate
 from upturn.stores.workspace import Workspace
 
 _PREFIX, _SUFFIX = "/v1/endpoints/", "/predict"
+_ROUTE = "/v1/endpoints/{name}/predict"
 _LOCAL = {b"localhost", b"127.0.0.1", b"[::1]", b"::1"}
+_HEALTH = {
+    "/healthz",
+    "/readyz",
+    "/health/live",
+    "/health/ready",
+    "/v2/health/live",
+    "/v2/health/ready",
+}
 _log = logging.getLogger("upturn.serve")
 
 
 class Application:
     """The whole HTTP API of a workspace."""
 
-    def __init__(self, workspace: Workspace, limits: Limits | None = None) -> None:
-        limits = limits or Limits()
+    def __init__(
+        self, workspace: Workspace, limits: Limits | None = None, *, any_host: bool = False
+    ) -> None:
+        limits = limits or Limits(deadline_s=workspace.settings.deadline_s)
+        self._any_host = any_host  # who may reach this server is the network's business
         self.serving = ServingApp(workspace, limits)
+        self.serving.more_paths.append(openapi.paths)
+        self._oip = OpenInference(self.serving, limits)
+        self._gate = Gate(self.serving.served)
         self._rest = Starlette(
-            routes=[feedback_route(self.serving, limits), *self.serving.routes()],
+            routes=[
+                feedback_route(self.serving, limits),
+                *self.serving.routes(),
+                *self._oip.routes(),
+            ],
             exception_handlers={
                 UpturnError: _problem,
                 HTTPException: _http_problem,
@@ -51,15 +74,32 @@ class Application:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] == "http":
-            if not _is_local(scope["headers"]):
-                await send_problem(send, _NOT_LOCAL)
+            observers = self.serving.observers
+            if observers and SEEN not in scope:
+                await observed(self, observers, scope, receive, send)
                 return
             path: str = scope["path"]
+            # Probes ask by a pod's own address, and learn no more than how the server is.
+            if not (self._any_host or path in _HEALTH or _is_local(scope["headers"])):
+                await send_problem(send, _NOT_LOCAL)
+                return
             if path.endswith(_SUFFIX) and path.startswith(_PREFIX):
                 name = unquote(path[len(_PREFIX) : -len(_SUFFIX)])
+                if observers:
+                    scope[SEEN].route = _ROUTE
                 await self.serving.predict(name, scope, receive, send)
                 return
+            if self._oip.takes(path):
+                if observers:
+                    scope[SEEN].route = INFER_ROUTE
+                await self._oip.infer(scope, receive, send)
+                return
         await self._rest(scope, receive, send)
+
+    def gate(self, target: bytes) -> bytes | None:
+        """What refuses a request for the target at once, if anything does: see Gate."""
+        # Who observes requests is told of refused ones, too, and so they take the longer way.
+        return None if self.serving.observers else self._gate(target)
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncGenerator[None]:
@@ -86,8 +126,10 @@ def _is_local(headers: list[tuple[bytes, bytes]]) -> bool:
     return True  # HTTP/1.0: no browser
 
 
-async def _problem(_: Request, error: Exception) -> Response:
+async def _problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, UpturnError)
+    if (seen := request.scope.get(SEEN)) is not None:
+        seen.code = error.code
     if error.http_status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         _log.error("%s", error, exc_info=error)
     return _response(error)

@@ -1,6 +1,7 @@
 """POST /v1/endpoints/NAME/feedback: labels by prediction id, into the endpoint's Log."""
 
 import asyncio
+from time import perf_counter
 from typing import Any, cast
 
 import msgspec
@@ -12,13 +13,13 @@ from upturn.core.errors import Invalid, did_you_mean
 from upturn.core.ids import is_prediction_id
 from upturn.core.time import instant, utcnow
 from upturn.deploy.serve.app import ServingApp, json_response
-from upturn.deploy.serve.predict import Limits, read_body, read_headers
 from upturn.deploy.serve.problems import MAX_ERRORS, BadRequest, FieldError, Misfit, shown
+from upturn.deploy.serve.request import Limits, check_kind, read_body, read_head
 from upturn.improve.feedback import check_feedback
 
 _EXAMPLE = 'Send {"feedback": [{"id": "…", "label": true}, …]}.'
 _FIELDS = {"id", "label", "known_at"}
-_ID = "a prediction's id, as predict gave it: 28 hex digits"
+_ID = "a prediction's id, as predict gave it or was given it"
 _LABEL = "true, false, a number or a text"
 _AT = "an instant with its offset as '2013-04-01T06:00:00Z'"
 
@@ -28,7 +29,7 @@ def feedback_route(serving: ServingApp, limits: Limits) -> Route:
 
     async def take(request: Request) -> Response:
         served = serving.find(request.path_params["name"])
-        read_headers(request.scope["headers"], limits.body_bytes)
+        check_kind(read_head(request.scope["headers"], limits, perf_counter()))
         items = decode(await read_body(request.receive, limits.body_bytes), limits.rows)
         ids = [item["id"] for item in items]
         labels = [item["label"] for item in items]

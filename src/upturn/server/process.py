@@ -1,4 +1,4 @@
-"""The server's process: its socket, its lease, its signals; in the foreground or behind."""
+"""The server's process: its socket and its lease; in the foreground or behind."""
 
 import logging
 import os
@@ -11,24 +11,29 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
-from upturn.core.errors import Conflict, Invalid, Unavailable
+from upturn.core.errors import Conflict, Invalid, NotFound, Unavailable
 from upturn.deploy.running import (
     LEASE,
     RENEW_S,
     TTL_S,
     Running,
+    began,
     clear_dead_lease,
     fetch,
     running_server,
     stop_server,
 )
+from upturn.deploy.serve.access import check_access_log
+from upturn.server.supervisor import Care, Supervisor
 from upturn.stores.workspace import Workspace
 
 _START_S = 60.0
-_GRACE_S = 10  # what requests that are being answered are given at the end
+_RELOAD_S = 180.0  # for all workers, one after the other
 _log = logging.getLogger("upturn.serve")
 
 
@@ -37,24 +42,46 @@ def serve(
     *,
     host: str = "127.0.0.1",
     port: int | None = None,
+    allow_anyone: bool = False,
+    care: Care | None = None,
     on_listening: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve the workspace's endpoints in this process until SIGINT or SIGTERM, then drain.
+    """Serve the workspace's endpoints until SIGINT or SIGTERM, then drain.
 
-    `port` is the settings' own by default; 0 takes a free one. `on_listening` is told the URL.
-    Raises Conflict when a server runs on this store already, Unavailable when the port is taken,
-    Invalid for a host that others can reach.
+    This process holds the lease and supervises workers; `care` says how many, by default as many as
+    the settings do. `port` is the settings' own by default; 0 takes a free one. `on_listening` is
+    told the URL. Raises Conflict when a server runs on this store already, Unavailable when the
+    port is taken or no worker can start, Invalid for a host that others
+    can reach: unless `allow_anyone` is set, which answers whoever asks, by whatever name.
     """
-    _refuse_public(host)
+    if not allow_anyone:
+        _refuse_public(host)
+    check_access_log(workspace.settings.access_log)
     clear_dead_lease(workspace)
-    listener = _listen(host, workspace.settings.port if port is None else port)
+    settings = workspace.settings
+    listener = _listen(host, settings.port if port is None else port)
     with listener:
         url = f"http://{_bracketed(host)}:{listener.getsockname()[1]}"
-        with _leased(workspace, url) as lost:
-            _run(workspace, listener, lost, lambda: on_listening and on_listening(url))
+        lease = _Lease(workspace, url)
+        supervisor = Supervisor(
+            settings,
+            listener,
+            replace(care or Care(workers=settings.workers), any_host=allow_anyone),
+            on_listening=lambda: on_listening and on_listening(url),
+            on_change=lambda: lease.tell(supervisor),
+        )
+        with lease.held(on_lost=supervisor.stop):
+            supervisor.run()
+        if lease.lost:
+            raise Conflict(
+                "This server's place was taken: its lease on the store ran out.",
+                hint="Was the machine asleep, or its disk full? Start it again.",
+            )
 
 
-def start_background(workspace: Workspace, *, port: int | None = None) -> Running:
+def start_background(
+    workspace: Workspace, *, port: int | None = None, workers: int | None = None
+) -> Running:
     """Start a server of this store that outlives this process, and wait until it is ready.
 
     Its output goes to `server.log` in the store's directory. Raises Unavailable when it ends at
@@ -64,6 +91,7 @@ def start_background(workspace: Workspace, *, port: int | None = None) -> Runnin
     log_path = workspace.settings.home / "server.log"
     command = [sys.executable, "-m", "upturn", "serve"]
     command += [] if port is None else ["--port", str(port)]
+    command += [] if workers is None else ["--workers", str(workers)]
     environ = {**os.environ, "UPTURN_HOME": str(workspace.settings.home)}
     with log_path.open("ab") as log:
         begin = log.tell()
@@ -100,72 +128,41 @@ def stop(workspace: Workspace) -> Running | None:
         ) from None
 
 
-def _run(
-    workspace: Workspace,
-    listener: socket.socket,
-    lost: threading.Event,
-    on_listening: Callable[[], None],
-) -> None:
-    import uvicorn
+def reload(workspace: Workspace, *, timeout_s: float = _RELOAD_S) -> Running:
+    """Have the server of this store replace its workers one by one, and wait until it has.
 
-    from upturn.server.app import Application
-
-    class Server(uvicorn.Server):
-        """Ends by returning: uvicorn's own raises the signal again, which ends the process."""
-
-        @contextmanager
-        def capture_signals(self) -> Generator[None]:
-            before = {
-                number: signal.signal(number, self.handle_exit)
-                for number in (signal.SIGINT, signal.SIGTERM)
-            }
-            try:
-                yield
-            finally:
-                for number, handler in before.items():
-                    signal.signal(number, handler)
-
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            on_listening()
-
-        async def on_tick(self, counter: int) -> bool:
-            return lost.is_set() or await super().on_tick(counter)
-
-    # Models that users' own modules define are found from the project's root.
-    sys.path.insert(0, str(workspace.settings.root))
-    config = uvicorn.Config(
-        Application(workspace),
-        loop="uvloop" if sys.platform != "win32" else "asyncio",
-        http="httptools",
-        ws="none",
-        lifespan="on",
-        log_level="warning",
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        timeout_graceful_shutdown=_GRACE_S,
-        timeout_keep_alive=75,
+    Raises NotFound when there is no server, Unavailable when it could not replace them: those that
+    there were serve on.
+    """
+    before = running_server(workspace)
+    if before is None:
+        raise NotFound("No server runs on this store.", hint="upturn serve, or upturn deploy NAME")
+    if before.host != socket.gethostname():
+        raise Unavailable(f"The server runs on {before.host}.", hint="Ask there.")
+    os.kill(before.pid, signal.SIGHUP)
+    until = time.monotonic() + timeout_s
+    while time.monotonic() < until:
+        now = running_server(workspace)
+        if now is None or now.owner != before.owner:
+            raise Unavailable("The server has ended meanwhile.", hint="upturn status")
+        if now.reloads > before.reloads:
+            if now.reload_failed:
+                raise Unavailable(
+                    f"The workers are not replaced: {now.reload_failed}.",
+                    hint="Those that there were serve on. What the server printed says more.",
+                )
+            return now
+        time.sleep(0.05)
+    raise Unavailable(
+        f"The workers were not all replaced within {timeout_s:g} s.", hint="It still tries."
     )
-    # The loop and a model's thread share the interpreter: at the default of 5 ms each hand-over
-    # would be seen in every answer.
-    sys.setswitchinterval(0.0005)
-    Server(config).run(sockets=[listener])
-    if lost.is_set():
-        raise Conflict(
-            "This server's place was taken: its lease on the store ran out.",
-            hint="Was the machine asleep, or its disk full? Start it again.",
-        )
 
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With the protocol said: asyncio sets TCP_NODELAY on no other, and a kept connection then waits
-    # up to 40 ms for each answer.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listener.bind((host, port))
         listener.listen(2048)
     except (OSError, OverflowError) as error:
@@ -179,38 +176,66 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-@contextmanager
-def _leased(workspace: Workspace, url: str) -> Generator[threading.Event]:
-    """Hold the lease while the body runs. The event is set when somebody else has taken it."""
-    owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-    payload = {"url": url, "pid": os.getpid(), "host": socket.gethostname()}
+class _Lease:
+    """The lease on the store: who serves it, where, and with which workers."""
 
-    def claim() -> bool:
-        return workspace.meta.claim(LEASE, owner, ttl_s=TTL_S, payload=payload)
+    def __init__(self, workspace: Workspace, url: str) -> None:
+        self._workspace = workspace
+        self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        pid = os.getpid()
+        self._said: dict[str, Any] = {
+            "url": url,
+            "pid": pid,
+            "began": began(pid),
+            "host": socket.gethostname(),
+        }
+        self._ended = False
+        self._wake = threading.Event()
+        self.lost = False  # somebody else has it
 
-    if not claim():
-        _refuse_second(workspace)
-        raise Conflict("Another server of this store has just started.", hint="upturn stop")
-    ended, lost = threading.Event(), threading.Event()
+    def tell(self, supervisor: Supervisor) -> None:
+        """Let others see how the supervisor is."""
+        self._said = {
+            **self._said,
+            "workers": supervisor.pids,
+            "reloads": supervisor.reloads,
+            "reload_failed": supervisor.reload_failed,
+        }
+        self._wake.set()
 
-    def renew() -> None:
-        while not ended.wait(RENEW_S):
+    @contextmanager
+    def held(self, on_lost: Callable[[], None]) -> Generator[None]:
+        """Hold it while the body runs. Raises Conflict when it is somebody else's."""
+        if not self._claim():
+            _refuse_second(self._workspace)
+            raise Conflict("Another server of this store has just started.", hint="upturn stop")
+        # A thread, so that a busy store does not hold up connections.
+        thread = threading.Thread(target=self._renew, args=(on_lost,), name="lease", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._ended = True
+            self._wake.set()
+            thread.join()
+            self._workspace.meta.release(LEASE, self._owner)
+
+    def _claim(self) -> bool:
+        return self._workspace.meta.claim(LEASE, self._owner, ttl_s=TTL_S, payload=self._said)
+
+    def _renew(self, on_lost: Callable[[], None]) -> None:
+        while True:
+            self._wake.wait(RENEW_S)
+            self._wake.clear()
+            if self._ended:
+                return
             try:
-                if not claim():
-                    lost.set()
+                if not self._claim():
+                    self.lost = True
+                    on_lost()
                     return
             except Unavailable as error:  # a busy store: the lease holds for some time yet
                 _log.warning("The server's lease could not be renewed: %s", error)
-
-    # A thread, so that a busy event loop does not cost the lease.
-    thread = threading.Thread(target=renew, name="lease", daemon=True)
-    thread.start()
-    try:
-        yield lost
-    finally:
-        ended.set()
-        thread.join()
-        workspace.meta.release(LEASE, owner)
 
 
 def _refuse_second(workspace: Workspace) -> None:
@@ -232,7 +257,8 @@ def _refuse_public(host: str) -> None:
     if not local:
         raise Invalid(
             f"{host!r} can be reached by others, and there is no authentication yet.",
-            hint="Serve on 127.0.0.1, and let a proxy that knows your users stand in front.",
+            hint="Serve on 127.0.0.1, with a proxy that knows your users in front; or, where the "
+            "network keeps others out, with --allow-anyone.",
         )
 
 

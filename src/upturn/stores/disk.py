@@ -47,7 +47,7 @@ class DiskBlobStore:
         self._fresh = os.path.join(self._root, "tmp")
         self._trash = os.path.join(self._root, "trash")
         with _disk(self._root):
-            os.makedirs(self._fresh, exist_ok=True)
+            os.makedirs(self._root, exist_ok=True)  # as it is, where nothing may be written
             _clean(self._fresh)
 
     def put(self, parts: Sequence[Buffer], *, sync: bool = False) -> str:
@@ -176,7 +176,7 @@ class DiskBlobStore:
 
     def _write(self, path: str, views: Sequence[memoryview], *, sync: bool) -> None:
         fresh = os.path.join(self._fresh, f"{os.getpid()}-{secrets.token_hex(8)}")
-        file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444)
+        file = _create(fresh)
         try:
             try:
                 for view in views:
@@ -226,6 +226,16 @@ def _write_all(file: int, view: memoryview) -> None:
         view = view[os.write(file, view) :]
 
 
+def _create(path: str) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    try:
+        return os.open(path, flags, 0o444)
+    except FileNotFoundError:  # the first one; or the whole store went away, and so does this
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(os.path.dirname(path))
+        return os.open(path, flags, 0o444)
+
+
 def _rename(source: str, target: str) -> None:
     try:
         os.replace(source, target)
@@ -244,6 +254,8 @@ def _sync(path: str) -> None:
 
 def _clean(directory: str) -> None:
     """Remove what writers that died left behind; a process elsewhere may own a pid unknown here."""
+    if not os.path.isdir(directory):
+        return
     now = time.time()
     for entry in os.scandir(directory):
         with contextlib.suppress(FileNotFoundError):

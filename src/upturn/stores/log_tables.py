@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter, itemgetter
 from typing import Any, cast
 
@@ -73,6 +73,7 @@ _TYPES: dict[frozenset[type], pa.DataType] = {
     frozenset({int, float}): pa.float64(),
     frozenset({str}): pa.string(),
 }
+_ROWS_A_PART = 16_384
 _Shape = Layout | tuple[str, ...]  # what features a batch has, and how they are kept
 _chain = itertools.chain.from_iterable
 _json = msgspec.json.Encoder(enc_hook=str)
@@ -90,14 +91,22 @@ def table(batches: Iterable[Sequence[Any]], kind: Kind) -> pa.Table:
     follows from the values: bool, int64, float64 (ints and floats mixed, too), string (any other
     mixture, too), null when it has none.
     """
-    rows = list(_chain(batches))
-    match kind:
-        case "predictions":
-            return _predictions(rows)
-        case "feedback":
-            return _feedback(rows)
-        case "gaps":
-            return _gaps(rows)
+    make: Callable[[list[Any]], pa.Table] = _MAKERS[kind]
+    parts = [make(some) for some in _parts(_chain(batches))]
+    return concatenated(parts) if len(parts) > 1 else parts[0]
+
+
+def _parts(batches: Iterable[Any]) -> Iterator[list[Any]]:
+    """At least one list, and of so many rows that all their small objects are soon gone again."""
+    some: list[Any] = []
+    rows = 0
+    for batch in batches:
+        some.append(batch)
+        rows += 1 if type(batch) is Gap else len(batch.ids)
+        if rows >= _ROWS_A_PART:
+            yield some
+            some, rows = [], 0
+    yield some
 
 
 def _predictions(batches: list[PredictionBatch]) -> pa.Table:
@@ -154,7 +163,7 @@ def _spreader(batches: Sequence[PredictionBatch]) -> "Callable[[pa.Array[Any]], 
     sizes = np.fromiter((len(batch.ids) for batch in batches), np.int64, len(batches))
     if bool((sizes == 1).all()):
         return lambda values: values
-    rows = pa.array(np.repeat(np.arange(len(batches)), sizes))
+    rows = np.repeat(np.arange(len(batches)), sizes)
     return lambda values: values.take(rows)
 
 
@@ -226,6 +235,13 @@ def _gaps(gaps: list[Gap]) -> pa.Table:
     return pa.table(columns)
 
 
+_MAKERS: dict[Kind, Callable[[list[Any]], pa.Table]] = {
+    "predictions": _predictions,
+    "feedback": _feedback,
+    "gaps": _gaps,
+}
+
+
 def column(values: list[Any]) -> "pa.Array[Any]":
     """Python values as an array of the type that they have in common; see `table`."""
     kinds = frozenset(map(type, values)) - {type(None)}
@@ -264,7 +280,7 @@ def _common(types: Sequence[pa.DataType]) -> pa.DataType:
 
 def _as(part: pa.Table, name: str, of_type: pa.DataType) -> Any:
     if name not in part.column_names:
-        return pa.nulls(part.num_rows, of_type)
+        return pa.array([None], of_type).take(np.zeros(part.num_rows, np.int64))
     values = part[name]
     if values.type == of_type:
         return values

@@ -4,100 +4,86 @@ import atexit
 import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
 
 from upturn.core.errors import Invalid, Unavailable
-from upturn.core.log import FeedbackBatch, PredictionBatch
-from upturn.stores import journal
+from upturn.core.log import FeedbackBatch, Gap, PredictionBatch
+from upturn.stores.appender import UNFIT, Appender, Frame, Rows, frame_slices
 from upturn.stores.forks import watch
-from upturn.stores.journal import Framer, Journal, Kind
+from upturn.stores.journal import Kind
 from upturn.stores.segments import Segments, seal, seal_journal, segments
 
 __all__ = ["LogWriter", "Segments", "seal", "segments"]
 
 _FIRST_RETRY_S = 0.1
 _LAST_RETRY_S = 5.0
-# As many as are read at once: with more, the garbage collector takes longer than the decoding.
-_BATCHES_A_FRAME = 16
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """A batch to write, and who is told when it is on disk; without a batch, when all before is."""
-
-    batch: PredictionBatch | FeedbackBatch | None
-    done: "Future[None] | None"
-
-    @property
-    def kind(self) -> Kind:
-        return "predictions" if isinstance(self.batch, PredictionBatch) else "feedback"
-
-    @property
-    def rows(self) -> int:
-        return len(self.batch.ids) if self.batch is not None else 0
+_LATE_S = 0.003  # after its window: then nobody has called the thread
+_GIVEN_S = 50e-6  # what it takes a thread to wake up
+_LOOK_S = 0.001  # between two looks whether the disk is done
+_GAP_ENDS_S = 1.0  # after its last loss: what is lost before belongs to the same gap
+_KINDS: tuple[tuple[Kind, type[Rows]], ...] = (
+    ("predictions", PredictionBatch),
+    ("feedback", FeedbackBatch),
+)
+_Durable = tuple[Rows, "Future[None]"]
 
 
 class LogWriter:
     """Appends predictions and feedback to the Log in `directory`; thread-safe.
 
-    What came within `window_s` seconds is written at once, so that the death of the process loses
-    at most that; a durable batch is written and synced without waiting, with what is queued by
-    then. A journal of `roll_rows` rows or `roll_s` seconds is closed and sealed as Parquet.
+    What came within `window_s` seconds is written and synced together, so that nothing that may
+    happen loses more than that and what came while the disk synced. A durable batch does not wait
+    for the window; it goes with what is queued by then. A journal of `roll_rows` rows or `roll_s`
+    seconds is closed, and `seal` makes it a Parquet file.
 
-    While the disk fails, rows wait and are tried again; beyond `max_queued_rows` they are dropped
-    and counted in `lost_rows`. Durable batches fail at once instead, and are not kept.
+    While the disk fails, rows wait and are tried again; beyond `max_queued_rows` or
+    `max_queued_bytes` they are dropped and counted in `lost_rows`, and once the disk takes writes
+    again a Gap in the Log says so. Durable batches fail at once instead, and are not kept.
     """
 
     def __init__(
         self,
         directory: Path,
         *,
-        window_s: float = 0.02,
-        roll_rows: int = 20_000,
+        window_s: float = 0.01,
+        roll_rows: int = 50_000,
         roll_s: float = 600.0,
         max_queued_rows: int = 100_000,
+        max_queued_bytes: int = 64 * 2**20,
     ) -> None:
         self._directory = Path(directory)
         self._window_s = window_s
         self._roll_rows = roll_rows
         self._roll_s = roll_s
         self._max_queued_rows = max_queued_rows
+        self._max_queued_bytes = max_queued_bytes
         self._closed = False
         self._reset()
         _WRITERS.add(self)
         watch(self)
 
-    def write(
-        self, batch: PredictionBatch | FeedbackBatch, *, durable: bool = False
-    ) -> "Future[None] | None":
+    def write(self, batch: Rows, *, durable: bool = False) -> "Future[None] | None":
         """Take the batch, whose lists are the writer's from now on, and return at once.
 
         A durable batch's Future is done when the disk has it, or has Unavailable when it can't.
         Raises Unavailable when the writer was closed.
         """
-        done: Future[None] | None = Future() if durable else None
         rows = len(batch.ids)
         with self._lock:
-            if self._closed:
-                raise Unavailable("The log's writer was closed.")
-            if self._thread is None:
-                self._start()
-            fits = self._queued_rows + rows <= self._max_queued_rows
-            if fits:
-                self._put(_Entry(batch, done))
-                self._queued_rows += rows
-            elif not durable:
-                self._lost_rows += rows
-        if done is not None and not fits:
-            done.set_exception(self._unavailable("its queue is full"))
-        return done
+            if durable or not self._open or self._queued_rows + rows > self._max_queued_rows:
+                return self._write_with_care(batch, rows, durable=durable)
+            self._queued_rows += rows
+            if not self._queue:
+                self._begin_window()
+            self._queue.append(batch)
+        if time.monotonic() > self._give_way_at:
+            self._give_way()
+        return None
 
     def flush(self) -> None:
-        """Wait until all that was written so far is in a file (not until the disk has synced it).
+        """Wait until all that was written so far is on disk.
 
         Raises Unavailable when the disk does not take it.
         """
@@ -105,33 +91,30 @@ class LogWriter:
         with self._lock:
             if self._thread is None or self._closed:
                 return
-            self._put(_Entry(None, done))
+            self._flushes.append(done)
+            self._hurry_up()
         done.result()
 
     def close(self) -> None:
         """Write what is queued and seal; nothing happens the second time."""
         self.stop()
-        for path in self._to_seal:
-            _try_to_seal(path)
-        self._to_seal.clear()
+        while self._appender.retired:
+            _try_to_seal(self._appender.retired.pop())
 
     def stop(self) -> None:
-        """Write what is queued and close the journals, without sealing them."""
+        """Write what is queued and close the journals, which others may seal then."""
         with self._lock:
             self._closed = True
+            self._open = False
             thread = self._thread
-            self._wake.set()
-            self._hurry.set()
+            self._hurry_up()
         if thread is not None:
             thread.join()
-        for sealer in self._sealers:
-            sealer.join()
-        self._sealers.clear()
         _WRITERS.discard(self)
 
     @property
     def queued_rows(self) -> int:
-        """Rows that are not in a file yet."""
+        """Rows that are not on disk yet."""
         return self._queued_rows
 
     @property
@@ -145,51 +128,90 @@ class LogWriter:
         self._lock = threading.Lock()
         self._wake = threading.Event()  # there is something to do
         self._hurry = threading.Event()  # and it does not wait for the window to pass
-        self._queue: deque[_Entry] = deque()
+        self._queue: list[Rows] = []
+        self._durable: list[_Durable] = []
+        self._flushes: list[Future[None]] = []
         self._queued_rows = 0
         self._lost_rows = 0
+        self._due = 0.0  # when the window of what is queued is over, on the monotonic clock
+        self._give_way_at = 0.0
+        self._on_disk = False  # the thread has the disk write
+        self._gap: Gap | None = None  # what was lost, and is not said in the Log yet
         self._thread: threading.Thread | None = None
+        self._open = False  # the thread runs, and has room for what is queued
         # Below: the background thread's own.
-        self._framer = Framer()
-        self._journals: dict[Kind, Journal] = {}
-        self._pending: list[_Entry] = []  # what the disk did not take
+        self._appender = Appender(self._directory, roll_rows=self._roll_rows, roll_s=self._roll_s)
+        self._pending: dict[Kind, list[Frame]] = {}  # what the disk did not take
         self._retry_s = 0.0
         self._retry_at = 0.0
-        self._to_seal: list[Path] = []
-        self._sealers: list[threading.Thread] = []
 
-    def _start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="upturn-log", daemon=True)
-        self._thread.start()
-
-    def _put(self, entry: _Entry) -> None:
-        if not self._queue:
-            self._wake.set()
-        self._queue.append(entry)
-        if entry.done is not None and not self._hurry.is_set():
-            self._hurry.set()
-
-    def _take(self) -> tuple[list[_Entry], bool]:
-        with self._lock:
-            entries = list(self._queue)
-            self._queue.clear()
-            self._wake.clear()
-            self._hurry.clear()
-            return entries, self._closed
-
-    def _settle(self, entries: Sequence[_Entry], error: Exception | None = None) -> None:
-        """The entries are written, or given up because of `error`; tell who waits."""
-        with self._lock:
-            self._queued_rows -= sum(entry.rows for entry in entries)
-            if error is not None:
-                self._lost_rows += sum(entry.rows for entry in entries if entry.done is None)
-        for entry in entries:
-            if entry.done is None or not entry.done.set_running_or_notify_cancel():
-                continue
-            if error is None:
-                entry.done.set_result(None)
+    def _write_with_care(self, batch: Rows, rows: int, *, durable: bool) -> "Future[None] | None":
+        """With the lock held: what is not the usual case."""
+        if self._closed:
+            raise Unavailable("The log's writer was closed.")
+        if self._thread is None:
+            self._open = True
+            self._thread = threading.Thread(target=self._run, name="upturn-log", daemon=True)
+            self._thread.start()
+        done: Future[None] | None = Future() if durable else None
+        fits = self._open and self._queued_rows + rows <= self._max_queued_rows
+        if fits:
+            self._queued_rows += rows
+            if done is None:
+                if not self._queue:
+                    self._begin_window()
+                self._queue.append(batch)
             else:
-                entry.done.set_exception(error)
+                self._durable.append((batch, done))
+                self._hurry_up()
+        elif done is None:
+            self._lose(rows, self._why_failing() or "rows came faster than they could be written")
+        else:
+            done.set_exception(self._unavailable("its queue is full"))
+        return done
+
+    def _begin_window(self) -> None:
+        """With the lock held: the first row that waits is there."""
+        self._due = time.monotonic() + self._window_s
+        if not self._on_disk:
+            self._give_way_at = self._due
+        self._wake.set()
+
+    def _give_way(self) -> None:
+        """Let the background thread have the interpreter when it has something to do.
+
+        A loop that is never idle gives it away in each system call, but takes it back before
+        another thread has woken up, and Python's own remedy counts from the last such call: rows
+        would wait for as long as requests come. And while a thread waits for it, each such call
+        costs several times as much. So the thread sleeps until the loop calls it, and the loop
+        looks from time to time whether the disk is done.
+        """
+        if not self._on_disk:
+            self._hurry.set()
+        time.sleep(_GIVEN_S)
+        self._give_way_at = time.monotonic() + _LOOK_S if self._on_disk else self._due
+
+    def _hurry_up(self) -> None:
+        if not self._hurry.is_set():
+            self._hurry.set()
+            self._wake.set()
+
+    def _lose(self, rows: int, why: str) -> None:
+        """With the lock held: count rows that will not be in the Log."""
+        now = time.time_ns() // 1000
+        before = self._gap or Gap(now, now, 0, why)
+        self._gap = Gap(before.began_at, now, before.rows + rows, before.why)
+        self._lost_rows += rows
+
+    def _settle(self, frames: Sequence[Frame], error: Exception | None = None) -> None:
+        """The frames are on disk, or given up because of `error`; tell who waits."""
+        with self._lock:
+            self._queued_rows -= sum([frame.rows for frame in frames])
+            lost = sum([frame.rows for frame in frames if not frame.waits])
+            if error is not None and lost:
+                self._lose(lost, str(error))
+        for frame in frames:
+            _tell(frame.waits, error)
 
     # In the background thread
 
@@ -197,115 +219,133 @@ class LogWriter:
         closing = False
         while not closing:
             self._wake.wait(self._idle_s())
-            if self._queue or self._pending:
-                self._hurry.wait(self._gather_s())
-            entries, closing = self._take()
-            entries = self._pending + entries
-            self._pending = []
-            try:
-                self._write_out(entries)
-            except Exception as error:  # noqa: BLE001  (a log that stops would stop serving)
-                self._settle(entries, error)
-                _complain("The log could not be written: %s.", error)
-            self._roll(everything=closing)
-        self._settle(self._pending, self._unavailable("the disk did not take it"))
-        self._pending = []
+            if self._queue and (left_s := self._due - time.monotonic()) > 0:
+                self._hurry.wait(left_s + _LATE_S)
+            closing = self._turn()
+        if self._pending:
+            self._give_up(self._unavailable(self._why_failing()), [])
+
+    def _give_up(self, error: Exception, waits: "Sequence[Future[None]]") -> None:
+        """What was taken from the queue will not be in the Log."""
+        self._pending.clear()
+        with self._lock:
+            queued = sum(len(batch.ids) for batch in self._queue)
+            queued += sum(len(batch.ids) for batch, _ in self._durable)
+            if self._queued_rows > queued:
+                self._lose(self._queued_rows - queued, str(error))
+            self._queued_rows = queued
+        _tell([done for done in waits if not done.done()], error)
+        _complain("Rows of the log in %s are lost: %s.", self._directory, error)
+
+    def _turn(self) -> bool:
+        """Write what there is; returns whether that was the last time."""
+        with self._lock:
+            queue, self._queue = self._queue, []
+            durable, self._durable = self._durable, []
+            flushes, self._flushes = self._flushes, []
+            self._wake.clear()
+            self._hurry.clear()
+            closing = self._closed
+        try:
+            self._write_out(queue, durable, force=closing or bool(flushes))
+            if self._gap is not None and (closing or self._gap_is_over()):
+                self._note_gap()
+                self._write_out([], [], force=closing)
+        except Exception as error:  # noqa: BLE001  (a log that stops would stop serving)
+            self._give_up(error, [done for _, done in durable])
+        waiting = self._unavailable(self._why_failing()) if self._pending else None
+        _tell(flushes, waiting)
+        self._appender.roll(everything=closing)
+        return closing
 
     def _idle_s(self) -> float | None:
+        """How long there is nothing to do unless something comes."""
         now = time.monotonic()
+        times = [] if (rolls := self._appender.next_roll()) is None else [rolls]
         if self._pending:
-            return max(0.0, self._retry_at - now)
-        ages = [each.began + self._roll_s - now for each in self._journals.values()]
-        return max(0.0, min(ages)) if ages else None
+            times.append(self._retry_at)
+        elif self._gap is not None:
+            times.append(now + _GAP_ENDS_S)
+        return max(0.0, min(times) - now) if times else None
 
-    def _gather_s(self) -> float:
-        if self._pending:
-            return max(0.0, self._retry_at - time.monotonic())
-        return self._window_s
+    def _write_out(self, queue: list[Rows], durable: list[_Durable], *, force: bool) -> None:
+        for kind, of in _KINDS:
+            urgent = [one for one in durable if type(one[0]) is of]
+            batches = [batch for batch in queue if type(batch) is of]
+            self._append(
+                kind,
+                self._frames([batch for batch, _ in urgent], [done for _, done in urgent]),
+                self._frames(batches),
+                force=force,
+            )
+        self._append("gaps", [], [], force=force)
+        held = sum(len(frame.data) for frames in self._pending.values() for frame in frames)
+        with self._lock:
+            self._open = held < self._max_queued_bytes and not self._closed
 
-    def _write_out(self, entries: Sequence[_Entry]) -> None:
-        for kind in journal.KINDS:
-            mine = [entry for entry in entries if entry.batch is not None and entry.kind == kind]
-            if mine:
-                self._append(kind, mine)
-        marks = [entry for entry in entries if entry.batch is None]
-        self._settle(
-            marks, self._unavailable("the disk does not take it") if self._pending else None
-        )
-
-    def _append(self, kind: Kind, entries: list[_Entry]) -> None:
-        frames, entries = self._frames(entries)
-        try:
-            if kind not in self._journals:
-                self._journals[kind] = journal.create(self._directory, kind)
-            durable = any(entry.done is not None for entry in entries)
-            rows = sum(entry.rows for entry in entries)
-            open_one = self._journals[kind]
-            if open_one.layouts < self._framer.layouts:
-                frames.insert(0, self._framer.definitions(open_one.layouts))
-            open_one.append(frames, rows, sync=durable)
-            open_one.layouts = self._framer.layouts
-        except OSError as error:
-            self._failed(kind, entries, error)
-            return
-        self._retry_s = 0.0
-        self._settle(entries)
-
-    def _frames(self, entries: list[_Entry]) -> tuple[list[bytes], list[_Entry]]:
-        """The frames, and the entries in them: what can't be encoded is given up."""
-        frames: list[bytes] = []
-        kept: list[_Entry] = []
-        for begin in range(0, len(entries), _BATCHES_A_FRAME):
-            some = entries[begin : begin + _BATCHES_A_FRAME]
+    def _frames(self, batches: list[Rows], waits: "Sequence[Future[None]]" = ()) -> list[Frame]:
+        """The batches in frames: what can't be encoded is given up."""
+        frames: list[Frame] = []
+        for part in frame_slices(len(batches)):
             try:
-                frames.append(self._frame(some))
-                kept += some
-            except (TypeError, ValueError, OverflowError):
-                for entry in some:
+                frames.append(self._appender.frame(batches[part], waits[part]))
+            except UNFIT:
+                for place in range(*part.indices(len(batches))):
+                    one = slice(place, place + 1)
                     try:
-                        frames.append(self._frame([entry]))
-                        kept.append(entry)
-                    except (TypeError, ValueError, OverflowError) as error:
-                        self._settle([entry], Invalid(f"A row can't be logged: {error}."))
-                        _complain("Rows could not be logged: %s.", error)
-        return frames, kept
+                        frames.append(self._appender.frame(batches[one], waits[one]))
+                    except UNFIT as error:
+                        self._refuse(batches[place], waits[one], error)
+        return frames
 
-    def _frame(self, entries: Sequence[_Entry]) -> bytes:
-        return self._framer.frame([entry.batch for entry in entries if entry.batch is not None])
+    def _refuse(self, batch: Rows, waits: "Sequence[Future[None]]", error: Exception) -> None:
+        why = Invalid(f"A row can't be logged: {error}.")
+        self._settle([Frame(b"", len(batch.ids), waits)], why)
+        _complain("Rows could not be logged: %s.", error)
 
-    def _failed(self, kind: Kind, entries: list[_Entry], error: OSError) -> None:
-        """Keep what need not be durable for another try, in another journal."""
-        broken = self._journals.pop(kind, None)
-        if broken is not None:
-            self._retire(broken)
-        durable = [entry for entry in entries if entry.done is not None]
-        self._settle(durable, self._unavailable(error.strerror or str(error)))
-        self._pending += [entry for entry in entries if entry.done is None]
+    def _append(self, kind: Kind, urgent: list[Frame], fresh: list[Frame], *, force: bool) -> None:
+        """Write the frames, urgent ones first. What the disk does not take waits or is refused."""
+        others = [*self._pending.pop(kind, ()), *fresh]
+        frames = [*urgent, *others]
+        if not frames:
+            return
+        if not urgent and not force and self._retry_s and time.monotonic() < self._retry_at:
+            self._pending[kind] = others
+            return
+        self._give_way_at = time.monotonic() + _LOOK_S
+        self._on_disk = True
+        done = self._appender.append(kind, frames)
+        self._on_disk = False
+        self._give_way_at = self._due
+        self._settle(frames[:done])
+        if self._appender.error is None:
+            self._retry_s = 0.0
+            return
+        self._settle(urgent[done:], self._unavailable(self._why_failing()))
+        left = others[max(0, done - len(urgent)) :]
+        if left:
+            self._pending[kind] = left
         if not self._retry_s:
-            _complain("The log in %s can't be written and waits: %s.", self._directory, error)
+            _complain("The log in %s can't be written: %s.", self._directory, self._why_failing())
         self._retry_s = min(_LAST_RETRY_S, 2 * self._retry_s or _FIRST_RETRY_S)
         self._retry_at = time.monotonic() + self._retry_s
 
-    def _roll(self, *, everything: bool) -> None:
-        now = time.monotonic()
-        for kind, each in list(self._journals.items()):
-            full = each.rows >= self._roll_rows or now - each.began >= self._roll_s
-            if full or everything:
-                del self._journals[kind]
-                self._retire(each)
-        if not everything and self._to_seal:
-            # In a thread of its own: a durable batch must not wait for it.
-            paths, self._to_seal = self._to_seal, []
-            sealer = threading.Thread(
-                target=_seal_all, args=(paths,), name="upturn-seal", daemon=True
-            )
-            self._sealers = [thread for thread in self._sealers if thread.is_alive()]
-            self._sealers.append(sealer)
-            sealer.start()
+    def _gap_is_over(self) -> bool:
+        gap = self._gap
+        silence = 0 if gap is None else time.time_ns() // 1000 - gap.ended_at
+        return not self._pending and not 0 <= silence < _GAP_ENDS_S * 1_000_000
 
-    def _retire(self, old: Journal) -> None:
-        old.close()
-        self._to_seal.append(old.path)
+    def _note_gap(self) -> None:
+        """Have what was lost said in the Log, as soon as the disk takes it."""
+        with self._lock:
+            gap, self._gap = self._gap, None
+        if gap is not None:
+            self._pending.setdefault("gaps", []).append(self._appender.frame([gap]))
+            _complain("%s rows of the log in %s are lost: %s", gap.rows, self._directory, gap.why)
+
+    def _why_failing(self) -> str:
+        error = self._appender.error
+        return "" if error is None else error.strerror or str(error)
 
     def _unavailable(self, why: str) -> Unavailable:
         return Unavailable(
@@ -321,14 +361,18 @@ class LogWriter:
     def after_fork(self, *, child: bool) -> None:
         """In a child: what is queued is the parent's to write, and so are its journals."""
         if child:
-            for each in self._journals.values():
-                each.close()
+            self._appender.forget()
             self._reset()
 
 
-def _seal_all(paths: Sequence[Path]) -> None:
-    for path in paths:
-        _try_to_seal(path)
+def _tell(waits: "Sequence[Future[None]]", error: Exception | None) -> None:
+    for done in waits:
+        if not done.set_running_or_notify_cancel():
+            continue
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
 
 
 def _try_to_seal(path: Path) -> None:

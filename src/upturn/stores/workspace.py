@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from upturn.core.blobstore import BlobStore
+from upturn.core.errors import Unavailable
 from upturn.core.metastore import MetaStore
 from upturn.core.settings import Settings, load_settings
+from upturn.stores.bundle import copied
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +34,26 @@ class Workspace:
 
 
 def open_workspace(settings: Settings | None = None) -> Workspace:
-    """Open the stores that the settings name (the process's own by default), made when missing."""
+    """Open the stores that the settings name (the process's own by default), made when missing.
+
+    Raises Unavailable when the home can't be written.
+    """
     from upturn.stores.disk import DiskBlobStore
     from upturn.stores.sqlite import SqliteMetaStore
 
     settings = settings or load_settings()
-    settings.home.mkdir(parents=True, exist_ok=True)
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(
+            f"The home {settings.home} can't be made: {error.strerror}.",
+            hint="Point UPTURN_HOME to a directory that may be written, as on a volume.",
+        ) from None
+    bundle = settings.bundle
     return Workspace(
         settings=settings,
-        meta=SqliteMetaStore(settings.home / "upturn.db"),
-        blobs=DiskBlobStore(settings.home / "blobs"),
+        meta=SqliteMetaStore(
+            settings.home / "upturn.db" if bundle is None else copied(bundle, settings.home)
+        ),
+        blobs=DiskBlobStore((bundle or settings.home) / "blobs"),
     )

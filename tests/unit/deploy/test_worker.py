@@ -3,13 +3,16 @@
 import asyncio
 import threading
 from collections.abc import Sequence
+from time import perf_counter
 from typing import Any
 
+import numpy as np
 import pytest
 
 from upturn.core.errors import ModelFailed
 from upturn.deploy.serve import worker as module
 from upturn.deploy.serve.problems import Overloaded
+from upturn.deploy.serve.rows import Block
 from upturn.deploy.serve.worker import ModelWorker
 
 
@@ -86,6 +89,7 @@ def test_too_much_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     async def run() -> None:
         worker = ModelWorker(Model(), name="m:1", inline_rows=0)
         taken = [worker.submit([(0,)] * 9), worker.shadow([(0,)])]  # an empty queue takes anything
+        assert worker.waiting_rows == 9
         with pytest.raises(Overloaded) as refused:
             worker.submit([(1,)])
         assert refused.value.fields["retry_after_s"] == 1
@@ -115,3 +119,82 @@ def test_shadows_wait_for_answers_and_are_dropped_when_too_many(
         return model.batches
 
     assert asyncio.run(run()) == [1, 4]
+
+
+def test_a_matrix_and_tuples_are_batches_of_their_own() -> None:
+    kinds: list[tuple[str, int]] = []
+
+    def predict(block: Block) -> tuple[None, list[Any]]:
+        kinds.append((type(block).__name__, len(block)))
+        return None, [row[0] for row in block]
+
+    async def run() -> list[Any]:
+        worker = ModelWorker(predict, name="m:1", inline_rows=0)
+        blocks: list[Block] = [np.ones((2, 1)), np.ones((1, 1)), [(2,)], [(3,)], np.ones((1, 1))]
+        found = await asyncio.gather(*map(worker.submit, blocks))
+        worker.close()
+        return [one.answers for one in found]
+
+    assert asyncio.run(run()) == [[1, 1], [1], [2], [3], [1]]
+    assert kinds == [("ndarray", 3), ("list", 2), ("ndarray", 1)]
+
+
+def test_batches_are_no_larger_than_is_predicted_in_good_time() -> None:
+    async def run() -> list[int]:
+        model = Model()
+        worker = ModelWorker(model, name="m:1", inline_rows=0, row_s=module.BATCH_S / 3)
+        model.gate.clear()
+        first = worker.submit([(0,)])
+        await asyncio.sleep(0)
+        later = [worker.submit([(n,)]) for n in range(2)]
+        later.append(worker.submit([(5,)] * 9))  # one request's rows stay together
+        model.gate.set()
+        await asyncio.gather(first, *later)
+        return model.batches
+
+    assert asyncio.run(run())[:2] == [1, 2]
+
+
+def test_who_would_wait_too_long_is_refused_at_once() -> None:
+    async def run() -> None:
+        model = Model()
+        model.gate.clear()
+        worker = ModelWorker(model, name="m:1", inline_rows=0, row_s=1.0)
+        taken = [worker.submit([(0,)])]
+        await asyncio.sleep(0.01)  # the thread has it
+        taken.append(worker.submit([(1,)]))  # nobody waits: taken, whatever it takes
+        assert worker.is_full()
+        with pytest.raises(Overloaded, match="too many requests waiting"):
+            worker.submit([(2,)])
+        model.gate.set()
+        await asyncio.gather(*taken)
+        assert not worker.is_full()
+
+    asyncio.run(run())
+
+
+def test_a_deadline_that_cannot_be_kept_is_refused_at_once() -> None:
+    async def run() -> None:
+        worker = ModelWorker(Model(), name="m:1", inline_rows=0, row_s=1.0)
+        with pytest.raises(Overloaded, match="can't answer within the deadline"):
+            worker.submit([(1,)], perf_counter() + 0.5)
+        assert (await worker.submit([(1,)], perf_counter() + 60)).answers == [2]
+
+    asyncio.run(run())
+
+
+def test_nobody_waits_for_a_model_that_hangs_beyond_the_deadline() -> None:
+    async def run() -> None:
+        model = Model()
+        model.gate.clear()
+        worker = ModelWorker(model, name="m:1", inline_rows=0)
+        flying = worker.submit([(1,)], perf_counter() + 0.1)
+        await asyncio.sleep(0.01)
+        waiting = worker.submit([(2,)], perf_counter() + 0.1)
+        for one in (flying, waiting):
+            with pytest.raises(Overloaded, match="can't answer within the deadline"):
+                await one
+        model.gate.set()
+        assert (await worker.submit([(3,)])).answers == [6]
+
+    asyncio.run(run())

@@ -213,7 +213,10 @@ def test_the_command_says_what_became_of_the_labels(workspace: Workspace, tmp_pa
     write_file(path, [IDS[0], IDS[1], NO_SUCH, "", IDS[2]], [1, 0, 1, 1, None], None)
     result = CliRunner().invoke(command, ["delays", str(path)], catch_exceptions=False)
     assert result.exit_code == 0
-    assert f"2 labels joined, 1 of unknown predictions (first: {NO_SUCH})" in result.output
+    assert (
+        f"2 labels joined, 1 of predictions that are not in the Log (first: {NO_SUCH})"
+        in result.output
+    )
     assert "1 rows without a label left out" in result.output
     assert "1 label could not be read:\n  Row 3: the prediction id is None." in result.output
     result = CliRunner().invoke(command, ["delays", str(path), "--json"], catch_exceptions=False)

@@ -66,7 +66,7 @@ class Served:
         self.answered_until = until
         ids = pa.array([f"{moment:028d}" for moment in rows["at"].cast(pa.int64()).to_pylist()])
         chosen = np.array(
-            [choose(route.arms, unit, route.salt).name for unit in rows["aircraft"].to_pylist()]
+            [choose(route.slices, unit, route.salt) for unit in rows["aircraft"].to_pylist()]
         )
         for arm in route.arms:
             mine = pa.array(np.full(len(chosen), True) if arm.shadow else chosen == arm.name)

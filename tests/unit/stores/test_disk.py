@@ -32,12 +32,12 @@ def test_what_is_there_is_not_written_again(tmp_path: Path) -> None:
 
 
 def test_what_dead_writers_left_is_removed_when_the_store_is_opened(tmp_path: Path) -> None:
-    DiskBlobStore(tmp_path)
     with subprocess.Popen(["true"]) as process:
         process.wait()
     dead, mine = process.pid, os.getpid()
     ages_s = {f"{dead}-old": 120, f"{dead}-new": 0, f"{mine}-old": 120, f"{mine}-ancient": 90_000}
     now = time.time()
+    (tmp_path / "tmp").mkdir()
     for name, age_s in ages_s.items():
         path = tmp_path / "tmp" / name
         path.write_bytes(b"half")

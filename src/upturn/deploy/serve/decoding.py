@@ -4,29 +4,28 @@ What fits is decoded straight into typed rows. What does not is looked at again,
 that the answer can name each row, field and value: only bad requests pay for that.
 """
 
-from collections.abc import Sequence
-from typing import Any, cast
+import re
+import struct
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, cast
 
 import msgspec
+import numpy as np
 
 from upturn.core.errors import Invalid, did_you_mean
 from upturn.core.schema import Field, Signature
 from upturn.core.time import instant, micros
 from upturn.deploy.fields import WIRE, Unit, convert, expected, utc
 from upturn.deploy.serve.problems import MAX_ERRORS, BadRequest, FieldError, Misfit, shown
+from upturn.deploy.serve.rows import EXACT, Block, Row, Rows, is_numeric
 
-Row = tuple[Any, ...]
-_BODY = {"row", "rows", "at"}
+_BODY = {"row", "rows", "at", "id", "ids"}
 _UNIT_EXPECTED = "a text, a number, true, false or null"
 _AT_EXPECTED = "an instant with its offset as '2013-04-01T06:00:00Z', or a list with one a row"
-
-
-class Rows(msgspec.Struct, frozen=True):
-    """A request's rows in the order of the signature's inputs."""
-
-    values: list[Row]
-    units: list[str | None]
-    at: list[int] | None  # microseconds since 1970, one a row, if the client said when
+_ID_EXPECTED = "an id of at most 128 letters, digits and . _ : / @ + = -, and no other row's"
+# What a client may call a prediction: nothing that has to be escaped in an address or a shell.
+_ID = re.compile(r"[A-Za-z0-9._:/@+=-]{1,128}")
+_EXACT_INT = Annotated[int, msgspec.Meta(ge=-EXACT, le=EXACT)]
 
 
 class RowDecoder:
@@ -45,7 +44,8 @@ class RowDecoder:
         self._extra = unit if extra else None
         self._unit_at = self._width if extra else self._names.index(unit) if unit else None
         self._instants = [i for i, field in enumerate(self._fields) if field.type == "datetime"]
-        self._typed = _typed_decoder(self._fields, self._extra)
+        self._matrix = _matrix_maker(self._width) if is_numeric(signature) else None
+        self._typed = _typed_decoder(self._fields, self._extra, exact=self._matrix is not None)
 
     def decode(self, body: bytes) -> Rows:
         """The body's rows. Raises BadRequest when it is no JSON, Invalid when it does not fit."""
@@ -69,7 +69,7 @@ class RowDecoder:
             rows = list(map(msgspec.structs.astuple, body.rows))
         if self._instants:
             rows = [self._in_utc(row) for row in rows]
-        return self._rows(rows, body.at)
+        return self._rows(rows, body.at, _ids(body.id, body.ids, len(rows)), self._matrix)
 
     def _in_utc(self, row: Row) -> Row:
         values = list(row)
@@ -77,18 +77,22 @@ class RowDecoder:
             values[i] = None if values[i] is None else utc(values[i])
         return tuple(values)
 
-    def _rows(self, rows: list[Row], at: Any) -> Rows:
+    def _rows(
+        self,
+        rows: list[Row],
+        at: Any,
+        ids: list[str] | None,
+        matrix: Callable[[list[Row]], Block] | None,
+    ) -> Rows:
         if not 0 < len(rows) <= self._max_rows:
             raise ValueError
-        unit_at = self._unit_at
-        units: list[str | None] = (
-            [None] * len(rows)
-            if unit_at is None
-            else [None if row[unit_at] is None else str(row[unit_at]) for row in rows]
-        )
+        units: list[str | None] | None = None
+        if (unit_at := self._unit_at) is not None:
+            units = [None if row[unit_at] is None else str(row[unit_at]) for row in rows]
         if self._extra is not None:
             rows = [row[: self._width] for row in rows]
-        return Rows(rows, units, None if at is None else _instants(at, len(rows)))
+        times = None if at is None else _instants(at, len(rows))
+        return Rows(rows if matrix is None else matrix(rows), units, times, ids)
 
     # What does not, or only just
 
@@ -103,9 +107,16 @@ class RowDecoder:
         at = body.get("at")
         if at is not None:
             errors += _at_errors(at, len(objects))
+        errors += _id_errors(body, len(objects))
         if errors:
             raise Misfit(errors)
-        return self._rows(rows, at)
+        ids = _ids(body.get("id"), body.get("ids"), len(rows))
+        return self._rows(rows, at, ids, self._matrix if self._is_exact(rows) else None)
+
+    def _is_exact(self, rows: list[Row]) -> bool:
+        """Whether a matrix can hold every whole number, and every float comes as one."""
+        places = [i for i, field in enumerate(self._fields) if field.type == "int"]
+        return all(abs(row[i] or 0) <= EXACT for row in rows for i in places)
 
     def _objects(self, body: Any) -> list[Any]:
         example = 'Send {"rows": [{…}, …]}, or {"row": {…}}.'
@@ -157,11 +168,13 @@ class RowDecoder:
         return tuple(values)
 
 
-def _typed_decoder(fields: Sequence[Field], extra: str | None) -> msgspec.json.Decoder[Any] | None:
+def _typed_decoder(
+    fields: Sequence[Field], extra: str | None, *, exact: bool
+) -> msgspec.json.Decoder[Any] | None:
     members: list[tuple[str, Any] | tuple[str, Any, Any]] = []
     rename: dict[str, str] = {}
     for i, field in enumerate(fields):
-        kind = WIRE[field.type]
+        kind: Any = _EXACT_INT if exact and field.type == "int" else WIRE[field.type]
         members.append((f"f{i}", kind | None, None) if field.nullable else (f"f{i}", kind))
         rename[f"f{i}"] = field.name
     if extra is not None:
@@ -180,10 +193,27 @@ def _typed_decoder(fields: Sequence[Field], extra: str | None) -> msgspec.json.D
             ("rows", list[row] | msgspec.UnsetType, unset),
             ("row", row | msgspec.UnsetType, unset),
             ("at", str | list[str] | None, None),
+            ("id", str | None, None),
+            ("ids", list[str] | None, None),
         ],
         forbid_unknown_fields=True,
     )
     return msgspec.json.Decoder(body)
+
+
+def _matrix_maker(width: int) -> Callable[[list[Row]], Block]:
+    """A function that makes a float64 matrix of rows of numbers, nan where a value is None."""
+    pack = struct.Struct(f"={width}d").pack
+
+    def make(rows: list[Row]) -> Block:
+        try:
+            # More than twice as fast as numpy on tuples. A bytearray: models may write to it.
+            data = bytearray().join([pack(*row) for row in rows])
+        except (struct.error, OverflowError):
+            return np.array(rows, dtype=np.float64)
+        return np.frombuffer(data, np.float64).reshape(len(rows), width)
+
+    return make
 
 
 def _json(body: bytes) -> Any:
@@ -201,18 +231,53 @@ def _json(body: bytes) -> Any:
         raise BadRequest(f"The body is not valid JSON: {text}.", hint=hint) from None
 
 
-def _instants(at: str | list[str], count: int) -> list[int]:
+def _instants(at: str | list[str], count: int) -> int | list[int]:
     """Raises ValueError when it is not one instant, or one a row."""
-    texts = [at] if isinstance(at, str) else at
     try:
-        times = [micros(instant(text)) for text in texts]
+        if isinstance(at, str):
+            return micros(instant(at))
+        times = [micros(instant(text)) for text in at]
     except (Invalid, OverflowError):
         raise ValueError from None
-    if isinstance(at, str):
-        return times * count
     if len(times) != count:
         raise ValueError
     return times
+
+
+def _ids(one: str | None, many: list[str] | None, count: int) -> list[str] | None:
+    """The client's own ids. Raises ValueError unless there is one a row, all different."""
+    ids = many if one is None else [one]
+    if ids is None:
+        return None
+    if one is not None and many is not None:
+        raise ValueError
+    if len(ids) != count or len(set(ids)) != count or not all(map(_ID.fullmatch, ids)):
+        raise ValueError
+    return ids
+
+
+def _id_errors(body: dict[str, Any], count: int) -> list[FieldError]:
+    one, many = body.get("id"), body.get("ids")
+    if many is None:
+        if one is None or (count == 1 and isinstance(one, str) and _ID.fullmatch(one)):
+            return []
+        expected_here = _ID_EXPECTED if count == 1 else "'ids', a list with one a row"
+        return [FieldError(None, "id", shown(one), expected_here)]
+    if one is not None:
+        return [FieldError(None, "id", shown(one), "no 'id' beside 'ids'")]
+    if not isinstance(many, list):
+        return [FieldError(None, "ids", shown(many), "a list with one id a row")]
+    ids = cast("list[Any]", many)
+    if len(ids) != count:
+        return [FieldError(None, "ids", f"{len(ids)} ids", f"{count}, one a row")]
+    seen: set[str] = set()
+    errors: list[FieldError] = []
+    for number, value in enumerate(ids):
+        if not isinstance(value, str) or not _ID.fullmatch(value) or value in seen:
+            errors.append(FieldError(number, "ids", shown(value), _ID_EXPECTED))
+        else:
+            seen.add(value)
+    return errors[:MAX_ERRORS]
 
 
 def _at_errors(at: Any, count: int) -> list[FieldError]:
@@ -229,7 +294,10 @@ def _at_errors(at: Any, count: int) -> list[FieldError]:
 
 
 def _is_instant(value: Any) -> bool:
+    if not isinstance(value, str):
+        return False
     try:
-        return isinstance(value, str) and bool(_instants(value, 1))
+        _instants(value, 1)
     except ValueError:
         return False
+    return True

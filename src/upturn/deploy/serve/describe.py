@@ -1,46 +1,56 @@
-"""Describe: live endpoints as JSON, and as OpenAPI 3.1."""
+"""Describe: a live endpoint's page as JSON: who answers, what it takes, and how it goes."""
 
-from collections.abc import Iterable
-from dataclasses import asdict
 from typing import Any
 
 from upturn.deploy.example import example_request, predict_path
-from upturn.deploy.fields import openapi_schema
-from upturn.deploy.serve.live import Live, Served
-from upturn.deploy.serve.reload import refusal
-
-_PROBLEM = {"$ref": "#/components/schemas/Problem"}
+from upturn.deploy.serve.counts import ArmKey, EndpointCounts, Histogram, quantile_s
+from upturn.deploy.serve.live import Live, LiveArm, Served
+from upturn.deploy.serve.state import Now, ServerState, WorkerState
 
 
-def describe(served: Served) -> dict[str, Any]:
-    """An endpoint's page: who answers, what it takes, what was refused, and what was counted."""
-    live = served.live
-    counters = asdict(served.counters) | {"log_lost": served.writer.lost_rows}
+def describe(served: Served, server: ServerState) -> dict[str, Any]:
+    """An endpoint's page, of all workers together; fields and example are this worker's."""
+    name, live = served.name, served.live
+    counts = server.counts.endpoint(name)
     page: dict[str, Any] = {
-        "endpoint": served.name,
-        "route": live.route.revision if live else None,
-        "refused": refusal(served),
-        "counters": counters,
+        "endpoint": name,
+        "route": server.route(name),
+        "refused": server.refused(name),
+        "counters": _counters(counts),
+        "statuses": {str(status): number for status, number in sorted(counts.statuses.items())},
+        "shed": counts.shed,
+        "running": server.running(name),
+        "requests_per_s": round(server.per_s(name, _ended), 3),
+        "errors_per_s": round(server.per_s(name, _errors), 3),
+        "log_waiting": server.log_waiting(name),
+        "workers": [_worker(name, worker, now) for worker, now in server.workers],
     }
-    return page | (_live(live) if live else {})
+    return page | (_live(live, server) if live else {})
 
 
-def _live(live: Live) -> dict[str, Any]:
+def _counters(counts: EndpointCounts) -> dict[str, int]:
     return {
-        "model": live.route.model,
+        "requests": counts.requests,
+        "rows": counts.rows(shadow=False),
+        "rejected": counts.rejected,
+        "failed": counts.failed,
+        "shadow_rows": counts.rows(shadow=True),
+        "shadow_dropped": counts.shed.get("shadow", 0),
+        "log_lost": counts.log_lost,
+    }
+
+
+def _live(live: Live, server: ServerState) -> dict[str, Any]:
+    model = live.route.model
+    versions = {arm.version.number for arm in live.arms.values()}
+    return {
+        "model": model,
         "why": live.route.why,
         "at": live.route.at,
         "unit": live.endpoint.unit,
         "durable": live.endpoint.durable,
-        "arms": [
-            {
-                "arm": arm.arm.name,
-                "version": arm.version.name,
-                "share": arm.arm.share,
-                "shadow": arm.arm.shadow,
-            }
-            for arm in live.arms.values()
-        ],
+        "queue_rows": sum(server.queues.get((model, version), 0) for version in versions),
+        "arms": [_arm(live, arm, server) for arm in live.arms.values()],
         "output": live.signature.output,
         "fields": live.signature.inputs,
         "predict": predict_path(live.endpoint.name),
@@ -48,156 +58,54 @@ def _live(live: Live) -> dict[str, Any]:
     }
 
 
-def openapi(endpoints: Iterable[Served]) -> dict[str, Any]:
-    """The API of the endpoints that answer, as OpenAPI 3.1."""
-    paths: dict[str, Any] = {}
-    schemas: dict[str, Any] = {"Problem": _problem_schema(), "Answer": _answer_schema()}
-    for served in endpoints:
-        if served.live is None:
-            continue
-        schemas[f"{served.name}.row"] = _row_schema(served.live)
-        paths[predict_path(served.name)] = {"post": _operation(served.name, served.live)}
-        paths[f"/v1/endpoints/{served.name}/feedback"] = {"post": _feedback(served.name)}
+def _arm(live: Live, arm: LiveArm, server: ServerState) -> dict[str, Any]:
+    name = live.endpoint.name
+    key = (arm.arm.name, arm.version.number, arm.arm.shadow)
     return {
-        "openapi": "3.1.0",
-        "info": {"title": "Upturn", "version": "1"},
-        "paths": paths,
-        "components": {"schemas": schemas},
-    }
-
-
-def _operation(name: str, live: Live) -> dict[str, Any]:
-    row = {"$ref": f"#/components/schemas/{name}.row"}
-    instant = {"type": "string", "format": "date-time"}
-    body: dict[str, Any] = {
-        "type": "object",
-        "properties": {
-            "rows": {"type": "array", "minItems": 1, "items": row},
-            "row": row,
-            "at": {
-                "description": "When it happened, if not now: for all rows, or one a row.",
-                "anyOf": [instant, {"type": "array", "items": instant}],
-            },
-        },
-        "oneOf": [{"required": ["rows"]}, {"required": ["row"]}],
-        "additionalProperties": False,
-    }
-    example = example_request(live.signature, live.endpoint.unit)
-    return {
-        "operationId": f"predict_{name}",
-        "summary": f"Predict with {live.route.model}",
-        "parameters": [
-            {
-                "name": "X-Upturn-Arm",
-                "in": "header",
-                "description": "Let this arm answer, for debugging.",
-                "schema": {"type": "string", "enum": list(live.arms)},
-            }
-        ],
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": body, "example": example}},
-        },
-        "responses": {"200": _json({"$ref": "#/components/schemas/Answer"})} | _problems(),
-    }
-
-
-def _feedback(name: str) -> dict[str, Any]:
-    item = {
-        "type": "object",
-        "properties": {
-            "id": {"type": "string", "pattern": "^[0-9a-f]{28}$"},
-            "label": {"type": ["boolean", "number", "string"]},
-            "known_at": {"type": "string", "format": "date-time"},
-        },
-        "required": ["id", "label"],
-    }
-    body = {
-        "type": "object",
-        "properties": {"feedback": {"type": "array", "items": item}},
-        "required": ["feedback"],
-    }
-    return {
-        "operationId": f"feedback_{name}",
-        "summary": "Say what turned out to be true",
-        "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
-        "responses": {
-            "202": _json({"type": "object", "properties": {"accepted": {"type": "integer"}}})
-        }
-        | _problems(),
-    }
-
-
-def _row_schema(live: Live) -> dict[str, Any]:
-    fields = live.signature.inputs
-    properties = {field.name: openapi_schema(field) for field in fields}
-    if live.endpoint.unit is not None:
-        properties.setdefault(
-            live.endpoint.unit,
-            {
-                "description": "Keeps a caller on one arm; no input of the model.",
-                "type": ["string", "number", "boolean", "null"],
-            },
-        )
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": [field.name for field in fields if not field.nullable],
-        "additionalProperties": False,
-    }
-
-
-def _answer_schema() -> dict[str, Any]:
-    prediction = {
-        "type": "object",
-        "properties": {
-            "id": {"type": "string"},
-            "prediction": {},
-            "version": {"type": "string"},
-            "arm": {"type": "string"},
-        },
-        "required": ["id", "prediction", "version", "arm"],
-    }
-    return {
-        "type": "object",
-        "properties": {
-            "endpoint": {"type": "string"},
-            "route": {"type": "integer"},
-            "predictions": {"type": "array", "items": prediction},
-        },
-        "required": ["endpoint", "route", "predictions"],
-    }
-
-
-def _problem_schema() -> dict[str, Any]:
-    texts = {name: {"type": "string"} for name in ("type", "title", "detail", "code", "hint")}
-    error = {
-        "type": "object",
-        "properties": {
-            "row": {"type": ["integer", "null"]},
-            "field": {"type": "string"},
-            "value": {},
-            "expected": {"type": "string"},
-            "hint": {"type": "string"},
+        "arm": arm.arm.name,
+        "version": arm.version.name,
+        "share": arm.arm.share,
+        "shadow": arm.arm.shadow,
+        **_figures(server.counts.endpoint(name).arms.get(key)),
+        "recent": {
+            **_figures(server.recent(name).arms.get(key)),
+            "requests_per_s": round(server.per_s(name, lambda counts: _requests(counts, key)), 3),
+            "rows_per_s": round(server.per_s(name, lambda counts: _rows(counts, key)), 3),
         },
     }
+
+
+def _figures(histogram: Histogram | None) -> dict[str, float | None]:
+    """How often an arm answered, and how fast: half of the requests, nine in ten, all but one."""
+    histogram = histogram or Histogram(())
+    quantiles = {f"p{q}_s": quantile_s(histogram, q / 100) for q in (50, 90, 99)}
+    rounded = {name: value and float(f"{value:.3g}") for name, value in quantiles.items()}
+    return {"requests": histogram.times, "rows": histogram.rows, **rounded}
+
+
+def _worker(name: str, worker: WorkerState, now: Now) -> dict[str, Any]:
+    endpoint = now.endpoints.get(name)
     return {
-        "type": "object",
-        "properties": texts
-        | {"status": {"type": "integer"}, "errors": {"type": "array", "items": error}},
+        "pid": worker.pid,
+        "ready": now.ready,
+        "route": endpoint and endpoint.route,
+        "requests": worker.counts.endpoint(name).requests,
+        "memory_bytes": now.rss_bytes,
+        "cpu_s": now.cpu_s,
     }
 
 
-def _problems() -> dict[str, Any]:
-    content = {"application/problem+json": {"schema": _PROBLEM}}
-    meanings = {
-        "400": "The body can't be read.",
-        "413": "The body is too large.",
-        "422": "A row does not fit.",
-        "503": "Too much to do, or no version is served.",
-    }
-    return {status: {"description": text, "content": content} for status, text in meanings.items()}
+def _ended(counts: EndpointCounts) -> int:
+    return counts.ended
 
 
-def _json(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"description": "Done.", "content": {"application/json": {"schema": schema}}}
+def _errors(counts: EndpointCounts) -> int:
+    return counts.rejected + counts.failed
+
+
+def _requests(counts: EndpointCounts, key: ArmKey) -> int:
+    return counts.arms[key].times if key in counts.arms else 0
+
+
+def _rows(counts: EndpointCounts, key: ArmKey) -> int:
+    return counts.arms[key].rows if key in counts.arms else 0

@@ -1,22 +1,26 @@
 """Loading: a version becomes a worker only after it has predicted its example rows."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
+
+import numpy as np
 
 from upturn.core.errors import Unavailable
 from upturn.core.records import Version
 from upturn.core.schema import Signature
 from upturn.deploy.columns import row_tables
 from upturn.deploy.fields import example_value
-from upturn.deploy.serve.decoding import Row
 from upturn.deploy.serve.problems import reason
+from upturn.deploy.serve.rows import Block, Row, is_numeric, matrix_table
 from upturn.deploy.serve.worker import Predict
-from upturn.model.adapters import Predictor, load_predictor
+from upturn.model.adapters import Predictor
+from upturn.model.forms import load_forms
 from upturn.stores.workspace import Workspace
 
 _INLINE_S = 0.001
-_INLINE_STEPS = (1, 4, 16, 64)  # batch sizes that are tried at warm-up
+_LONG_S = 0.05  # larger batches need not be tried
+_STEPS = (1, 4, 16, 64, 256)  # batch sizes that are tried at warm-up
 
 
 class Refused(Unavailable):
@@ -25,37 +29,51 @@ class Refused(Unavailable):
     code = "refused"
 
 
-def load(workspace: Workspace, version: Version) -> tuple[Predict, int]:
-    """The version's predict function, warm, and how many rows it predicts within a millisecond.
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A version's predict function, warm, and how fast it was found to be."""
+
+    predict: Predict
+    inline_rows: int  # how many rows it predicts within a millisecond
+    row_s: float  # a row's time in the largest batch that was tried
+
+
+def load(workspace: Workspace, version: Version) -> Loaded:
+    """The version, ready to answer.
 
     Raises Refused when it can't be loaded, raises on its example row, or answers NaN to it.
     """
     try:
-        predictor = load_predictor(workspace, version)
+        predictor = load_forms(workspace, version)
         predict = predict_function(predictor)
         example = tuple(example_value(field) for field in version.signature.inputs)
-        scores, answers = predict([example])
+        scores, answers = predict(_block(version.signature, [example]))
     except (Exception, SystemExit) as error:
         raise Refused(f"{version.name} failed its warm-up: {reason(error)}") from error
-    if any(_is_nan(value) for value in (*scores, *answers)):
+    if any(_is_nan(value) for value in (*(scores or ()), *answers)):
         raise Refused(f"{version.name} failed its warm-up: it answers its example row with NaN.")
     if len(answers) != 1:
         raise Refused(f"{version.name} gave {len(answers)} predictions for its one example row.")
-    return predict, _inline_rows(predict, example)
+    return _measured(predict, version.signature, example)
 
 
 def predict_function(predictor: Predictor) -> Predict:
     """The predictor as a function of rows in the order of its inputs."""
-    table_of = row_tables(predictor.signature)
+    signature = predictor.signature
+    table_of = row_tables(signature)
+    on_matrix = predictor.predict_matrix
+    scores_are_answers = signature.output in ("probability", "number")
 
-    def predict(rows: Sequence[Row]) -> tuple[Sequence[float | None], Sequence[Any]]:
-        predictions = predictor.predict(table_of(rows))
-        answers = predictions.answers
-        scores = predictions.scores
-        if scores is None:
-            return [None] * len(answers), answers
-        # A score of NaN is none: it says nothing, and would poison every mean.
-        return [score if score == score else None for score in scores.tolist()], answers
+    def predict(block: Block) -> tuple[list[float | None] | None, list[Any]]:
+        if not isinstance(block, np.ndarray):
+            found = predictor.predict(table_of(block))
+        elif on_matrix is not None:
+            found = on_matrix(block)
+        else:
+            found = predictor.predict(matrix_table(block, signature))
+        if scores_are_answers or found.scores is None:
+            return None, found.answers
+        return found.scores.tolist(), found.answers
 
     return predict
 
@@ -77,17 +95,25 @@ def check_arm(name: str, version: Version, clients: Signature) -> None:
             )
 
 
-def _inline_rows(predict: Predict, example: Row) -> int:
-    inline = 0
-    for count in _INLINE_STEPS:
-        rows = [example] * count
-        predict(rows)  # the first call of a size may allocate
+def _measured(predict: Predict, signature: Signature, example: Row) -> Loaded:
+    inline, row_s = 0, 0.0
+    for count in _STEPS:
+        block = _block(signature, [example] * count)
+        if count > 1:
+            predict(block)  # the first call of a size may allocate
         started = perf_counter()
-        predict(rows)
-        if perf_counter() - started > _INLINE_S:
+        predict(block)
+        seconds = perf_counter() - started
+        row_s = seconds / count
+        if seconds <= _INLINE_S:
+            inline = count
+        elif seconds > _LONG_S:
             break
-        inline = count
-    return inline
+    return Loaded(predict, inline, row_s)
+
+
+def _block(signature: Signature, rows: list[Row]) -> Block:
+    return np.array(rows, dtype=np.float64) if is_numeric(signature) else rows
 
 
 def _is_nan(value: object) -> bool:

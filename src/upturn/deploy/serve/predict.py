@@ -1,44 +1,49 @@
-"""The prediction path: POST /v1/endpoints/NAME/predict, on bare ASGI."""
+"""The prediction path: POST /v1/endpoints/NAME/predict, on bare ASGI.
+
+One request: its headers, whether there is room for it, its body as rows, the arm of each row, the
+batches that its rows are predicted in, its rows in the Log, its answer.
+"""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from time import perf_counter, time_ns
 from typing import Any
 
 import msgspec
 
-from upturn.core.errors import NotFound, Unavailable, UpturnError, did_you_mean
+from upturn.core.errors import ModelFailed, NotFound, Unavailable, UpturnError, did_you_mean
 from upturn.core.ids import prediction_ids
-from upturn.core.log import PredictionBatch
-from upturn.deploy.serve.decoding import Row, Rows
-from upturn.deploy.serve.live import Live, LiveArm, Served, Share, features
+from upturn.deploy.serve.asgi import Receive, Scope, Send
+from upturn.deploy.serve.compression import deflated, inflated
+from upturn.deploy.serve.live import Live, Served, Share
+from upturn.deploy.serve.logged import Entry
+from upturn.deploy.serve.metrics import EndpointMetrics, Metrics
 from upturn.deploy.serve.problems import (
-    BadRequest,
+    Misfit,
     NoSuchMethod,
-    Send,
-    TooLarge,
+    Overloaded,
     internal_problem,
     send_problem,
 )
+from upturn.deploy.serve.request import (
+    ARROW_FILE,
+    ARROW_STREAM,
+    CSV,
+    JSON,
+    Head,
+    Limits,
+    check_kind,
+    read_body,
+    read_head,
+)
+from upturn.deploy.serve.rows import Block, Rows, take
+from upturn.deploy.serve.seen import CLIENT_LEFT, SEEN, Seen
 from upturn.deploy.serve.worker import Predicted
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _log = logging.getLogger("upturn.serve")
-_JSON_KIND = b"application/json"
-_JSON = (b"content-type", _JSON_KIND)
-_MAX_REQUEST_ID = 128
-_DIGITS = 20  # of a length that a number holds; httptools has refused what is none
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much one request may ask for."""
-
-    body_bytes: int = 8 * 2**20
-    rows: int = 10_000
+_TABLES = (CSV, ARROW_STREAM, ARROW_FILE)
 
 
 class Prediction(msgspec.Struct, frozen=True, gc=False):
@@ -58,19 +63,26 @@ class Answer(msgspec.Struct, frozen=True):
     predictions: list[Prediction]
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A request, decoded, with all that the Log wants of it."""
+@dataclass(slots=True)
+class Ask:
+    """A request, decoded: what any protocol makes of it."""
 
     live: Live
     rows: Rows
-    ids: list[str]
-    received_at: int
-    request: str
-    started: float
+    head: Head
+    started: float  # on the clock of perf_counter
+    seen: Seen | None = None  # where somebody observes requests
 
-    def at(self, place: int) -> int:
-        return self.received_at if self.rows.at is None else self.rows.at[place]
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What is answered, one entry a row."""
+
+    route: int
+    ids: list[str]
+    answers: list[Any]
+    versions: list[str]
+    arms: list[str]
 
 
 def _plain(value: object) -> object:
@@ -86,219 +98,253 @@ _encode = msgspec.json.Encoder(enc_hook=_plain).encode
 class PredictionPath:
     """Answers predictions of the endpoints in `served`, a dict that others may change meanwhile."""
 
-    def __init__(self, served: dict[str, Served], limits: Limits) -> None:
+    def __init__(self, served: dict[str, Served], limits: Limits, metrics: Metrics) -> None:
         self._served = served
         self._limits = limits
+        self._none = metrics.endpoint("")  # requests to endpoints that there are not
         self._shadowing: set[asyncio.Task[None]] = set()
 
     async def __call__(self, name: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request to the endpoint `name`."""
         started = perf_counter()
         served = self._served.get(name)
+        seen: Seen | None = scope.get(SEEN)
+        if seen is not None:
+            seen.endpoint = name if served else ""
         try:
             if served is None:
                 raise no_endpoint(name, self._served)
-            served.counters.requests += 1
+            served.metrics.begun()
             if scope["method"] != "POST":
                 raise NoSuchMethod(
                     f"{scope['method']} can't predict.", hint="Use POST.", allow="POST"
                 )
-            await self._answer(served, started, scope, receive, send)
+            head = read_head(scope["headers"], self._limits, started)
+            live = self.admit(served, head)
+            check_kind(head, *_TABLES)
+            body = await read_body(receive, self._limits.body_bytes)
+            if seen is not None:
+                seen.mark("read")
+            if head.encoding:
+                body = inflated(body, head.encoding, self._limits)
+            rows = live.decoder.decode(body) if head.kind == JSON else self._table(live, head, body)
+            answered = await self.answer(served, Ask(live, rows, head, started, seen))
+            await _send_answer(send, name, head, answered)
+            served.metrics.finished()
         except UpturnError as error:
-            _count(served, error)
+            if isinstance(error, Misfit) and served is not None and served.live is not None:
+                error.fields["version"] = served.live.answering[0].version.name
+            self.count(served, error, seen)
             await send_problem(send, error)
+        except asyncio.CancelledError:  # its client has gone
+            self._metrics_of(served).rejected(CLIENT_LEFT)
+            raise
         except Exception:  # noqa: BLE001 (the one place that reports what nobody foresaw)
             _log.exception("A prediction of endpoint %s failed.", name)
-            if served is not None:
-                served.counters.failed += 1
+            self._metrics_of(served).rejected(500)
             await send_problem(send, internal_problem())
+
+    def count(self, served: Served | None, error: UpturnError, seen: Seen | None) -> None:
+        """Note that a request was answered with the error, in whatever form that takes."""
+        _log_failure(error)
+        if served is None:
+            self._none.begun()
+        metrics = self._metrics_of(served)
+        metrics.rejected(error.http_status)
+        if isinstance(error, Overloaded):
+            metrics.shed(error.fields["shed"])
+        if seen is not None:
+            seen.code = error.code
+
+    def _table(self, live: Live, head: Head, body: bytes) -> Rows:
+        from upturn.deploy.serve.bodies import table_rows
+
+        return table_rows(
+            head.kind, body, live.signature, live.endpoint.unit, max_rows=self._limits.rows
+        )
+
+    def _metrics_of(self, served: Served | None) -> EndpointMetrics:
+        return self._none if served is None else served.metrics
+
+    def admit(self, served: Served, head: Head) -> Live:
+        """Who answers now, held until the answer: a swap meanwhile changes nothing for a request.
+
+        Raises Unavailable when nobody does, and Overloaded when it could not be answered in time:
+        before the body is read, as refusing must cost next to nothing.
+        """
+        live = served.live
+        if live is None:
+            raise _not_ready(served)
+        worker = live.answering[0].worker
+        if live.is_full():
+            raise worker.overloaded()
+        if worker.wait_s() > head.deadline - perf_counter():
+            raise worker.overloaded("deadline")
+        return live
+
+    async def answer(self, served: Served, ask: Ask) -> Answered:
+        """Predict and log the rows. Raises Overloaded, ModelFailed, and Unavailable for the Log."""
+        live, rows, seen = ask.live, ask.rows, ask.seen
+        ids = rows.ids or prediction_ids(len(rows))
+        shares = live.shares(rows, ids, ask.head.arm)
+        request = ask.head.request
+        if seen is not None:
+            seen.mark("decode")
+            seen.request = request = request or seen.trace
+        entry = Entry(live.route.revision, ids, rows, request, time_ns() // 1000)
+        # Taken before the model is called: it may write to what it is given.
+        inputs = [entry.features(share) for share in shares]
+        try:
+            predicted = await _predict(shares, rows.block, ask.head.deadline)
+        except ModelFailed as error:
+            for share, given in zip(shares, inputs, strict=True):
+                served.write(live, entry.failed(share, given, error))
+            raise
+        latency_s = perf_counter() - ask.started
+        if seen is not None:
+            arms = [share.arm for share in shares]
+            seen.answered(
+                [arm.arm.name for arm in arms],
+                [arm.version.name for arm in arms],
+                rows=len(ids),
+                model_s=max(one.seconds for one in predicted),
+            )
+        waits: list[asyncio.Future[None]] = []
+        for share, given, found in zip(shares, inputs, predicted, strict=True):
+            batch = entry.batch(share, given, found, latency_s)
+            written = served.write(live, batch, durable=live.endpoint.durable)
+            if written is not None:
+                waits.append(asyncio.wrap_future(written))
+            arm = share.arm
+            served.metrics.answered(arm.arm.name, arm.version.number, len(batch.ids), latency_s)
+        if waits:
+            await _on_disk(waits)
+        if seen is not None:
+            seen.mark("log")
+        if live.shadows:
+            own_s = latency_s - max(one.seconds for one in predicted)
+            self._shadow(served, live, entry, own_s)
+        return _answered(live, ids, shares, predicted)
 
     async def drain(self, timeout_s: float) -> None:
         """Wait for the shadows of what has been answered, but no longer than that."""
         if self._shadowing:
             await asyncio.wait(self._shadowing, timeout=timeout_s)
 
-    async def _answer(
-        self, served: Served, started: float, scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        override, request = read_headers(scope["headers"], self._limits.body_bytes)
-        body = await read_body(receive, self._limits.body_bytes)
-        live = (
-            served.live
-        )  # held until the answer: a swap meanwhile changes nothing for this request
-        if live is None:
-            raise _not_ready(served)
-        rows = live.decoder.decode(body)
-        ids = prediction_ids(len(rows.values))
-        asked = _Asked(
-            live=live,
-            rows=rows,
-            ids=ids,
-            received_at=time_ns() // 1000,
-            request=request or ids[0],
-            started=started,
-        )
-        shares = live.shares(rows, ids, override)
-        predicted = await _predict(shares, rows.values)
-        latency_s = perf_counter() - started
-        body = _encode(_answer_of(asked, shares, predicted))
-        await self._log_answers(served, asked, shares, predicted, latency_s)
-        length = (b"content-length", b"%d" % len(body))
-        await send({"type": "http.response.start", "status": 200, "headers": [_JSON, length]})
-        await send({"type": "http.response.body", "body": body})
-        served.counters.rows += len(ids)
-        if live.shadows:
-            own_s = latency_s - max(one.seconds for one in predicted)
-            self._shadow(served, asked, own_s)
-
-    async def _log_answers(
-        self,
-        served: Served,
-        asked: _Asked,
-        shares: Sequence[Share],
-        predicted: Sequence[Predicted],
-        latency_s: float,
-    ) -> None:
-        durable = asked.live.endpoint.durable
-        waits: list[asyncio.Future[None]] = []
-        for share, answer in zip(shares, predicted, strict=True):
-            batch = _batch(asked, share, answer, latency_s)
-            written = served.writer.write(batch, durable=durable)
-            if written is not None:
-                waits.append(asyncio.wrap_future(written))
-        for written in waits:
-            try:
-                await written
-            except UpturnError as error:
-                raise Unavailable(
-                    "The prediction could not be logged, and this endpoint is durable.",
-                    hint=str(error),
-                    retry_after_s=1,
-                ) from error
-
-    def _shadow(self, served: Served, asked: _Asked, own_s: float) -> None:
-        for arm in asked.live.shadows:
-            future = arm.worker.shadow(arm.rows(asked.rows.values))
+    def _shadow(self, served: Served, live: Live, entry: Entry, own_s: float) -> None:
+        for arm in live.shadows:
+            future = arm.worker.shadow(arm.block(entry.rows.block))
             if future is None:
-                served.counters.shadow_dropped += len(asked.ids)
+                served.metrics.shed("shadow", len(entry.ids))
                 continue
-            task = asyncio.create_task(_log_shadow(served, asked, arm, future, own_s))
+            task = asyncio.create_task(
+                _log_shadow(served, live, entry, Share(arm, None, 0.0), future, own_s)
+            )
             self._shadowing.add(task)
             task.add_done_callback(self._shadowing.discard)
 
 
-async def _predict(shares: Sequence[Share], values: list[Row]) -> list[Predicted]:
+async def _predict(shares: Sequence[Share], block: Block, deadline: float) -> list[Predicted]:
     if len(shares) == 1:
         arm = shares[0].arm
-        return [await arm.worker.submit(arm.rows(values))]
-    futures = [
-        share.arm.worker.submit(share.arm.rows([values[place] for place in share.places]))
-        for share in shares
-    ]
+        return [await arm.worker.submit(arm.block(block), deadline)]
+    futures: list[asyncio.Future[Predicted]] = []
+    try:
+        for share in shares:
+            part = block if share.places is None else take(block, share.places)
+            futures.append(share.arm.worker.submit(share.arm.block(part), deadline))
+    except Overloaded:
+        for future in futures:
+            future.cancel()  # the whole request is refused: nobody waits for its other rows
+        raise
     return await asyncio.gather(*futures)
+
+
+async def _on_disk(waits: Sequence["asyncio.Future[None]"]) -> None:
+    for written in waits:
+        try:
+            await written
+        except UpturnError as error:
+            raise Unavailable(
+                "The prediction could not be logged, and this endpoint is durable.",
+                hint=str(error),
+                retry_after_s=1,
+            ) from error
 
 
 async def _log_shadow(
     served: Served,
-    asked: _Asked,
-    arm: LiveArm,
+    live: Live,
+    entry: Entry,
+    share: Share,
     future: "asyncio.Future[Predicted]",
     own_s: float,
 ) -> None:
     """Log what a shadow says. Its latency is what the answer would have taken, had it answered."""
+    features = entry.features(share)
     try:
         predicted = await future
     except UpturnError as error:
         _log_failure(error)
-        served.counters.shadow_dropped += len(asked.ids)
+        served.metrics.shed("shadow", len(entry.ids))
+        if isinstance(error, ModelFailed):
+            served.write(live, entry.failed(share, features, error))
         return
-    share = Share(arm, range(len(asked.ids)), 0.0)
-    served.writer.write(_batch(asked, share, predicted, own_s + predicted.seconds))
-    served.counters.shadow_rows += len(asked.ids)
+    latency_s = own_s + predicted.seconds
+    served.write(live, entry.batch(share, features, predicted, latency_s))
+    arm, rows = share.arm, len(entry.ids)
+    served.metrics.answered(arm.arm.name, arm.version.number, rows, latency_s, shadow=True)
 
 
-def _answer_of(asked: _Asked, shares: Sequence[Share], predicted: Sequence[Predicted]) -> Answer:
-    found: list[Any] = [None] * len(asked.ids)
-    for share, answer in zip(shares, predicted, strict=True):
-        version, arm = share.arm.version.name, share.arm.arm.name
-        for place, value in zip(share.places, answer.answers, strict=True):
-            found[place] = Prediction(asked.ids[place], value, version, arm)
-    return Answer(asked.live.endpoint.name, asked.live.route.revision, found)
+def _answered(
+    live: Live, ids: list[str], shares: Sequence[Share], predicted: Sequence[Predicted]
+) -> Answered:
+    count, route = len(ids), live.route.revision
+    if len(shares) == 1:
+        arm = shares[0].arm
+        names = [arm.version.name] * count, [arm.arm.name] * count
+        return Answered(route, ids, predicted[0].answers, *names)
+    answers: list[Any] = [None] * count
+    versions, arms = [""] * count, [""] * count
+    for share, found in zip(shares, predicted, strict=True):
+        for place, value in zip(share.places or (), found.answers, strict=True):
+            answers[place] = value
+            versions[place] = share.arm.version.name
+            arms[place] = share.arm.arm.name
+    return Answered(route, ids, answers, versions, arms)
 
 
-def _batch(asked: _Asked, share: Share, predicted: Predicted, latency_s: float) -> PredictionBatch:
-    arm, rows, ids = share.arm, asked.rows, asked.ids
-    places = share.places
-    return PredictionBatch(
-        ids=ids if len(places) == len(ids) else [ids[place] for place in places],
-        at=[asked.at(place) for place in places],
-        received_at=asked.received_at,
-        route=asked.live.route.revision,
-        arm=arm.arm.name,
-        version=arm.version.number,
-        shadow=arm.arm.shadow,
-        units=[rows.units[place] for place in places],
-        propensity=share.propensity,
-        features=features(arm.names, arm.rows([rows.values[place] for place in places])),
-        scores=list(predicted.scores),
-        answers=list(predicted.answers),
-        latency_s=latency_s,
-        request=asked.request,
-    )
+async def _send_answer(send: Send, endpoint: str, head: Head, answered: Answered) -> None:
+    if ARROW_STREAM in head.accept:
+        kind, body = ARROW_STREAM, _arrow(endpoint, answered)
+    else:
+        kind = JSON
+        rows = map(Prediction, answered.ids, answered.answers, answered.versions, answered.arms)
+        body = _encode(Answer(endpoint, answered.route, list(rows)))
+    headers = [(b"content-type", kind)]
+    if head.accept_encoding:
+        body, coding = deflated(body, head.accept_encoding)
+        headers += coding
+    headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
-async def read_body(receive: Receive, limit: int) -> bytes:
-    """The request's body. Raises TooLarge, and BadRequest when the client went away."""
-    body = b""
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise BadRequest("The client went away.")
-        body += message.get("body", b"")
-        if len(body) > limit:
-            raise too_large(limit)
-        if not message.get("more_body", False):
-            return body
+def _arrow(endpoint: str, answered: Answered) -> bytes:
+    from upturn.deploy.serve.bodies import arrow_answer
 
-
-def too_large(limit: int) -> TooLarge:
-    """The error for a body of more than `limit` bytes."""
-    return TooLarge(
-        f"The body is larger than {limit / 2**20:g} MiB.",
-        hint="Send fewer rows at a time, or use: upturn score.",
-    )
+    columns: dict[str, list[Any]] = {
+        "id": answered.ids,
+        "prediction": answered.answers,
+        "version": answered.versions,
+        "arm": answered.arms,
+    }
+    return arrow_answer(endpoint, answered.route, columns)
 
 
 def no_endpoint(name: str, known: Iterable[str]) -> NotFound:
     """The error for an endpoint that this server does not know."""
     return NotFound(f"No endpoint {name[:100]!r}.", hint=did_you_mean(name, known))
-
-
-def read_headers(headers: Iterable[tuple[bytes, bytes]], limit: int) -> tuple[str | None, str]:
-    """The arm that is asked for, and the client's own id of the request ('' for none).
-
-    Raises TooLarge for a body that is said to be that, and BadRequest unless it is said to be JSON:
-    a page in a browser can send other kinds to any address without asking, and this kind only with
-    the server's leave, which it does not give.
-    """
-    arm: str | None = None
-    kind, request = b"", ""
-    for name, value in headers:
-        if name == b"content-type":
-            kind = value
-        elif name == b"content-length" and len(value) < _DIGITS and int(value) > limit:
-            raise too_large(limit)
-        elif name == b"x-upturn-arm":
-            arm = value.decode("latin-1")
-        elif name == b"x-request-id":
-            request = value.decode("latin-1")[:_MAX_REQUEST_ID]
-    if kind != _JSON_KIND and kind.partition(b";")[0].strip().lower() != _JSON_KIND:
-        said = repr(kind.decode("latin-1")) if kind else "nothing"
-        raise BadRequest(
-            f"The body is to be JSON, and its Content-Type says {said}.",
-            hint="Send the header: Content-Type: application/json",
-        )
-    return arm, request
 
 
 def _not_ready(served: Served) -> UpturnError:
@@ -312,16 +358,6 @@ def _not_ready(served: Served) -> UpturnError:
         hint=f"upturn deploy {served.name}",
         retry_after_s=1,
     )
-
-
-def _count(served: Served | None, error: UpturnError) -> None:
-    _log_failure(error)
-    if served is None:
-        return
-    if error.http_status < 500 or isinstance(error, Unavailable):
-        served.counters.rejected += 1
-    else:
-        served.counters.failed += 1
 
 
 def _log_failure(error: UpturnError) -> None:

@@ -1,14 +1,14 @@
 """Problems: errors as HTTP answers in one form (RFC 9457, application/problem+json)."""
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
 
 from upturn.core.errors import Invalid, Unavailable, UpturnError
+from upturn.deploy.serve.asgi import Send
 
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 MAX_ERRORS = 20  # how many errors one answer names
 _MAX_TEXT = 100  # a value is told back up to this length
 
@@ -70,7 +70,7 @@ class Misfit(Invalid):
         super().__init__(message, hint=first.hint, errors=errors[:MAX_ERRORS])
 
 
-class _Body(msgspec.Struct, frozen=True):
+class _Body(msgspec.Struct, frozen=True, omit_defaults=True):
     type: str
     title: str
     status: int
@@ -78,6 +78,7 @@ class _Body(msgspec.Struct, frozen=True):
     code: str
     hint: str
     errors: list[FieldError]
+    version: str = ""  # that wants something else
 
 
 def problem_body(error: UpturnError) -> bytes:
@@ -92,6 +93,7 @@ def problem_body(error: UpturnError) -> bytes:
             code=error.code,
             hint=error.hint,
             errors=error.fields.get("errors", []),
+            version=error.fields.get("version", ""),
         )
     )
 

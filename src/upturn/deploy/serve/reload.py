@@ -2,19 +2,20 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 from collections.abc import Sequence
-from datetime import datetime
 from time import monotonic
 
 from upturn.core.errors import Unavailable, UpturnError
 from upturn.core.records import Endpoint, Route, Version
 from upturn.core.time import utcnow
 from upturn.deploy.serve.live import Live, RefusedRoute, Served, assemble
-from upturn.deploy.serve.predict import Limits
+from upturn.deploy.serve.metrics import Metrics
 from upturn.deploy.serve.problems import reason
+from upturn.deploy.serve.request import Limits
 from upturn.deploy.serve.worker import ModelWorker
-from upturn.stores.logfile import LogWriter, seal
+from upturn.stores.logfile import LogWriter
 from upturn.stores.workspace import Workspace
 
 POLL_S = 0.1
@@ -25,12 +26,16 @@ _log = logging.getLogger("upturn.serve")
 class Reloader:
     """Keeps `served` as the store says. Runs on the event loop; models load in another thread."""
 
-    def __init__(self, workspace: Workspace, served: dict[str, Served], limits: Limits) -> None:
+    def __init__(
+        self, workspace: Workspace, served: dict[str, Served], limits: Limits, metrics: Metrics
+    ) -> None:
         self._workspace = workspace
         self._served = served
+        self._metrics = metrics
         self._limits = limits
         self._workers: dict[tuple[str, int], ModelWorker] = {}
         self._complained_at = -1e9
+        self._loaded = False  # something, since memory was last put in order
         self.ready = asyncio.Event()  # set once every route that there was has been looked at
 
     async def run(self) -> None:
@@ -64,6 +69,12 @@ class Reloader:
                 await self._take(served, endpoint, route)
             served.seen = seen
         self._drop_unused()
+        if self._loaded:
+            self._loaded = False
+            # A full collection walks all objects of the libraries that a model brought with it: 50
+            # to 250 ms, which each waiting request would see. They stay, so they are left out.
+            gc.collect(1)
+            gc.freeze()
 
     def close(self) -> None:
         """Let the workers' threads end."""
@@ -113,9 +124,16 @@ class Reloader:
             check_arm(arm.name, version, versions[first.version].signature)
             worker = self._workers.get((route.model, arm.version))
             if worker is None:
-                predict, inline_rows = await asyncio.to_thread(load, self._workspace, version)
-                worker = ModelWorker(predict, name=version.name, inline_rows=inline_rows)
+                loaded = await asyncio.to_thread(load, self._workspace, version)
+                worker = ModelWorker(
+                    loaded.predict,
+                    name=version.name,
+                    inline_rows=loaded.inline_rows,
+                    row_s=loaded.row_s,
+                    on_batch=self._metrics.model(version.model, version.number).add,
+                )
                 self._workers[route.model, arm.version] = worker
+                self._loaded = True
             workers[arm.version] = worker
         return assemble(endpoint, route, versions, workers, max_rows=self._limits.rows)
 
@@ -138,13 +156,4 @@ class Reloader:
 
     def _open(self, name: str) -> Served:
         directory = self._workspace.log_dir / name
-        seal(directory)  # what a server that died has left behind
-        return Served(name=name, writer=LogWriter(directory))
-
-
-def refusal(served: Served) -> dict[str, str | int | datetime] | None:
-    """Why the newest revision is not served, as the endpoint's page says it."""
-    refused = served.refused
-    if refused is None:
-        return None
-    return {"route": refused.revision, "reason": refused.reason, "at": refused.at}
+        return Served(name=name, writer=LogWriter(directory), metrics=self._metrics.endpoint(name))

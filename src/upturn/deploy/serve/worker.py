@@ -1,47 +1,66 @@
 """ModelWorker: one loaded version and its queue, whose requests are predicted together.
 
 Batching is work-conserving: a batch is whatever has come while the model was busy, and nobody waits
-for one to fill. Batches that were measured at warm-up to take less than a millisecond run on the
-event loop, which saves two thread switches; others run on the worker's own thread.
+for one to fill. Batches that take less than a millisecond run on the event loop, which saves two
+thread switches; others run on the worker's own thread, as large as is predicted in a few tens of
+milliseconds, so that what is accepted is answered at an even pace.
 """
 
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from queue import SimpleQueue
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 from upturn.core.errors import ModelFailed
-from upturn.deploy.serve.decoding import Row
 from upturn.deploy.serve.problems import Overloaded, reason
+from upturn.deploy.serve.rows import Block, together
 
 MAX_BATCH_ROWS = 1024  # larger batches are no faster a row; one request's rows are never split
 MAX_WAITING_ROWS = 20_000
-MAX_WAITING_JOBS = 2_000
 MAX_SHADOW_ROWS = 20_000
+BATCH_S = 0.025  # how long a batch of several requests should take at most
+WAIT_S = 0.05  # how long an accepted request may wait for its batch, or one batch and a half
+LOOK_S = 0.02  # how often deadlines are looked at while the model's thread is busy
+_WEIGHT = 0.2  # of the newest batch in the running mean of a row's time
+
+
+_OVERLOADED = {
+    "queue": "has too many requests waiting",
+    "deadline": "can't answer within the deadline",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
-    """What a model says of some rows: one score and one answer a row, and how long it took."""
+    """What a model says of some rows, one entry a row, and how long it took.
 
-    scores: Sequence[float | None]
-    answers: Sequence[Any]
+    `scores` are None for models that give none, and for those whose answers they are.
+    """
+
+    scores: list[float | None] | None
+    answers: list[Any]
     seconds: float
 
 
-Predict = Callable[[Sequence[Row]], tuple[Sequence[float | None], Sequence[Any]]]
+Predict = Callable[[Block], tuple[list[float | None] | None, list[Any]]]
+# Told of every batch: rows and seconds.
+OnBatch = Callable[[int, float], None]
 
 
 class _Job:
-    __slots__ = ("future", "rows")
+    __slots__ = ("block", "deadline", "future", "rows")
 
-    def __init__(self, rows: Sequence[Row], future: "asyncio.Future[Predicted]") -> None:
-        self.rows = rows
+    def __init__(
+        self, block: Block, future: "asyncio.Future[Predicted]", deadline: float | None
+    ) -> None:
+        self.block = block
+        self.rows = len(block)
         self.future = future
+        self.deadline = deadline
 
 
 class ModelWorker:
@@ -50,45 +69,80 @@ class ModelWorker:
     `inline_rows` is how many rows the model predicts in less than a millisecond.
     """
 
-    def __init__(self, predict: Predict, *, name: str, inline_rows: int) -> None:
+    def __init__(
+        self,
+        predict: Predict,
+        *,
+        name: str,
+        inline_rows: int,
+        row_s: float = 0.0,
+        on_batch: OnBatch | None = None,
+    ) -> None:
         self.name = name
         self.inline_rows = inline_rows
         self._predict = predict
+        self._on_batch = on_batch
         self._loop = asyncio.get_running_loop()
         self._jobs: deque[_Job] = deque()
         self._shadows: deque[_Job] = deque()
         self._waiting_rows = 0
         self._shadow_rows = 0
+        self._row_s = row_s  # a row's time in batches as large as they come now
+        self._batch_s = row_s
         self._busy = False  # a batch is predicted, or a dispatch is on its way
+        self._flying: list[_Job] = []  # what the thread predicts
+        self._free_at = 0.0  # when that should be done
+        self._looking = False  # a look at deadlines is due
         self._closing = False
         self._batches: SimpleQueue[list[_Job] | None] = SimpleQueue()
         thread = threading.Thread(target=self._work, name=f"model {name}", daemon=True)
         thread.start()
 
-    def submit(self, rows: Sequence[Row]) -> "asyncio.Future[Predicted]":
-        """Predict the rows; the future raises ModelFailed when the model did. Raises Overloaded."""
-        waiting = len(self._jobs)
-        if waiting >= MAX_WAITING_JOBS or (
-            waiting and self._waiting_rows + len(rows) > MAX_WAITING_ROWS
-        ):
-            raise Overloaded(
-                f"Too many requests wait for {self.name}.",
-                hint="Try again in a moment.",
-                retry_after_s=1,
-            )
-        job = _Job(rows, self._loop.create_future())
+    @property
+    def waiting_rows(self) -> int:
+        """Rows that wait to be predicted."""
+        return self._waiting_rows
+
+    def wait_s(self) -> float:
+        """How long a request that came now would wait for its batch to begin."""
+        if not self._jobs:
+            return 0.0
+        # A batch that should be done by now is expected to take as long again as it is late.
+        rest = abs(self._free_at - perf_counter()) if self._flying else 0.0
+        return self._waiting_rows * self._row_s + rest
+
+    def is_full(self) -> bool:
+        """Whether a request that came now would wait for longer than any should."""
+        if not self._jobs:
+            return False
+        limit = max(WAIT_S, 1.5 * self._batch_s)
+        return self._waiting_rows >= MAX_WAITING_ROWS or self.wait_s() > limit
+
+    def submit(self, block: Block, deadline: float | None = None) -> "asyncio.Future[Predicted]":
+        """Predict the rows, until `deadline` on the clock of perf_counter, if there is one.
+
+        The future raises ModelFailed when the model did, Overloaded when the deadline has passed.
+        Raises Overloaded at once when too much waits, or when it won't be done by the deadline.
+        """
+        if self._jobs and (self.is_full() or self._waiting_rows + len(block) > MAX_WAITING_ROWS):
+            raise self.overloaded()
+        if deadline is not None:
+            ready_at = perf_counter() + self.wait_s() + len(block) * self._row_s
+            if ready_at > deadline:
+                raise self.overloaded("deadline")
+        job = _Job(block, self._loop.create_future(), deadline)
         self._jobs.append(job)
-        self._waiting_rows += len(rows)
+        self._waiting_rows += job.rows
         self._wake()
         return job.future
 
-    def shadow(self, rows: Sequence[Row]) -> "asyncio.Future[Predicted] | None":
+    def shadow(self, block: Block) -> "asyncio.Future[Predicted] | None":
         """As `submit`, but only while nobody waits for an answer; None when it was dropped."""
-        if self._closing or self._shadow_rows + len(rows) > MAX_SHADOW_ROWS:
+        if self._closing or self._shadow_rows + len(block) > MAX_SHADOW_ROWS:
             return None
-        job = _Job(rows, self._loop.create_future())
+        job = _Job(block, self._loop.create_future(), None)
         self._shadows.append(job)
-        self._shadow_rows += len(rows)
+        self._shadow_rows += job.rows
         self._wake()
         return job.future
 
@@ -96,6 +150,15 @@ class ModelWorker:
         """Let the thread end once what was submitted is predicted."""
         self._closing = True
         self._wake()
+
+    def overloaded(self, why: Literal["queue", "deadline"] = "queue") -> Overloaded:
+        """The error for a request that is not answered."""
+        return Overloaded(
+            f"{self.name} {_OVERLOADED[why]}.",
+            hint="Try again in a moment.",
+            retry_after_s=1,
+            shed=why,
+        )
 
     def _wake(self) -> None:
         if not self._busy:
@@ -106,32 +169,83 @@ class ModelWorker:
     def _dispatch(self) -> None:
         jobs = self._take(self._jobs)
         if jobs:
-            rows = sum(len(job.rows) for job in jobs)
+            rows = sum(job.rows for job in jobs)
             self._waiting_rows -= rows
+            jobs = self._in_time(jobs)
             if rows <= self.inline_rows:
                 self._finish(jobs, self._outcomes(jobs))
                 return
+            self._free_at = perf_counter() + rows * self._row_s
         else:
             jobs = self._take(self._shadows)
-            self._shadow_rows -= sum(len(job.rows) for job in jobs)
+            self._shadow_rows -= sum(job.rows for job in jobs)
         if jobs:
+            self._flying = jobs
             self._batches.put(jobs)
+            self._look_later()
             return
         self._busy = False
-        if self._closing:
+        if self._jobs or self._shadows:
+            self._wake()
+        elif self._closing:
             self._batches.put(None)
 
-    @staticmethod
-    def _take(queue: deque[_Job]) -> list[_Job]:
+    def _take(self, queue: deque[_Job]) -> list[_Job]:
+        """The next batch: jobs of one kind of block, as many as are predicted in BATCH_S."""
+        if not queue:
+            return []
+        most = MAX_BATCH_ROWS
+        if self._row_s * MAX_BATCH_ROWS > BATCH_S:
+            most = max(1, int(BATCH_S / self._row_s))
+        kind = type(queue[0].block)
         jobs: list[_Job] = []
         rows = 0
-        while queue and (not jobs or rows + len(queue[0].rows) <= MAX_BATCH_ROWS):
-            job = queue.popleft()
-            rows += len(job.rows)
-            jobs.append(job)
+        while queue:
+            job = queue[0]
+            if jobs and (rows + job.rows > most or type(job.block) is not kind):
+                break
+            jobs.append(queue.popleft())
+            rows += job.rows
         return jobs
 
+    def _look_later(self) -> None:
+        """See that deadlines are looked at while the thread is busy: it may never come back."""
+        if not self._looking:
+            self._looking = True
+            self._loop.call_later(LOOK_S, self._look)
+
+    def _look(self) -> None:
+        self._looking = False
+        if not self._flying:
+            return
+        self._in_time(self._flying)
+        late = len(self._jobs)
+        self._jobs = deque(self._in_time(list(self._jobs)))
+        if late != len(self._jobs):
+            self._waiting_rows = sum(job.rows for job in self._jobs)
+        self._look_later()
+
+    def _in_time(self, jobs: list[_Job]) -> list[_Job]:
+        """The jobs that somebody still waits for; the others are told."""
+        now = perf_counter()
+        kept: list[_Job] = []
+        for job in jobs:
+            if job.future.done():  # cancelled: the client has gone
+                continue
+            if job.deadline is not None and now > job.deadline:
+                job.future.set_exception(self.overloaded("deadline"))
+            else:
+                kept.append(job)
+        return kept
+
     def _finish(self, jobs: list[_Job], outcomes: list[Predicted | ModelFailed]) -> None:
+        self._flying = []
+        rows = sum(job.rows for job in jobs)
+        if outcomes and isinstance(first := outcomes[0], Predicted):
+            self._batch_s += _WEIGHT * (first.seconds - self._batch_s)
+            self._row_s += _WEIGHT * (first.seconds / rows - self._row_s)
+            if self._on_batch is not None:
+                self._on_batch(rows, first.seconds)
         for job, outcome in zip(jobs, outcomes, strict=True):
             if job.future.done():  # cancelled: nobody waits any more
                 continue
@@ -154,25 +268,27 @@ class ModelWorker:
                 return  # the loop is closed, and nobody waits any more
 
     def _outcomes(self, jobs: list[_Job]) -> list[Predicted | ModelFailed]:
-        together = [row for job in jobs for row in job.rows] if len(jobs) > 1 else jobs[0].rows
-        outcome = self._outcome(together)
+        if not jobs:
+            return []
+        outcome = self._outcome(together([job.block for job in jobs]))
         if len(jobs) == 1:
             return [outcome]
         if isinstance(outcome, ModelFailed):  # for one of them: the others are not to suffer
-            return [self._outcome(job.rows) for job in jobs]
+            return [self._outcome(job.block) for job in jobs]
         outcomes: list[Predicted | ModelFailed] = []
         start = 0
+        scores, answers = outcome.scores, outcome.answers
         for job in jobs:
-            stop = start + len(job.rows)
-            part = slice(start, stop)
-            outcomes.append(Predicted(outcome.scores[part], outcome.answers[part], outcome.seconds))
+            stop = start + job.rows
+            part = None if scores is None else scores[start:stop]
+            outcomes.append(Predicted(part, answers[start:stop], outcome.seconds))
             start = stop
         return outcomes
 
-    def _outcome(self, rows: Sequence[Row]) -> Predicted | ModelFailed:
+    def _outcome(self, block: Block) -> Predicted | ModelFailed:
         started = perf_counter()
         try:
-            scores, answers = self._predict(rows)
+            scores, answers = self._predict(block)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a model may raise anything
             failed = ModelFailed(
                 f"{self.name} failed to predict.",
@@ -181,9 +297,10 @@ class ModelWorker:
             )
             failed.__cause__ = error
             return failed
-        if len(answers) != len(rows) or len(scores) != len(rows):
+        rows = len(block)
+        if len(answers) != rows or (scores is not None and len(scores) != rows):
             return ModelFailed(
-                f"{self.name} gave {len(answers)} predictions for {len(rows)} rows.",
+                f"{self.name} gave {len(answers)} predictions for {rows} rows.",
                 reason="not one prediction a row",
             )
         return Predicted(scores, answers, perf_counter() - started)

@@ -26,7 +26,7 @@ class ArmTraffic(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     shadow: bool
     rows: int
-    share: float  # of the rows that were answered; of a shadow, how many of them it saw
+    share: float  # of what was answered; of a shadow, how much of it it saw; sampling made good
     latency_s: dict[str, float]  # 'p50', 'p90', 'p99'
 
 
@@ -100,7 +100,7 @@ def look(
         known_by=known_by,
         rows=answered.num_rows,
         version=version.name if version else None,
-        arms=_traffic(rows, answered.num_rows),
+        arms=_traffic(rows),
         drift=_drift(answered, version),
         performance=performance(answered, signature=signature),
         periods=performance_by(answered, period, signature=signature),
@@ -131,11 +131,17 @@ def _drift(answered: pa.Table, version: Version | None) -> tuple[Drift, ...]:
     return tuple(sorted(found, key=lambda one: -np.nan_to_num(one.excess)))
 
 
-def _traffic(rows: pa.Table, answered: int) -> tuple[ArmTraffic, ...]:
+def _traffic(rows: pa.Table) -> tuple[ArmTraffic, ...]:
     """One entry for each arm and version, those that answered most first."""
-    groups = rows.select(["arm", "version", "shadow"]).group_by(["arm", "version", "shadow"])
+    # A row that was logged at a rate of a tenth stands for ten that were answered.
+    weighed = rows.select(["arm", "version", "shadow"]).append_column(
+        "weight", pc.divide(pa.scalar(1.0), rows["rate"])
+    )
+    groups = weighed.group_by(["arm", "version", "shadow"])
     found: list[ArmTraffic] = []
-    for group in groups.aggregate([([], "count_all")]).to_pylist():
+    each = groups.aggregate([([], "count_all"), ("weight", "sum")]).to_pylist()
+    answered = sum(group["weight_sum"] for group in each if not group["shadow"])
+    for group in each:
         own = pc.field("arm") == group["arm"]
         own &= pc.field("version") == group["version"]
         own &= pc.field("shadow") == group["shadow"]
@@ -145,7 +151,7 @@ def _traffic(rows: pa.Table, answered: int) -> tuple[ArmTraffic, ...]:
                 version=group["version"],
                 shadow=group["shadow"],
                 rows=group["count_all"],
-                share=group["count_all"] / answered if answered else float("nan"),
+                share=group["weight_sum"] / answered if answered else float("nan"),
                 latency_s=_quantiles(rows.filter(own)["latency_s"]),
             )
         )

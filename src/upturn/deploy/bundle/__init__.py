@@ -1,0 +1,1 @@
+"""Bundles: folders that serve an endpoint with no store at hand."""
