@@ -255,6 +255,37 @@ def test_errors_have_the_protocols_form(
     assert said in reply.body["error"]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("GET", "/v2/models/numbers/config", {}, 404),
+        ("GET", "/v2/nothing", {}, 404),
+        ("GET", "/v2/models/nobody", {}, 404),
+        ("GET", "/v2/models/numbers/versions/9/ready", {}, 404),
+        ("GET", "/v2/repository/index", {}, 405),
+        ("DELETE", "/v2/models/numbers", {}, 405),
+        ("GET", "/v2", {"host": "example.org"}, 403),
+        ("POST", "/v2/models/numbers/infer", {"host": "example.org"}, 403),
+    ],
+)
+def test_every_address_of_the_protocol_has_its_form_of_errors(
+    server: Server, method: str, path: str, headers: dict[str, str], status: int
+) -> None:
+    reply = server.ask(method, path, b"{}" if method == "POST" else None, headers)
+    assert (reply.status, list(reply.body)) == (status, ["error"])
+
+
+def test_a_page_in_a_browser_needs_leave_to_ask(server: Server) -> None:
+    """What a form of another page could send, and its browser would not ask us about before."""
+    page = {"origin": "http://example.org"}
+    for kind in ({"content_type": "text/plain"}, {}):
+        assert infer(server, "numbers", inputs_of(), **page, **kind).status == 403
+    assert (
+        infer(server, "numbers", inputs_of(), **page, content_type="application/json").status == 200
+    )
+    assert infer(server, "numbers", inputs_of(), content_type="text/plain").status == 200
+
+
 def test_methods_and_compressed_bodies_that_are_none(server: Server) -> None:
     wrong_method = server.get("/v2/models/numbers/infer")
     assert (wrong_method.status, wrong_method.headers["allow"]) == (405, "POST")

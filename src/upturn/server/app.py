@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from upturn.adapters.oip import openapi
-from upturn.adapters.oip.path import INFER_ROUTE, OpenInference
+from upturn.adapters.oip.path import INFER_ROUTE, OpenInference, error_response
 from upturn.core.errors import NotFound, UpturnError
 from upturn.deploy.serve.app import ServingApp
 from upturn.deploy.serve.asgi import Receive, Scope, Send
@@ -23,7 +23,6 @@ from upturn.deploy.serve.problems import (
     internal_problem,
     problem_body,
     problem_headers,
-    send_problem,
 )
 from upturn.deploy.serve.request import Limits
 from upturn.deploy.serve.seen import SEEN, observed
@@ -81,7 +80,7 @@ class Application:
             path: str = scope["path"]
             # Probes ask by a pod's own address, and learn no more than how the server is.
             if not (self._any_host or path in _HEALTH or _is_local(scope["headers"])):
-                await send_problem(send, _NOT_LOCAL)
+                await _response(path, _NOT_LOCAL)(scope, receive, send)
                 return
             if path.endswith(_SUFFIX) and path.startswith(_PREFIX):
                 name = unquote(path[len(_PREFIX) : -len(_SUFFIX)])
@@ -132,7 +131,7 @@ async def _problem(request: Request, error: Exception) -> Response:
         seen.code = error.code
     if error.http_status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         _log.error("%s", error, exc_info=error)
-    return _response(error)
+    return _response(request.url.path, error)
 
 
 async def _http_problem(request: Request, error: Exception) -> Response:
@@ -140,21 +139,25 @@ async def _http_problem(request: Request, error: Exception) -> Response:
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allow = (error.headers or {}).get("Allow", "")
         return _response(
+            request.url.path,
             NoSuchMethod(
                 f"{request.method} is no method of {request.url.path[:100]}.",
                 hint=f"Use {allow}.",
                 allow=allow,
-            )
+            ),
         )
     return _response(
-        NotFound(f"There is nothing at {request.url.path[:100]}.", hint="See /openapi.json.")
+        request.url.path,
+        NotFound(f"There is nothing at {request.url.path[:100]}.", hint="See /openapi.json."),
     )
 
 
-async def _internal_problem(_: Request, error: Exception) -> Response:
-    return _response(internal_problem())
+async def _internal_problem(request: Request, error: Exception) -> Response:
+    return _response(request.url.path, internal_problem())
 
 
-def _response(error: UpturnError) -> Response:
+def _response(path: str, error: UpturnError) -> Response:
+    if path == "/v2" or path.startswith("/v2/"):
+        return error_response(error)
     headers: dict[str, Any] = problem_headers(error)
     return Response(problem_body(error), status_code=error.http_status, headers=headers)

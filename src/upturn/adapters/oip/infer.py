@@ -148,8 +148,12 @@ def rows_of(
 
 def _columns(by_name: dict[str, Tensor], signature: Signature) -> list[Tensor]:
     columns: list[Tensor] = []
+    rows = next((tensor.shape[0] for tensor in by_name.values() if tensor.shape), 0)
     for field in signature.inputs:
         tensor = by_name.pop(field.name, None)
+        if tensor is None and field.nullable:  # as everywhere; bytes have no null of their own
+            datatype = DATATYPES.get(field.type, BYTES)
+            tensor = Tensor(field.name, datatype, (rows,), [None] * rows)
         if tensor is None:
             one = (
                 f", or one of shape [rows, {len(signature.names)}]" if is_numeric(signature) else ""
@@ -319,15 +323,29 @@ def _output(
     if name == PREDICTION_ID:
         return BYTES, [count], answered.ids
     datatype, sizes = output_type(signature)
-    shape = [count, *sizes]
+    try:
+        return datatype, [count, *sizes], _values(answers, datatype, signature)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        # Arms that answer in other ways than the first, or a model in other ways than it said.
+        return BYTES, [count], _as_json(answers)
+
+
+def _values(answers: Sequence[Any], datatype: str, signature: Signature) -> np.ndarray | list[str]:
     if signature.output == "scores":
         names = [class_name(value) for value in signature.classes]
         table = [[answer[name] for name in names] for answer in answers]
-        return datatype, shape, np.array(table, dtype=np.float64)
+        return np.array(table, dtype=np.float64)
     if datatype == "FP64":
-        return datatype, shape, np.array(answers, dtype=np.float64)
+        return np.array(answers, dtype=np.float64)
     if datatype in ("BOOL", "INT64"):
-        return datatype, shape, np.array(answers, dtype=bool if datatype == "BOOL" else np.int64)
-    if signature.output == "label":
-        return datatype, shape, [str(answer) for answer in answers]
-    return datatype, shape, [_encode(answer, enc_hook=str).decode() for answer in answers]
+        kind: type = bool if datatype == "BOOL" else int
+        if not all(type(answer) is kind for answer in answers):
+            raise TypeError
+        return np.array(answers, dtype=bool if datatype == "BOOL" else np.int64)
+    if signature.output == "label" and not any(isinstance(answer, dict) for answer in answers):
+        return [class_name(answer) for answer in answers]
+    return _as_json(answers)
+
+
+def _as_json(answers: Sequence[Any]) -> list[str]:
+    return [_encode(answer, enc_hook=str).decode() for answer in answers]

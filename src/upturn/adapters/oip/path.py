@@ -28,7 +28,7 @@ from upturn.deploy.serve.asgi import Receive, Scope, Send
 from upturn.deploy.serve.compression import deflated, inflated
 from upturn.deploy.serve.live import Live, LiveArm, Served
 from upturn.deploy.serve.predict import Ask, no_endpoint
-from upturn.deploy.serve.problems import BadRequest, NoSuchMethod, internal_problem
+from upturn.deploy.serve.problems import BadRequest, Forbidden, NoSuchMethod, internal_problem
 from upturn.deploy.serve.request import Head, Limits, read_body, read_head
 from upturn.deploy.serve.rows import is_numeric
 from upturn.deploy.serve.seen import SEEN, Seen
@@ -70,6 +70,7 @@ class OpenInference:
                 )
             head = read_head(scope["headers"], self._limits, started)
             live = path.admit(served, head)
+            _check_origin(head, scope["headers"])
             if number is not None:
                 head.arm = _arm(live, name, number).arm.name
             body = inflated(
@@ -133,14 +134,14 @@ class OpenInference:
         try:
             name, live, arm = self._asked(request)
         except UpturnError as error:
-            return _error(error)
+            return error_response(error)
         return _json(describe_model(name, live, arm))
 
     async def _model_ready(self, request: Request) -> Response:
         try:
             name, _, _ = self._asked(request)
         except UpturnError as error:
-            return _error(error)
+            return error_response(error)
         return _json({"name": name, "ready": True})
 
     def _asked(self, request: Request) -> tuple[str, Live, LiveArm]:
@@ -199,6 +200,19 @@ def _why_not(served: Served) -> str:
     return served.refused.reason if served.refused else "no route yet"
 
 
+def _check_origin(head: Head, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Raise Forbidden for what a page in a browser can send without the server's leave.
+
+    The protocol's own clients say no Content-Type, so that alone can't be held against anyone; but
+    browsers always say whose page it is.
+    """
+    if head.kind not in (_JSON, _BINARY) and any(name == b"origin" for name, _ in headers):
+        raise Forbidden(
+            "A page in a browser asks for this, and its Content-Type is not JSON.",
+            hint="Send the header: Content-Type: application/json",
+        )
+
+
 def _header_length(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
     for name, value in headers:
         if name == HEADER_LENGTH:
@@ -251,8 +265,12 @@ def _status(error: UpturnError) -> int:
     return 400 if error.http_status == 422 else error.http_status
 
 
-def _error(error: UpturnError) -> Response:
-    return _json({"error": str(error)}, status=_status(error))
+def error_response(error: UpturnError) -> Response:
+    """The error in the protocol's own form."""
+    response = _json({"error": str(error)}, status=_status(error))
+    for name, value in _hints(error):
+        response.headers[name.decode()] = value.decode()
+    return response
 
 
 def _json(value: Any, *, status: int = 200) -> Response:

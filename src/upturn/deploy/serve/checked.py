@@ -18,7 +18,9 @@ def check_matrix(matrix: np.ndarray, signature: Signature) -> np.ndarray:
     numbers, booleans that are neither 0 nor 1.
     """
     # One pass over all of it says yes nearly always: inf - inf and nan - nan are both nan.
-    if not np.isfinite(matrix.sum()) or not _only_floats(signature):
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = matrix.sum()
+    if not np.isfinite(total) or not _only_floats(signature):
         errors: list[FieldError] = []
         for place, field in enumerate(signature.inputs):
             column = matrix[:, place]
@@ -38,7 +40,7 @@ def check_columns_of(columns: Sequence[Sequence[Any]], signature: Signature) -> 
         for row, value in enumerate(values):
             missing = isinstance(value, float) and value != value
             try:
-                fitting.append(convert(None if missing else value, field))
+                fitting.append(_finite(convert(None if missing else value, field)))
             except ValueError:
                 if len(errors) < MAX_ERRORS:
                     errors.append(_error(row, field, value))
@@ -62,6 +64,13 @@ def _misfits(column: np.ndarray, field: Field) -> np.ndarray:
     elif field.type == "bool":
         wrong |= ~missing & (column != 0) & (column != 1)
     return wrong
+
+
+def _finite(value: Any) -> Any:
+    """Raises ValueError for an infinity: JSON can't say it, and models raise on it."""
+    if isinstance(value, float) and abs(value) == float("inf"):
+        raise ValueError
+    return value
 
 
 def _error(row: int, field: Field, value: Any) -> FieldError:

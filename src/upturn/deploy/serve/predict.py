@@ -159,9 +159,7 @@ class PredictionPath:
     def _table(self, live: Live, head: Head, body: bytes) -> Rows:
         from upturn.deploy.serve.bodies import table_rows
 
-        return table_rows(
-            head.kind, body, live.signature, live.endpoint.unit, max_rows=self._limits.rows
-        )
+        return table_rows(head.kind, body, live.signature, live.endpoint.unit, self._limits)
 
     def _metrics_of(self, served: Served | None) -> EndpointMetrics:
         return self._none if served is None else served.metrics
