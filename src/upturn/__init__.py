@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from upturn.improve.triggers import drift as drift
     from upturn.improve.triggers import drop as drop
     from upturn.improve.triggers import stale as stale
+    from upturn.model.user_model import Model as Model
     from upturn.scoring import score as score
     from upturn.scoring import version as version
-    from upturn.model.user_model import Model as Model
     from upturn.stores.workspace import Workspace as Workspace
     from upturn.stores.workspace import open_workspace as open_workspace
 

@@ -31,10 +31,11 @@ def register(
     data is refused as null when it is served, unless it is among `nullable`. A model that knows its
     feature names is taken at its word. The same model with the same data is the same version.
 
-    A model that is a Path is that of an ONNX file. Several targets are named in a list. A classifier
-    answers with the probability of its second class, or of each where there are more than two;
-    with `answer="label"` with the class, and with "probabilities" always with each. `files` are
-    what an `up.Model` is loaded with: paths of files or folders, stored with the version.
+    A model that is a Path is that of an ONNX file. Several targets are named in a list. A
+    classifier answers with the probability of its second class, or of each where there are more
+    than two; with `answer="label"` with the class, and with "probabilities" always with each.
+    `files` are what an `up.Model` is loaded with: paths of files or folders, stored with the
+    version.
 
     Raises Invalid when the name, the data or the model doesn't fit.
     """

@@ -149,6 +149,8 @@ def predictions(raw: Any, rows: int, signature: Signature) -> Predictions:
         if signature.answer == "label" and found.dtype.kind == "f":
             return Predictions(None, most_likely(shares_of_both(found), signature))
         return Predictions(None, [plain_class(value) for value in found.tolist()])
+    if found.dtype.kind == "c":
+        raise ModelFailed("The model answered complex numbers, which JSON can't hold.")
     try:
         scores = found.astype(np.float64)
     except (TypeError, ValueError):
@@ -206,7 +208,7 @@ def _check_count(count: int | None, rows: int, shape: tuple[int, ...] = ()) -> N
     raise ModelFailed(f"The model answered {what} for {rows} row{'' if rows == 1 else 's'}.")
 
 
-def _failed(error: Exception) -> ModelFailed:
+def _failed(error: BaseException) -> ModelFailed:
     if isinstance(error, ModelFailed):
         return error
     text = (str(error).strip().splitlines() or [""])[0]

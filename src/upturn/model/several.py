@@ -31,7 +31,7 @@ def outputs_of(raw: Any, names: Sequence[str]) -> tuple[Output, ...]:
     """
     columns = columns_of(raw)
     if columns is None:
-        matrix = np.asarray(raw) if names else np.empty(0)
+        matrix: np.ndarray = np.asarray(raw if names else ())
         if matrix.ndim != 2 or matrix.shape[1] != len(names):
             return ()
         columns = dict(zip(names, matrix.T, strict=True))

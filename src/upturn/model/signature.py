@@ -339,9 +339,9 @@ _WHAT: dict[OutputKind, str] = {
 
 
 def _wanted(answer: Answer, said: Judged) -> OutputKind:
-    if said.output in ("probability", "scores"):
-        return {"probability": said.output, "label": "label", "probabilities": "scores"}[answer]
-    return said.output
+    if said.output not in ("probability", "scores") or answer == "probability":
+        return said.output
+    return "label" if answer == "label" else "scores"
 
 
 def _are_codes(classes: Sequence[Class]) -> bool:

@@ -27,7 +27,7 @@ def torch_call(module: Any) -> Callable[[Any], Any]:
 
     The matrix has the type of the module's own numbers, float32 where it has none.
     """
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     floating = (one.dtype for one in module.parameters() if one.dtype.is_floating_point)
     dtype: Any = next(floating, torch.float32)

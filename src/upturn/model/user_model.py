@@ -11,9 +11,9 @@ class Model:
     """A model of your own: loaded once a worker, with the files that it was registered with.
 
     `predict` is asked for one answer a row; `rows` are a table of the kind that the training data
-    was. `pre` comes before it and `post` after it, for whoever likes them apart. What `load` sets is
-    never stored: it is called on a fresh copy of the object, at registration too. `classes` names
-    the classes whose probabilities `predict` answers, a column each.
+    was. `pre` comes before it and `post` after it, for whoever likes them apart. What `load` sets
+    is never stored: it is called on a fresh copy of the object, at registration too. `classes`
+    names those whose probabilities `predict` answers, a column each.
 
     >>> class Doubled(Model):
     ...     def predict(self, rows):
