@@ -63,6 +63,33 @@ class Touchy:
         return delay * 2.0
 
 
+class Stuck:
+    """Starts a process of its own where it is served, and never comes back from distance 0."""
+
+    def predict(self, frame):
+        import os, subprocess
+        if os.path.exists("mymodels.py") and not hasattr(self, "own"):
+            self.own = subprocess.Popen(["sleep", "600"])
+            with open("started", "a") as file:
+                file.write(f"{self.own.pid} ")
+        time.sleep(0.003)  # too slow for the event loop: it has a thread
+        if (frame["distance"] == 0).any():
+            open("stuck", "w").close()
+            time.sleep(600)
+        return np.full(len(frame), 1.0)
+
+
+class Selfish:
+    """Keeps the interpreter to itself at distance 0."""
+
+    def predict(self, frame):
+        import ctypes
+        if (frame["distance"] == 0).any():
+            open("held", "w").close()
+            ctypes.PyDLL(None).sleep(600)
+        return np.full(len(frame), 1.0)
+
+
 class Broken:
     def __init__(self, how):
         self.how = how

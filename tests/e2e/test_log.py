@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,8 +11,10 @@ import pytest
 
 import upturn as up
 from e2e.serving import GOOD, Project, Server, fitted, one, wait_for
+from upturn.core.log import PredictionBatch
 from upturn.core.records import Arm, Endpoint
-from upturn.core.time import utcnow
+from upturn.core.time import micros, utcnow
+from upturn.stores.logfile import LogWriter
 
 SECRET = "a name that nobody may ever read again"
 
@@ -56,7 +58,8 @@ def test_a_redacted_field_is_in_no_file(project: Project) -> None:
     assert "features.carrier" not in found.column_names
     assert found["features.delay"].null_count == 0
     assert found["unit"].null_count == found.num_rows
-    assert "journals sealed" in housekeeping(project)
+    housekeeping(project)
+    assert not list((project.workspace.log_dir / "late").glob("*.journal"))
     assert SECRET.encode() not in everything_under(project.home)
 
 
@@ -161,20 +164,43 @@ def test_old_rows_go_and_it_is_said(project: Project) -> None:
     from upturn.deploy.housekeeping import is_needed, keep_logs
 
     project.endpoint("late", keep_log="30d")
-    project.route("late", one(1))
-    with project.server() as server:
-        server.predict("late", {"rows": [GOOD] * 3})
-        wait_for(lambda: len(ids(project)) == 3, "the rows")
-        assert not is_needed(project.workspace)
+    writer = LogWriter(project.workspace.log_dir / "late")
+    writer.write(three_rows())
+    writer.flush()
+    assert not is_needed(project.workspace)
+    writer.stop()
     assert is_needed(project.workspace)
-    assert list(keep_logs(project.workspace, now=utcnow())) == ["late: 1 journals sealed"]
+    assert said(keep_logs(project.workspace, now=utcnow())) == ["late: 1 journal sealed"]
     assert not is_needed(project.workspace)
     soon, late = (utcnow() + timedelta(days=days) for days in (29, 31))
-    assert list(keep_logs(project.workspace, now=soon)) == []
-    assert list(keep_logs(project.workspace, now=late)) == [
-        "late: 1 files of 3 rows removed, which came in more than 30d ago"
+    assert said(keep_logs(project.workspace, now=soon)) == []
+    assert said(keep_logs(project.workspace, now=late)) == [
+        "late: 3 rows in 1 file removed, which came in more than 30d ago"
     ]
     assert ids(project) == set()
+
+
+def said(kept: Iterable[object]) -> list[str]:
+    return list(map(str, kept))
+
+
+def three_rows() -> PredictionBatch:
+    now = micros(utcnow())
+    return PredictionBatch(
+        ids=["a", "b", "c"],
+        at=now,
+        received_at=now,
+        route=1,
+        arm="champion",
+        version=1,
+        shadow=False,
+        units=None,
+        propensity=1.0,
+        features=None,
+        scores=[0.1, 0.2, 0.3],
+        answers=None,
+        latency_s=0.001,
+    )
 
 
 def test_feedback_is_by_any_id_that_a_client_may_have_given(project: Project) -> None:

@@ -1,8 +1,11 @@
 """A server as machines and people look at it: pages, metrics, health, its description, commands."""
 
+import contextlib
+import http.client
 import itertools
 import json
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -136,6 +139,54 @@ def test_counters_never_fall(server: Server) -> None:
     for earlier, later in itertools.pairwise(seen):
         assert earlier.keys() <= later.keys()
         assert all(later[key] >= value for key, value in earlier.items())
+
+
+def test_every_worker_answers_for_all_and_no_counter_falls_when_one_is_killed(
+    tmp_path: Path,
+) -> None:
+    project = Project(tmp_path / "project")
+    project.environ["UPTURN_WORKERS"] = "2"
+    project.register("arms", project.model("Constant", 1.0))
+    project.endpoint("arms")
+    project.route("arms", one(1))
+    with project.server() as server:
+
+        def anew(path: str) -> bytes:
+            """Over another connection, maybe to another worker, which may die meanwhile."""
+            while True:
+                server.hang_up()
+                with contextlib.suppress(OSError, http.client.HTTPException):
+                    return server.get(path).raw
+
+        def asked() -> float:
+            found = samples(anew("/metrics").decode())
+            return total(found, "upturn_requests_total", endpoint="arms")
+
+        def ask(times: int) -> None:
+            for _ in range(times):
+                server.hang_up()
+                assert server.predict("arms", {"row": GOOD}).status == 200
+
+        def pids() -> list[int]:
+            page = json.loads(anew("/v1/endpoints/arms"))
+            return [worker["pid"] for worker in page["workers"]]
+
+        wait_for(lambda: len(pids()) == 2, "both workers")
+        server.wait_route("arms", 1)
+        ask(40)
+        wait_for(lambda: all(asked() == 40 for _ in range(6)), "all workers to know of all")
+        workers = server.page("arms")["workers"]
+        assert sum(worker["requests"] for worker in workers) == 40
+        killed = max(workers, key=lambda worker: worker["requests"])["pid"]
+        os.kill(killed, signal.SIGKILL)
+        told = [asked() for _ in range(10)]
+        wait_for(lambda: len(pids()) == 2 and killed not in pids(), "another worker")
+        told += [asked() for _ in range(10)]
+        assert told == [40.0] * 20
+        server.wait_route("arms", 1)
+        ask(5)
+        wait_for(lambda: all(asked() == 45 for _ in range(6)), "all workers to know of these, too")
+    project.workspace.close()
 
 
 # Health and pages

@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,8 +28,36 @@ _NICE = 10
 _log = logging.getLogger("upturn.log")
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What was done to an endpoint's Log, whose rows are kept for as long as `keep_log` says."""
+
+    endpoint: str
+    done: "Tidied"
+    keep_log: str | None
+
+    def __str__(self) -> str:
+        """One line for people."""
+        done, said = self.done, list[str]()
+        if done.sealed:
+            said.append(f"{_counted(done.sealed, 'journal')} sealed")
+        if done.merged:
+            said.append(f"{_counted(done.merged, 'file')} merged into {done.into}")
+        if done.removed:
+            rows, files = _counted(done.removed_rows, "row"), _counted(done.removed, "file")
+            said.append(f"{rows} in {files} removed, which came in more than {self.keep_log} ago")
+        return f"{self.endpoint}: {', '.join(said)}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def main() -> int:
-    """Look after the Logs of the home that the environment names, once; returns an exit status."""
+    """Look after the Logs of the home that the environment names, once; returns an exit status.
+
+    It prints which rows it removed for good; what else it does changes nothing for anybody.
+    """
     os.nice(_NICE)
     gc.disable()  # it looks for cycles, makes none, and is gone soon
     try:
@@ -37,8 +66,9 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
         return error.exit_status
     try:
-        for line in keep_logs(workspace, now=utcnow()):
-            sys.stdout.write(f"{line}\n")
+        for kept in keep_logs(workspace, now=utcnow()):
+            if kept.done.removed:
+                sys.stdout.write(f"{kept}\n")
     except KeyboardInterrupt:
         return 130
     finally:
@@ -48,12 +78,12 @@ def main() -> int:
 
 def keep_logs(
     workspace: Workspace, *, now: datetime, grace: timedelta = timedelta(minutes=1)
-) -> Iterator[str]:
-    """Look after every endpoint's Log; yields a line for each one that something was done to.
+) -> Iterator[Kept]:
+    """Look after every endpoint's Log; yields what was done to those that needed something.
 
     An endpoint whose files make trouble is said in the log, and keeps nobody else's from its turn.
     """
-    from upturn.stores.compaction import tidy
+    from upturn.stores.compaction import Tidied, tidy
 
     endpoints = {one.name: one for one in workspace.meta.last_each(Endpoint)}
     for directory in _directories(workspace):
@@ -65,8 +95,8 @@ def keep_logs(
         except Exception:  # noqa: BLE001 (said here; the next round tries again)
             _log.exception("The files in %s can't be tidied.", directory)
             continue
-        if said := _said(done, keep_log):
-            yield f"{directory.name}: {said}"
+        if done != Tidied():
+            yield Kept(directory.name, done, keep_log)
 
 
 def is_needed(workspace: Workspace) -> bool:
@@ -77,20 +107,6 @@ def is_needed(workspace: Workspace) -> bool:
 def _directories(workspace: Workspace) -> list[Path]:
     root = workspace.log_dir
     return sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
-
-
-def _said(done: "Tidied", keep_log: str | None) -> str:
-    said: list[str] = []
-    if done.sealed:
-        said.append(f"{done.sealed} journals sealed")
-    if done.merged:
-        said.append(f"{done.merged} files merged into {done.into}")
-    if done.removed:
-        said.append(
-            f"{done.removed} files of {done.removed_rows:,} rows removed, "
-            f"which came in more than {keep_log} ago"
-        )
-    return ", ".join(said)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from upturn.deploy.serve.problems import (
 from upturn.deploy.serve.request import Limits
 from upturn.deploy.serve.seen import SEEN, observed
 from upturn.server.feedback import feedback_route
+from upturn.server.gate import Gate
 from upturn.stores.workspace import Workspace
 
 _PREFIX, _SUFFIX = "/v1/endpoints/", "/predict"
@@ -55,6 +56,7 @@ class Application:
         self.serving = ServingApp(workspace, limits)
         self.serving.more_paths.append(openapi.paths)
         self._oip = OpenInference(self.serving, limits)
+        self._gate = Gate(self.serving.served)
         self._rest = Starlette(
             routes=[
                 feedback_route(self.serving, limits),
@@ -93,6 +95,11 @@ class Application:
                 await self._oip.infer(scope, receive, send)
                 return
         await self._rest(scope, receive, send)
+
+    def gate(self, target: bytes) -> bytes | None:
+        """What refuses a request for the target at once, if anything does: see Gate."""
+        # Who observes requests is told of refused ones, too, and so they take the longer way.
+        return None if self.serving.observers else self._gate(target)
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncGenerator[None]:

@@ -26,8 +26,8 @@ _BEAT_AT_LEAST_S = 1.0  # how often it is sent, changed or not
 _COUNT_S = 0.005  # closed connections are reported together
 _QUIET_S = 0.5  # how long nothing has come over a connection that is closed at the end
 _STEP_S = 0.02
-_ALONE_S = 5.0  # what requests that are being answered are given when the supervisor died
-_MARGIN_S = 3.0  # the supervisor comes before the kernel
+_ALONE_S = 3.0  # what requests that are being answered are given when the supervisor died
+_MARGIN_S = 2.0  # the supervisor comes before the kernel
 _ENDING_S = 15.0  # for the Log, after the last answer
 _log = logging.getLogger("upturn.serve")
 
@@ -47,7 +47,8 @@ class Child(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._counting = False
         self._sent = b""
-        self._sent_at = 0.0
+        self._sent_at = -_BEAT_AT_LEAST_S
+        self._ready = False
         self.how = Drain(passed=0, grace_s=_ALONE_S, hand_back=False)  # it is to end, once it is
         self.drain = asyncio.Event()
         self.alone = False
@@ -92,14 +93,16 @@ class Child(asyncio.Protocol):
         ready = bool(self._serving.ready)
         data = control.frame(control.STATE, bytes([ready]) + self._serving.state())
         now = self._loop.time()
-        if data != self._sent or now - self._sent_at >= _BEAT_AT_LEAST_S:
+        turned = ready != self._ready
+        if turned or (ready and data != self._sent) or now - self._sent_at >= _BEAT_AT_LEAST_S:
+            self._ready = ready
             self._sent, self._sent_at = data, now
             self._send(data)
             # If the loop does not come back here, the kernel ends the process: a model that keeps
             # the interpreter for itself would outlive a supervisor that died.
             limit = self._setup.hang_s if ready else self._setup.start_s
             signal.setitimer(signal.ITIMER_REAL, limit + _MARGIN_S)
-        self._loop.call_later(_BEAT_S, self.beat)
+        self._loop.call_later(_BEAT_S if ready else _STEP_S, self.beat)
 
     def leave(self) -> None:
         """Somebody asks this process to end: let the supervisor find another one first.
@@ -131,7 +134,9 @@ class Child(asyncio.Protocol):
             while sockets := control.take_sockets(self._connections):
                 for sock in sockets:
                     self._host.adopt(sock)
-                self.count()
+                # At once, and so before a byte of them is read: what a worker has not said that it
+                # took goes to another one when it dies.
+                self._count()
         except EOFError:
             self._loop.remove_reader(self._connections)
 
@@ -177,7 +182,7 @@ async def serve(control_sock: socket.socket, connections: socket.socket, setup: 
     loop = asyncio.get_running_loop()
     workspace = open_workspace(load_settings(Path(setup.root)))
     app = Application(workspace, any_host=setup.any_host)
-    host = Host(app, gate=getattr(app, "gate", None))
+    host = Host(app, gate=app.gate)
     try:
         async with app.serving.running():
             child = Child(host, app.serving, connections, setup)

@@ -9,21 +9,20 @@ import logging
 import select
 import socket
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import cast
 from urllib.parse import unquote
 
 import httptools
 
 from upturn.core.errors import UpturnError
-from upturn.deploy.serve.asgi import App
 from upturn.deploy.serve.problems import BadRequest
 from upturn.server.exchange import Exchange, Message, raw_problem
-from upturn.server.patience import MAX_HEADERS, Patience, too_many, too_slow
+from upturn.server.patience import MAX_HEADERS, too_many, too_slow
+from upturn.server.shared import Shared
 
 _SMALL_BYTES = 2**20  # so much of a body that nobody wants is read, to keep the connection
 _UNREAD_BYTES = 16 * 2**20  # and so much at most before the connection is closed in any case
-Gate = Callable[[], bytes | None]
 _log = logging.getLogger("upturn.serve")
 
 # Where a connection is
@@ -33,31 +32,6 @@ _HEAD = 2  # a request has begun
 _BODY = 3  # its headers are there
 _ANSWER = 4  # all of it is there, and its answer is made
 _LAST = 5  # its last answer is written; what comes is dropped until the client closes too
-
-
-class Shared:
-    """What the connections of a worker share."""
-
-    def __init__(self, app: App, patience: Patience, gate: Gate | None) -> None:
-        self.app = app
-        self.patience = patience
-        self.gate = gate
-        self.loop = asyncio.get_running_loop()
-        self.connections: set[Connection] = set()
-        self.tasks: set[asyncio.Task[Any]] = set()
-        self.now = 0.0  # as of the last sweep
-        self.date = b""  # the header with the time
-        self.draining_at: float | None = None
-        self.hands_back = False  # of one that drains: idle connections will be asked for
-
-    @property
-    def closes(self) -> bool:
-        """Whether each connection is to end with its answer."""
-        return self.draining_at is not None and not self.hands_back
-
-    def let_go(self) -> None:
-        """A connection is closed or handed back."""
-        raise NotImplementedError
 
 
 class Connection(asyncio.Protocol):
@@ -75,6 +49,7 @@ class Connection(asyncio.Protocol):
         "_fed",
         "_first",
         "_headers",
+        "_held",
         "_host",
         "_incoming",
         "_parser",
@@ -114,6 +89,7 @@ class Connection(asyncio.Protocol):
         self._current: Exchange | None = None  # the one that is being answered
         self._pipeline: deque[Exchange] = deque()  # those that came meanwhile
         self._refusing = False  # it was answered by the gate, and its body is dropped
+        self._held = b""  # a refusal that is not sent yet
         self._dropped = 0
         self._deaf = False  # what comes is not even parsed
         self._paused = False
@@ -128,7 +104,7 @@ class Connection(asyncio.Protocol):
     @property
     def is_idle(self) -> bool:
         """Whether it waits for a request, as far as anybody knows."""
-        return self._phase <= _IDLE and not self._transport.is_closing()
+        return self._phase <= _IDLE and not self._held and not self._transport.is_closing()
 
     def has_bytes(self) -> bool:
         """Whether something has come that has not been read yet."""
@@ -239,9 +215,10 @@ class Connection(asyncio.Protocol):
                 raise too_many(limit)
         parser = self._parser
         method = parser.get_method().decode("ascii")
+        self.send_held()  # an answer before the next one
         waits = self._current is not None and not self._current.answered
         if method == "POST" and self._host.gate is not None and not waits:
-            refusal = self._host.gate()
+            refusal = self._host.gate(self._url)
             if refusal is not None:
                 self._turn_away(refusal, headers)
                 return
@@ -284,6 +261,7 @@ class Connection(asyncio.Protocol):
             if self._parser.should_keep_alive() and not self._host.closes:
                 self._enter(_IDLE)
             else:
+                self.send_held()
                 self.close()
         elif exchange is not None:
             exchange.end()
@@ -419,9 +397,18 @@ class Connection(asyncio.Protocol):
         waits = any(name == b"expect" for name, _ in headers)
         if self._host.closes or waits:
             refusal = refusal.replace(b"\r\n", b"\r\nconnection: close\r\n", 1)
-        self._transport.write(refusal)
         if waits:
+            self._transport.write(refusal)
             self._linger()
+            return
+        self._held = refusal
+        self._host.hold(self)
+
+    def send_held(self) -> None:
+        """Send the refusal that was held back, if it has not been."""
+        held, self._held = self._held, b""
+        if held:
+            self.write(held)
 
     def _finish(self, exchange: Exchange) -> None:
         """Close after the last answer: gently, if the client is still sending."""

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from email.utils import formatdate
 
 from upturn.deploy.serve.asgi import App
-from upturn.server.connection import Connection, Gate, Shared
+from upturn.server.connection import Connection
 from upturn.server.patience import Patience
+from upturn.server.shared import Gate, Shared
 
 
 class Host(Shared):

@@ -91,8 +91,8 @@ class Supervisor:
 
     @property
     def pids(self) -> list[int]:
-        """The workers."""
-        return [worker.pid for worker in self._workers]
+        """The workers that answer; those that drain are as good as gone."""
+        return [worker.pid for worker in self._workers if worker.leaves_by is None]
 
     def stop(self) -> None:
         """Drain and end. Any thread may ask."""
@@ -162,10 +162,7 @@ class Supervisor:
                 shares.setdefault(worker, []).append(self._waiting.popleft())
             stuck = not shares
             for worker, sockets in shares.items():
-                if worker.give(sockets):
-                    for sock in sockets:
-                        sock.close()
-                else:
+                if not worker.give(sockets):
                     stuck = True
                     self._waiting.extendleft(reversed(sockets))
             if stuck:
@@ -266,7 +263,12 @@ class Supervisor:
     def _mourn(self, worker: Worker) -> None:
         with contextlib.suppress(EOFError, ValueError):
             worker.hear()  # the last word
+        if worker.ready and not self._draining:
+            self._was_ready = True
+            self._unready_since = monotonic()
         self._returned(worker)
+        self._waiting.extend(worker.untaken)
+        worker.untaken.clear()
         self._forget(worker.channel)
         self._forget(worker.connections)
         worker.bury()
@@ -356,6 +358,7 @@ class Supervisor:
 
     def _drain(self, worker: Worker, *, hand_back: bool) -> None:
         worker.drain(grace_s=self._care.grace_s, hand_back=hand_back, kill_after_s=_CLOSING_S)
+        self._on_change()
 
     # Signals
 
@@ -422,6 +425,7 @@ class Supervisor:
         for worker in self._workers:
             worker.process.wait()
             worker.bury()
+            self._waiting.extend(worker.untaken)
         self._workers.clear()
         for sock in self._waiting:
             sock.close()

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import monotonic
@@ -38,6 +39,7 @@ class Worker:
     rid: int = 0
     others: list[bytes] = field(default_factory=list[bytes])  # the states that it was last told
     killed_for: str = ""
+    untaken: deque[socket.socket] = field(default_factory=deque[socket.socket])
 
     @property
     def pid(self) -> int:
@@ -55,10 +57,14 @@ class Worker:
         return self.greeted and self.leaves_by is None and self.passed - self.taken < _IN_TRANSIT
 
     def give(self, sockets: Sequence[socket.socket]) -> bool:
-        """Give it the connections; False when it can't have them now."""
+        """Give it the connections; False when it can't have them now.
+
+        They stay open here until it says that it took them: if it dies first, they are not lost.
+        """
         if not control.pass_sockets(self.connections, sockets):
             return False
         self.passed += len(sockets)
+        self.untaken.extend(sockets)
         return True
 
     def hear(self) -> list[int]:
@@ -72,6 +78,8 @@ class Worker:
                 self.ready, self.state = bool(payload[0]), payload[1:]
             elif kind == control.COUNTS:
                 self.taken, self.rid = control.read_counts(payload)
+                while len(self.untaken) > self.passed - self.taken:
+                    self.untaken.popleft().close()
         if kinds:
             self.heard_at = monotonic()
         return kinds
@@ -121,6 +129,8 @@ def start_worker(settings: Settings, *, hang_s: float, start_s: float, any_host:
             stdin=subprocess.DEVNULL,
             pass_fds=descriptors,
             env={
+                # Batches are small and workers many: more threads a worker would wait for another.
+                "OMP_NUM_THREADS": "1",
                 **os.environ,
                 "UPTURN_HOME": str(settings.home),
                 "UPTURN_ACCESS_LOG": settings.access_log,

@@ -11,6 +11,7 @@ import pytest
 
 from upturn.core.errors import ModelFailed
 from upturn.deploy.serve import worker as module
+from upturn.deploy.serve.pace import Pace
 from upturn.deploy.serve.problems import Overloaded
 from upturn.deploy.serve.rows import Block
 from upturn.deploy.serve.worker import ModelWorker
@@ -142,7 +143,7 @@ def test_a_matrix_and_tuples_are_batches_of_their_own() -> None:
 def test_batches_are_no_larger_than_is_predicted_in_good_time() -> None:
     async def run() -> list[int]:
         model = Model()
-        worker = ModelWorker(model, name="m:1", inline_rows=0, row_s=module.BATCH_S / 3)
+        worker = ModelWorker(model, name="m:1", inline_rows=0, pace=Pace([(1, module.BATCH_S / 3)]))
         model.gate.clear()
         first = worker.submit([(0,)])
         await asyncio.sleep(0)
@@ -159,7 +160,7 @@ def test_who_would_wait_too_long_is_refused_at_once() -> None:
     async def run() -> None:
         model = Model()
         model.gate.clear()
-        worker = ModelWorker(model, name="m:1", inline_rows=0, row_s=1.0)
+        worker = ModelWorker(model, name="m:1", inline_rows=0, pace=Pace([(1, 1.0)]))
         taken = [worker.submit([(0,)])]
         await asyncio.sleep(0.01)  # the thread has it
         taken.append(worker.submit([(1,)]))  # nobody waits: taken, whatever it takes
@@ -175,7 +176,7 @@ def test_who_would_wait_too_long_is_refused_at_once() -> None:
 
 def test_a_deadline_that_cannot_be_kept_is_refused_at_once() -> None:
     async def run() -> None:
-        worker = ModelWorker(Model(), name="m:1", inline_rows=0, row_s=1.0)
+        worker = ModelWorker(Model(), name="m:1", inline_rows=0, pace=Pace([(1, 1.0)]))
         with pytest.raises(Overloaded, match="can't answer within the deadline"):
             worker.submit([(1,)], perf_counter() + 0.5)
         assert (await worker.submit([(1,)], perf_counter() + 60)).answers == [2]

@@ -57,7 +57,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 class Served:
     """A host in a thread of its own, and the clients that it has."""
 
-    def __init__(self, patience: Patience, gate: Callable[[], bytes | None] | None) -> None:
+    def __init__(self, patience: Patience, gate: Callable[[bytes], bytes | None] | None) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.setblocking(False)
         self.address = self._listener.getsockname()
@@ -120,7 +120,7 @@ class Served:
 
 @contextlib.contextmanager
 def serving(
-    patience: Patience | None = None, gate: Callable[[], bytes | None] | None = None
+    patience: Patience | None = None, gate: Callable[[bytes], bytes | None] | None = None
 ) -> Iterator[Served]:
     served = Served(patience or Patience(), gate)
     try:
@@ -336,7 +336,7 @@ def test_an_answer_before_the_body_keeps_a_short_one_and_ends_with_a_long_one() 
 def test_the_gate_answers_in_the_place_of_the_application_and_keeps_the_connection() -> None:
     shut = threading.Event()
     shut.set()
-    with serving(gate=lambda: BUSY if shut.is_set() else None) as served:
+    with serving(gate=lambda _: BUSY if shut.is_set() else None) as served:
         client = served.client()
         for _ in range(3):
             client.sendall(post(b"x" * 300_000))

@@ -100,6 +100,10 @@ class Live:
             for name, found in places.items()
         ]
 
+    def is_full(self) -> bool:
+        """Whether a request that came now would have to wait for too long."""
+        return self.answering[0].worker.is_full()
+
     def _arm(self, name: str) -> LiveArm:
         arm = self.arms.get(name)
         if arm is None:

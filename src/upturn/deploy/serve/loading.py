@@ -11,6 +11,7 @@ from upturn.core.records import Version
 from upturn.core.schema import Signature
 from upturn.deploy.columns import row_tables
 from upturn.deploy.fields import example_value
+from upturn.deploy.serve.pace import Pace
 from upturn.deploy.serve.problems import reason
 from upturn.deploy.serve.rows import Block, Row, is_numeric, matrix_table
 from upturn.deploy.serve.worker import Predict
@@ -19,7 +20,7 @@ from upturn.model.forms import load_forms
 from upturn.stores.workspace import Workspace
 
 _INLINE_S = 0.001
-_LONG_S = 0.05  # larger batches need not be tried
+_LONG_S, _TOO_LONG_S = 0.05, 0.5  # larger batches need not be tried, but for a second size
 _STEPS = (1, 4, 16, 64, 256)  # batch sizes that are tried at warm-up
 
 
@@ -35,7 +36,7 @@ class Loaded:
 
     predict: Predict
     inline_rows: int  # how many rows it predicts within a millisecond
-    row_s: float  # a row's time in the largest batch that was tried
+    pace: Pace
 
 
 def load(workspace: Workspace, version: Version) -> Loaded:
@@ -96,7 +97,8 @@ def check_arm(name: str, version: Version, clients: Signature) -> None:
 
 
 def _measured(predict: Predict, signature: Signature, example: Row) -> Loaded:
-    inline, row_s = 0, 0.0
+    inline = 0
+    measured: list[tuple[int, float]] = []
     for count in _STEPS:
         block = _block(signature, [example] * count)
         if count > 1:
@@ -104,12 +106,12 @@ def _measured(predict: Predict, signature: Signature, example: Row) -> Loaded:
         started = perf_counter()
         predict(block)
         seconds = perf_counter() - started
-        row_s = seconds / count
+        measured.append((count, seconds))
         if seconds <= _INLINE_S:
             inline = count
-        elif seconds > _LONG_S:
+        if seconds > (_LONG_S if len(measured) > 1 else _TOO_LONG_S):
             break
-    return Loaded(predict, inline, row_s)
+    return Loaded(predict, inline, Pace(measured))
 
 
 def _block(signature: Signature, rows: list[Row]) -> Block:

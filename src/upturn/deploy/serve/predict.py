@@ -176,7 +176,7 @@ class PredictionPath:
         if live is None:
             raise _not_ready(served)
         worker = live.answering[0].worker
-        if worker.is_full():
+        if live.is_full():
             raise worker.overloaded()
         if worker.wait_s() > head.deadline - perf_counter():
             raise worker.overloaded("deadline")

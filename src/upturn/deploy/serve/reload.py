@@ -129,7 +129,7 @@ class Reloader:
                     loaded.predict,
                     name=version.name,
                     inline_rows=loaded.inline_rows,
-                    row_s=loaded.row_s,
+                    pace=loaded.pace,
                     on_batch=self._metrics.model(version.model, version.number).add,
                 )
                 self._workers[route.model, arm.version] = worker

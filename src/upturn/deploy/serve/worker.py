@@ -16,6 +16,7 @@ from time import perf_counter
 from typing import Any, Literal
 
 from upturn.core.errors import ModelFailed
+from upturn.deploy.serve.pace import Pace
 from upturn.deploy.serve.problems import Overloaded, reason
 from upturn.deploy.serve.rows import Block, together
 
@@ -25,7 +26,6 @@ MAX_SHADOW_ROWS = 20_000
 BATCH_S = 0.025  # how long a batch of several requests should take at most
 WAIT_S = 0.05  # how long an accepted request may wait for its batch, or one batch and a half
 LOOK_S = 0.02  # how often deadlines are looked at while the model's thread is busy
-_WEIGHT = 0.2  # of the newest batch in the running mean of a row's time
 
 
 _OVERLOADED = {
@@ -75,7 +75,7 @@ class ModelWorker:
         *,
         name: str,
         inline_rows: int,
-        row_s: float = 0.0,
+        pace: Pace | None = None,
         on_batch: OnBatch | None = None,
     ) -> None:
         self.name = name
@@ -87,8 +87,7 @@ class ModelWorker:
         self._shadows: deque[_Job] = deque()
         self._waiting_rows = 0
         self._shadow_rows = 0
-        self._row_s = row_s  # a row's time in batches as large as they come now
-        self._batch_s = row_s
+        self._pace = pace or Pace()
         self._busy = False  # a batch is predicted, or a dispatch is on its way
         self._flying: list[_Job] = []  # what the thread predicts
         self._free_at = 0.0  # when that should be done
@@ -109,14 +108,17 @@ class ModelWorker:
             return 0.0
         # A batch that should be done by now is expected to take as long again as it is late.
         rest = abs(self._free_at - perf_counter()) if self._flying else 0.0
-        return self._waiting_rows * self._row_s + rest
+        most = self._most_rows()
+        return rest + self._waiting_rows // most * self._pace.seconds(most)
 
     def is_full(self) -> bool:
         """Whether a request that came now would wait for longer than any should."""
         if not self._jobs:
             return False
-        limit = max(WAIT_S, 1.5 * self._batch_s)
-        return self._waiting_rows >= MAX_WAITING_ROWS or self.wait_s() > limit
+        if self._waiting_rows >= MAX_WAITING_ROWS:
+            return True
+        limit = max(WAIT_S, 1.5 * self._pace.seconds(min(self._waiting_rows, self._most_rows())))
+        return self.wait_s() > limit
 
     def submit(self, block: Block, deadline: float | None = None) -> "asyncio.Future[Predicted]":
         """Predict the rows, until `deadline` on the clock of perf_counter, if there is one.
@@ -127,7 +129,7 @@ class ModelWorker:
         if self._jobs and (self.is_full() or self._waiting_rows + len(block) > MAX_WAITING_ROWS):
             raise self.overloaded()
         if deadline is not None:
-            ready_at = perf_counter() + self.wait_s() + len(block) * self._row_s
+            ready_at = perf_counter() + self.wait_s() + self._pace.seconds(len(block))
             if ready_at > deadline:
                 raise self.overloaded("deadline")
         job = _Job(block, self._loop.create_future(), deadline)
@@ -175,7 +177,7 @@ class ModelWorker:
             if rows <= self.inline_rows:
                 self._finish(jobs, self._outcomes(jobs))
                 return
-            self._free_at = perf_counter() + rows * self._row_s
+            self._free_at = perf_counter() + self._pace.seconds(rows)
         else:
             jobs = self._take(self._shadows)
             self._shadow_rows -= sum(job.rows for job in jobs)
@@ -194,9 +196,7 @@ class ModelWorker:
         """The next batch: jobs of one kind of block, as many as are predicted in BATCH_S."""
         if not queue:
             return []
-        most = MAX_BATCH_ROWS
-        if self._row_s * MAX_BATCH_ROWS > BATCH_S:
-            most = max(1, int(BATCH_S / self._row_s))
+        most = self._most_rows()
         kind = type(queue[0].block)
         jobs: list[_Job] = []
         rows = 0
@@ -225,6 +225,9 @@ class ModelWorker:
             self._waiting_rows = sum(job.rows for job in self._jobs)
         self._look_later()
 
+    def _most_rows(self) -> int:
+        return min(MAX_BATCH_ROWS, self._pace.rows_in(BATCH_S))
+
     def _in_time(self, jobs: list[_Job]) -> list[_Job]:
         """The jobs that somebody still waits for; the others are told."""
         now = perf_counter()
@@ -242,8 +245,7 @@ class ModelWorker:
         self._flying = []
         rows = sum(job.rows for job in jobs)
         if outcomes and isinstance(first := outcomes[0], Predicted):
-            self._batch_s += _WEIGHT * (first.seconds - self._batch_s)
-            self._row_s += _WEIGHT * (first.seconds / rows - self._row_s)
+            self._pace.observe(rows, first.seconds)
             if self._on_batch is not None:
                 self._on_batch(rows, first.seconds)
         for job, outcome in zip(jobs, outcomes, strict=True):
