@@ -20,6 +20,8 @@ from upturn.model.opening import open_model
 from upturn.model.several import named_answers, plain_answers
 from upturn.stores.workspace import Workspace
 
+_SCORED = ("probability", "number")  # whose answers are the scores
+
 
 class Predictions(msgspec.Struct, frozen=True):
     """One prediction a row.
@@ -127,28 +129,21 @@ def load_predictor(workspace: Workspace, version: Version) -> Predictor:
 def predictions(raw: Any, rows: int, signature: Signature) -> Predictions:
     """What a model answered, as Predictions. Raises ModelFailed unless it is one a row."""
     output = signature.output
+    if type(raw) is np.ndarray and raw.shape == (rows,) and raw.dtype == np.float64:
+        if output in _SCORED:  # as most models answer, and what one row waits for
+            return Predictions(raw, raw.tolist())
     if output == "json":
         answers = named_answers(raw, rows, signature) if signature.outputs else plain_answers(raw)
         _check_count(len(answers), rows)
         return Predictions(None, answers)
-    try:
-        found = np.asarray(raw)
-    except ValueError:
-        raise ModelFailed("The model answered rows of different lengths.") from None
-    if found.ndim == 2 and found.shape[1] == 1:
-        found = found[:, 0]
+    found = _array(raw)
     if found.ndim == 2 and output == "probability" and found.shape[1] == 2:
         found = found[:, 1]
     if output == "scores":
         return _class_scores(found, rows, signature)
-    if signature.answer == "label" and found.ndim == 2 and output == "label":
-        _check_count(len(found), rows)
-        return Predictions(None, most_likely(found, signature))
-    _check_count(len(found) if found.ndim == 1 else None, rows, found.shape)
     if output == "label":
-        if signature.answer == "label" and found.dtype.kind == "f":
-            return Predictions(None, most_likely(shares_of_both(found), signature))
-        return Predictions(None, [plain_class(value) for value in found.tolist()])
+        return _labels(found, rows, signature)
+    _check_count(len(found) if found.ndim == 1 else None, rows, found.shape)
     if found.dtype.kind == "c":
         raise ModelFailed("The model answered complex numbers, which JSON can't hold.")
     try:
@@ -160,12 +155,33 @@ def predictions(raw: Any, rows: int, signature: Signature) -> Predictions:
     return Predictions(scores, scores.tolist())
 
 
+def _array(raw: Any) -> np.ndarray:
+    """The answers as an array; one column is as good as none."""
+    try:
+        found = np.asarray(raw)
+    except ValueError:
+        raise ModelFailed("The model answered rows of different lengths.") from None
+    return found[:, 0] if found.ndim == 2 and found.shape[1] == 1 else found
+
+
+def _labels(found: np.ndarray, rows: int, signature: Signature) -> Predictions:
+    if signature.answer == "label" and found.dtype.kind == "f":  # else they are labels already
+        shares = shares_of_both(found) if found.ndim == 1 else found
+        if shares.ndim == 2:
+            _check_count(len(shares), rows)
+            return Predictions(None, most_likely(shares, signature))
+    _check_count(len(found) if found.ndim == 1 else None, rows, found.shape)
+    return Predictions(None, [plain_class(value) for value in found.tolist()])
+
+
 def _class_scores(found: np.ndarray, rows: int, signature: Signature) -> Predictions:
     wanted = (rows, len(signature.classes))
     if found.ndim == 1 and wanted[1] == 2 and found.dtype.kind == "f":
         found = shares_of_both(found)
-    if found.shape != wanted:
-        raise ModelFailed(f"The model answered {found.shape}, where {wanted} was expected.")
+    if found.shape != wanted or found.dtype.kind not in "fiu":
+        raise ModelFailed(
+            f"The model answered {found.shape} of {found.dtype}, where {wanted} was expected."
+        )
     names = [class_name(value) for value in signature.classes]
     return Predictions(None, [dict(zip(names, row, strict=True)) for row in found.tolist()])
 
@@ -217,5 +233,5 @@ def _failed(error: BaseException) -> ModelFailed:
 
 
 def _none_of(signature: Signature) -> Predictions:
-    scored = signature.output in ("probability", "number")
+    scored = signature.output in _SCORED
     return Predictions(np.empty(0) if scored else None, [])
