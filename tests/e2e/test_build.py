@@ -305,9 +305,9 @@ def test_health_is_told_to_any_host_and_the_rest_to_those_that_are_allowed(
 
 def test_a_folder_whose_model_is_damaged_is_not_ready(late: Built, tmp_path: Path) -> None:
     folder = shutil.copytree(late.folder, tmp_path / "late")
-    (blob,) = (path for path in (folder / "model" / "blobs").rglob("*") if path.is_file())
-    blob.chmod(0o644)
-    blob.write_bytes(b"rust" + blob.read_bytes()[4:])
+    for blob in (path for path in (folder / "model" / "blobs").rglob("*") if path.is_file()):
+        blob.chmod(0o644)
+        blob.write_bytes(b"rust" + blob.read_bytes()[4:])
     process = subprocess.Popen(
         [sys.executable, "-m", "upturn", "serve", "--port", "0"],
         cwd=folder,

@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -174,3 +175,158 @@ def test_files_that_can_not_be_read_are_named(project: Project, tmp_path: Path) 
             score_file(project.workspace, version, tmp_path / name, tmp_path / "out.parquet")
     with pytest.raises(NotFound, match=r"rows\.parquet"):
         score_file(project.workspace, version, tmp_path / "row.parquet", tmp_path / "out.parquet")
+
+
+def test_a_bad_cell_of_a_csv_file_is_named_by_its_row(project: Project, tmp_path: Path) -> None:
+    version = project.register("delays", fitted())
+    lines = [f"{n}.5,{n},true,AA" for n in range(1, 400)]
+    lines[300] = "1.5,three,true,AA"
+    source = tmp_path / "rows.csv"
+    source.write_text("\n".join(["delay,distance,night,carrier", *lines]))
+    with pytest.raises(Invalid, match="'distance' is 'three' in row 300; expected a whole number"):
+        score_file(project.workspace, version, source, tmp_path / "out.parquet")
+
+
+def test_a_folder_is_scored_in_the_order_of_its_files(
+    project: Project, table: pa.Table, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    months = {"2025-02": table.slice(400), "2025-01": table.slice(0, 400)}
+    for month, rows in months.items():
+        (data / f"month={month}").mkdir(parents=True)
+        pq.write_table(rows, data / f"month={month}" / "part.parquet", row_group_size=150)
+    (data / "_SUCCESS").write_text("")
+    done = project.command("score", "delays:1", str(data), "-o", str(tmp_path / "folder.parquet"))
+    assert done.returncode == 0, done.stderr
+    scored = pq.read_table(tmp_path / "folder.parquet")
+    assert scored.select(table.column_names).to_pylist() == table.to_pylist()
+    assert scored["month"].to_pylist() == ["2025-01"] * 400 + ["2025-02"] * (ROWS - 400)
+    done = project.command("score", "delays:1", str(data / "*" / "*.parquet"))
+    assert done.returncode == 2
+    assert "-o" in done.stderr
+    pattern = Path(data, "*", "*.parquet")
+    version = project.register("delays", fitted())
+
+    def stop(done: int, _: int | None) -> None:
+        if done == 600:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        score_file(
+            project.workspace,
+            version,
+            pattern,
+            tmp_path / "out.csv",
+            part_rows=300,
+            progress=stop,
+        )
+    again = score_file(project.workspace, version, pattern, tmp_path / "out.csv", part_rows=300)
+    assert (again.rows, again.resumed_rows) == (ROWS, 600)
+    assert pv.read_csv(tmp_path / "out.csv").select(table.column_names).to_pylist() == (
+        table.to_pylist()
+    )
+
+
+def test_files_of_a_folder_need_the_same_columns_and_a_row_is_named_by_its_file(
+    project: Project, table: pa.Table, tmp_path: Path
+) -> None:
+    version = project.register("delays", fitted())
+    folder, output = tmp_path / "data", tmp_path / "out.parquet"
+    folder.mkdir()
+    pq.write_table(table, folder / "a.parquet")
+    bad = table.slice(0, 9).to_pandas()
+    bad["distance"] = bad["distance"].astype(float)
+    bad.loc[7, "distance"] = 1.5
+    pq.write_table(pa.Table.from_pandas(bad, preserve_index=False), folder / "b.parquet")
+    with pytest.raises(Invalid, match=r"b.parquet has other columns than a.parquet"):
+        score_file(project.workspace, version, folder, output)
+    floats = table.to_pandas().assign(distance=table["distance"].to_pandas().astype(float))
+    pq.write_table(pa.Table.from_pandas(floats, preserve_index=False), folder / "a.parquet")
+    with pytest.raises(Invalid, match=r"1\.5 in row 1007.* That is row 7 of b\.parquet\."):
+        score_file(project.workspace, version, folder, output)
+    with pytest.raises(NotFound, match="No file of rows"):
+        score_file(project.workspace, version, tmp_path / "*.csv", output)
+
+
+def test_a_kind_of_output_that_can_not_hold_the_rows_is_refused_before_any_work(
+    project: Project, table: pa.Table, tmp_path: Path
+) -> None:
+    version = project.register("delays", fitted())
+    source = tmp_path / "rows.parquet"
+    pq.write_table(table.append_column("list", pa.array([[1]] * ROWS)), source)
+    with pytest.raises(Invalid, match="CSV can't hold"):
+        score_file(project.workspace, version, source, tmp_path / "out.csv")
+    with pytest.raises(Invalid, match="can be written"):
+        score_file(project.workspace, version, source, tmp_path / "out.xlsx")
+    assert [path.name for path in tmp_path.iterdir()] == [source.name]
+
+
+def test_categories_and_nulls_come_through_every_kind_of_output(
+    project: Project, table: pa.Table, tmp_path: Path
+) -> None:
+    version = project.register("delays", fitted())
+    kinds = pa.array(["a", None, "b", "a"] * (ROWS // 4)).dictionary_encode()
+    table = table.append_column("kind", kinds)
+    source = tmp_path / "rows.parquet"
+    pq.write_table(table, source, row_group_size=300)
+    for suffix in ("parquet", "arrow", "arrows", "csv"):
+        output = tmp_path / f"out.{suffix}"
+        score_file(project.workspace, version, source, output, part_rows=170)
+        assert read(output)["kind"].to_pylist() == kinds.to_pylist()
+    assert pa.types.is_dictionary(pq.read_schema(tmp_path / "out.parquet").field("kind").type)
+
+
+def read(path: Path) -> pa.Table:
+    match path.suffix:
+        case ".parquet":
+            return pq.read_table(path)
+        case ".csv":
+            return pv.read_csv(path, convert_options=pv.ConvertOptions(strings_can_be_null=True))
+        case ".arrow":
+            return pa.ipc.open_file(path).read_all()
+        case _:
+            return pa.ipc.open_stream(path).read_all()
+
+
+MEASURE = """
+import sys
+from pathlib import Path
+from upturn.deploy.batch import score_file
+from upturn.model.registry import get_version
+from upturn.stores.workspace import open_workspace
+
+workspace = open_workspace()
+version = get_version(workspace, "delays:1")
+score_file(workspace, version, Path(sys.argv[1]), Path(sys.argv[2]), cores=1, part_rows=4000)
+# Not ru_maxrss: that begins with the memory of the process that forked this one.
+lines = Path("/proc/self/status").read_text().splitlines()
+print(next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /proc")
+def test_memory_does_not_grow_with_the_file(
+    project: Project, table: pa.Table, tmp_path: Path
+) -> None:
+    """One row group, and texts that differ: more bytes than what one process may need for them."""
+
+    def peak(rows: int) -> int:
+        source = tmp_path / f"{rows}.parquet"
+        with pq.ParquetWriter(source, table.schema.append(pa.field("text", pa.string()))) as writer:
+            noise = np.random.default_rng(0)
+            texts = pa.array([noise.bytes(400).hex() for _ in range(rows)])
+            repeated = pa.concat_tables([table] * (rows // ROWS)).combine_chunks()
+            writer.write_table(repeated.append_column("text", texts), row_group_size=rows)
+        done = subprocess.run(
+            [sys.executable, "-c", MEASURE, str(source), str(tmp_path / f"{rows}.out.parquet")],
+            cwd=project.root,
+            env=project.environ,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert pq.read_metadata(tmp_path / f"{rows}.out.parquet").num_rows == rows
+        return int(done.stdout)
+
+    small, large = peak(50_000), peak(300_000)  # 40 MB and 240 MB of text
+    assert large - small < 60_000_000

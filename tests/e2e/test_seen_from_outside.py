@@ -324,7 +324,6 @@ def test_the_command_shows_live_traffic_by_arm(project: Project, server: Server)
             "errors",
             "shed",
             "log",
-            "waits",
         ]
     )
     champion = next(line for line in lines if "delays:1" in line)

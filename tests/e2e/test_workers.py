@@ -224,6 +224,7 @@ def test_nothing_survives_a_killed_supervisor(project: Project) -> None:
     project.endpoint("stuck")
     project.route("stuck", one(1))
     server = Server(project, "--workers", "2")
+    server.wait_route("stuck", 1)
     wait_for((project.root / "started").exists, "the model's own process")
     own = [int(text) for text in (project.root / "started").read_text().split()]
     pids = [*workers(project), *own]

@@ -160,7 +160,7 @@ def _view(url: str | None, pages: Sequence[Page], *, detail: bool) -> Renderable
 
 def _table(pages: Sequence[Page]) -> Table:
     columns = ("endpoint", "route", "arm", "version", "share", "req/s", "p50", "p99")
-    table = _columns(*columns, "errors", "shed", "log waits")
+    table = _columns(*columns, "errors", "shed", "log")
     for page in pages:
         arms = page.get("arms") or [{}]
         for place, arm in enumerate(arms):

@@ -45,7 +45,7 @@ class Scorer:
         )
 
     def _predict(self, inputs: pa.Table) -> Predictions:
-        short: Any = getattr(self._predictor, "predict_matrix", None)
+        short = self._predictor.predict_matrix
         if short is None or not inputs.num_rows or not _are_exact(inputs):
             return self._predictor.predict(inputs)
         return short(numbers(inputs))

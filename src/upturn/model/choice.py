@@ -28,7 +28,7 @@ def crossover(timings: Sequence[Timing], *, gain: float = 1.0) -> int | None:
     The plain model is only taken to be faster where it is so `gain` times. Of all places for the
     border the one with the least product of times is taken, in the middle between two sizes.
 
-    >>> crossover([Timing(1, 7e-6, 2e-4), Timing(256, 1e-3, 1e-3), Timing(1024, 5e-3, 2e-3)])
+    >>> crossover([Timing(1, 7e-6, 2e-4), Timing(256, 1e-3, 2e-3), Timing(1024, 5e-3, 2e-3)])
     512
     >>> crossover([Timing(1, 7e-6, 2e-4), Timing(1024, 5e-3, 4e-3)], gain=1.5) is None
     True

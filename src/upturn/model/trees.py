@@ -51,7 +51,7 @@ class Trees:
 def as_float32_leq(threshold: np.ndarray) -> np.ndarray:
     """The float64 thresholds m such that x <= m just where float32(x) <= threshold.
 
-    >>> as_float32_leq(np.array([0.1])) > 0.1
+    >>> as_float32_leq(np.array([0.1])) < 0.1
     array([ True])
     """
     wide = np.asarray(threshold, np.float64)

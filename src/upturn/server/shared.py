@@ -2,13 +2,10 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from upturn.deploy.serve.asgi import App
 from upturn.server.patience import Patience
-
-if TYPE_CHECKING:
-    from upturn.server.connection import Connection
 
 Gate = Callable[[bytes], bytes | None]  # a request's target to what refuses it
 # A refusal is held back for so long. Who asks again at once then asks a hundred times a second, not
@@ -32,7 +29,7 @@ class Shared:
         self.patience = patience
         self.gate = gate
         self.loop = asyncio.get_running_loop()
-        self.connections: set[Connection] = set()
+        self.connections: set[Any] = set()  # each a Connection
         self.tasks: set[asyncio.Task[Any]] = set()
         self.now = 0.0  # as of the last sweep
         self.date = b""  # the header with the time
