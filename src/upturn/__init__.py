@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from upturn.improve.triggers import drift as drift
     from upturn.improve.triggers import drop as drop
     from upturn.improve.triggers import stale as stale
+    from upturn.model.user_model import Model as Model
     from upturn.scoring import score as score
     from upturn.scoring import version as version
     from upturn.stores.workspace import Workspace as Workspace
@@ -80,6 +81,7 @@ _HOMES = {
     "stale": "improve.triggers",
     "score": "scoring",
     "version": "scoring",
+    "Model": "model.user_model",
     "Workspace": "stores.workspace",
     "open_workspace": "stores.workspace",
 }

@@ -3,7 +3,7 @@
 Things are named by paths: `run/k3f9`, `run/k3f9/train/3`, `artifact/DIGEST`, `version/delays:7`. A
 thing that is kept keeps what it refers to:
 
-- a version: its model, its training data, and the task that registered it;
+- a version: its model, its files, its training data, and the task that registered it;
 - a run: its tasks, its child runs, what it returned;
 - a task: its code, its inputs and the tasks that made them, its output, what it showed, and the
   task whose output it reused.
@@ -79,7 +79,10 @@ def _named(record: Record) -> Iterable[str]:
                     yield item.made_by
         case TaskState(reused_from=str(source)):
             yield source
-        case Version(task=str(task)):
-            yield task
+        case Version():
+            for one in record.files:
+                yield artifact_path(one.digest)
+            if record.task is not None:
+                yield record.task
         case _:
             pass

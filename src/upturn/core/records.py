@@ -230,6 +230,14 @@ class Form(msgspec.Struct, frozen=True, kw_only=True):
     libraries: dict[str, str] = {}  # distributions that made and tried it, with their versions
 
 
+class ModelFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that a model is loaded with, by the name of the file or folder that it came in."""
+
+    name: str
+    path: str  # 'w.npz'; 'tokens/vocab.txt' for a file in a folder
+    digest: str
+
+
 class Version(Record, frozen=True, kw_only=True):
     """One immutable registered model."""
 
@@ -254,6 +262,7 @@ class Version(Record, frozen=True, kw_only=True):
     at: datetime
     form: Form | None = None  # of a version from before there were forms
     form_artifact: str | None = None  # digest of the form, when it is equal and ever faster
+    files: tuple[ModelFile, ...] = ()  # that an up.Model is loaded with
 
     @property
     def name(self) -> str:

@@ -6,6 +6,7 @@ import msgspec
 
 FieldType = Literal["bool", "int", "float", "str", "date", "datetime"]
 OutputKind = Literal["probability", "number", "label", "scores", "json"]
+Answer = Literal["probability", "label", "probabilities"]  # that clients of a classifier want
 
 
 class Field(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,6 +24,13 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
     example: Any = None
 
 
+class Output(msgspec.Struct, frozen=True):
+    """One of several values that a model answers for a row."""
+
+    name: str
+    type: Literal["bool", "int", "float", "str", "json"]
+
+
 class Signature(msgspec.Struct, frozen=True, kw_only=True):
     """The inputs in the order that the model takes them, and what it answers."""
 
@@ -33,6 +41,8 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
     frame: Literal["pandas", "polars", "pyarrow", "numpy"] = (
         "numpy"  # what predict() is called with
     )
+    outputs: tuple[Output, ...] = ()  # of a model that answers several by their names, as "json"
+    answer: Answer = "probability"
 
     @property
     def names(self) -> tuple[str, ...]:

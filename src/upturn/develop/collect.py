@@ -299,6 +299,9 @@ def _digests(record: Record) -> Iterator[str]:
     if isinstance(record, Task):
         for item in record.inputs:
             yield item.digest
+    if isinstance(record, Version):
+        for one in record.files:
+            yield one.digest
 
 
 def _outputs(directory: Path, kept: set[str], unused_since: float) -> Iterator[tuple[Path, int]]:

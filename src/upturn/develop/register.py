@@ -1,6 +1,8 @@
 """up.register: makes a model a version, as a task when it is called in a flow."""
 
-from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
 
 from upturn.core.errors import Invalid
 from upturn.core.records import Metric, TaskState, Version
@@ -15,9 +17,11 @@ def register(
     model: Any,
     *,
     data: Any = None,
-    target: str | None = None,
+    target: str | list[str] | None = None,
     exclude: list[str] | None = None,
     nullable: list[str] | None = None,
+    answer: Literal["probability", "label", "probabilities"] = "probability",
+    files: Mapping[str, Path | str] | None = None,
 ) -> Version:
     """Register a model as the next version of `name`; in a flow, a Ref to that version.
 
@@ -27,10 +31,27 @@ def register(
     data is refused as null when it is served, unless it is among `nullable`. A model that knows its
     feature names is taken at its word. The same model with the same data is the same version.
 
+    A model that is a Path is that of an ONNX file. Several targets are named in a list. A
+    classifier answers with the probability of its second class, or of each where there are more
+    than two; with `answer="label"` with the class, and with "probabilities" always with each.
+    `files` are what an `up.Model` is loaded with: paths of files or folders, stored with the
+    version.
+
     Raises Invalid when the name, the data or the model doesn't fit.
     """
+    more: dict[str, Any] = {}  # what is not said is no part of the task's key
+    if answer != "probability":
+        more["answer"] = answer
+    if files:
+        more["files"] = {name: Path(path) for name, path in files.items()}
     return _register(
-        name, model, data=data, target=target, exclude=exclude or [], nullable=nullable or []
+        name,
+        model,
+        data=data,
+        target=target,
+        exclude=exclude or [],
+        nullable=nullable or [],
+        more=more,
     )
 
 
@@ -40,9 +61,10 @@ def _register(
     model: Any,
     *,
     data: Any,
-    target: str | None,
+    target: str | list[str] | None,
     exclude: list[str],
     nullable: list[str],
+    more: dict[str, Any],
 ) -> Version:
     from upturn.model.registry import register_version
 
@@ -56,6 +78,7 @@ def _register(
             target=target,
             exclude=tuple(exclude),
             nullable=tuple(nullable),
+            **more,
             now=utcnow(),
         )
     digests = {item.name: item.digest for item in task.call.inputs}
@@ -71,12 +94,13 @@ def _register(
         target=target,
         exclude=tuple(exclude),
         nullable=tuple(nullable),
+        **more,
         run=task.call.run,
         task=task.call.id,
         params=task.call.flow_params,
         metrics=_metrics_of_maker(task.workspace, task.call.inputs),
         code=task.call.code,
-        model_digest=digests["model"],
+        model_digest=None if isinstance(model, Path) else digests["model"],
         data_digest=digests.get("data"),
         now=utcnow(),
     )

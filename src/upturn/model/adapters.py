@@ -1,6 +1,7 @@
 """Predictor: any model as one function, from a table of rows to scores and answers."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -15,8 +16,11 @@ from upturn.model.estimator import Estimator, describe, plain_class
 from upturn.model.frames import Frames
 from upturn.model.matrix import is_matrix, matrix_frames
 from upturn.model.native import MatrixCall, native_call
-from upturn.stores import values
+from upturn.model.opening import open_model
+from upturn.model.several import named_answers, plain_answers
 from upturn.stores.workspace import Workspace
+
+_SCORED = ("probability", "number")  # whose answers are the scores
 
 
 class Predictions(msgspec.Struct, frozen=True):
@@ -59,9 +63,9 @@ class Predictor:
             return _none_of(self.signature)
         try:
             raw = self.call(typed)
-        except Exception as error:
+            return predictions(raw, typed.num_rows, self.signature)
+        except (Exception, SystemExit) as error:
             raise _failed(error) from error
-        return predictions(raw, typed.num_rows, self.signature)
 
 
 def predictor_for(model: Any, signature: Signature) -> Predictor:
@@ -72,6 +76,8 @@ def predictor_for(model: Any, signature: Signature) -> Predictor:
     """
     frames = Frames(signature)
     estimator = describe(model)
+    if signature.answer == "label" and estimator.labels is not None:
+        estimator = replace(estimator, call=estimator.labels)
 
     def call(rows: pa.Table) -> Any:
         return estimator.call(frames.frame(rows))
@@ -92,6 +98,8 @@ def _predict_matrix(
 ) -> Callable[[np.ndarray], Predictions] | None:
     if native is not None and is_matrix(signature):
         return matrix_predict(native, signature)
+    if estimator.matrix is not None and is_matrix(signature):
+        return matrix_predict(estimator.matrix, signature)
     make_frame = matrix_frames(signature)
     if make_frame is None:
         return None
@@ -105,36 +113,39 @@ def matrix_predict(call: MatrixCall, signature: Signature) -> Callable[[np.ndarr
         if not len(matrix):
             return _none_of(signature)
         try:
-            raw = call(matrix)
-        except Exception as error:
+            return predictions(call(matrix), len(matrix), signature)
+        except (Exception, SystemExit) as error:
             raise _failed(error) from error
-        return predictions(raw, len(matrix), signature)
 
     return predict_matrix
 
 
 def load_predictor(workspace: Workspace, version: Version) -> Predictor:
     """The version's model as a Predictor. Raises NotFound or Corrupt when it can't be had."""
-    return predictor_for(values.load(workspace.blobs, version.artifact), version.signature)
+    model = open_model(workspace, version.artifact, version.files)
+    return predictor_for(model, version.signature)
 
 
 def predictions(raw: Any, rows: int, signature: Signature) -> Predictions:
     """What a model answered, as Predictions. Raises ModelFailed unless it is one a row."""
     output = signature.output
+    if type(raw) is np.ndarray and raw.shape == (rows,) and raw.dtype == np.float64:
+        if output in _SCORED:  # as most models answer, and what one row waits for
+            return Predictions(raw, raw.tolist())
     if output == "json":
-        answers = _plain_list(raw)
+        answers = named_answers(raw, rows, signature) if signature.outputs else plain_answers(raw)
         _check_count(len(answers), rows)
         return Predictions(None, answers)
-    found = np.asarray(raw)
-    if found.ndim == 2 and found.shape[1] == 1:
-        found = found[:, 0]
+    found = _array(raw)
     if found.ndim == 2 and output == "probability" and found.shape[1] == 2:
         found = found[:, 1]
     if output == "scores":
         return _class_scores(found, rows, signature)
-    _check_count(len(found) if found.ndim == 1 else None, rows, found.shape)
     if output == "label":
-        return Predictions(None, [plain_class(value) for value in found.tolist()])
+        return _labels(found, rows, signature)
+    _check_count(len(found) if found.ndim == 1 else None, rows, found.shape)
+    if found.dtype.kind == "c":
+        raise ModelFailed("The model answered complex numbers, which JSON can't hold.")
     try:
         scores = found.astype(np.float64)
     except (TypeError, ValueError):
@@ -144,12 +155,55 @@ def predictions(raw: Any, rows: int, signature: Signature) -> Predictions:
     return Predictions(scores, scores.tolist())
 
 
+def _array(raw: Any) -> np.ndarray:
+    """The answers as an array; one column is as good as none."""
+    try:
+        found = np.asarray(raw)
+    except ValueError:
+        raise ModelFailed("The model answered rows of different lengths.") from None
+    return found[:, 0] if found.ndim == 2 and found.shape[1] == 1 else found
+
+
+def _labels(found: np.ndarray, rows: int, signature: Signature) -> Predictions:
+    if signature.answer == "label" and found.dtype.kind == "f":  # else they are labels already
+        shares = shares_of_both(found) if found.ndim == 1 else found
+        if shares.ndim == 2:
+            _check_count(len(shares), rows)
+            return Predictions(None, most_likely(shares, signature))
+    _check_count(len(found) if found.ndim == 1 else None, rows, found.shape)
+    return Predictions(None, [plain_class(value) for value in found.tolist()])
+
+
 def _class_scores(found: np.ndarray, rows: int, signature: Signature) -> Predictions:
     wanted = (rows, len(signature.classes))
-    if found.shape != wanted:
-        raise ModelFailed(f"The model answered {found.shape}, where {wanted} was expected.")
+    if found.ndim == 1 and wanted[1] == 2 and found.dtype.kind == "f":
+        found = shares_of_both(found)
+    if found.shape != wanted or found.dtype.kind not in "fiu":
+        raise ModelFailed(
+            f"The model answered {found.shape} of {found.dtype}, where {wanted} was expected."
+        )
     names = [class_name(value) for value in signature.classes]
     return Predictions(None, [dict(zip(names, row, strict=True)) for row in found.tolist()])
+
+
+def shares_of_both(found: np.ndarray) -> np.ndarray:
+    """The probabilities of both classes, of those of the second one."""
+    return np.stack([1 - found, found], axis=1)
+
+
+def most_likely(found: np.ndarray, signature: Signature) -> list[str | int | bool]:
+    """The class of each row that is the most likely one, by the probabilities of all.
+
+    Raises ModelFailed when they are not one a class, or not numbers.
+    """
+    if found.shape[1] != len(signature.classes):
+        raise ModelFailed(
+            f"The model answered {found.shape[1]} classes of the "
+            f"{len(signature.classes)} that it has."
+        )
+    if np.isnan(found).any():
+        raise ModelFailed("The model answered NaN, of which no class is the most likely.")
+    return [signature.classes[place] for place in found.argmax(axis=1).tolist()]
 
 
 def class_name(value: str | int | bool) -> str:
@@ -161,19 +215,6 @@ def class_name(value: str | int | bool) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _plain_list(raw: Any) -> list[Any]:
-    for method in ("tolist", "to_list", "to_pylist"):  # numpy and pandas, polars, Arrow
-        convert = getattr(raw, method, None)
-        if callable(convert):
-            raw = convert()
-            break
-    if isinstance(raw, str | bytes | dict) or not hasattr(raw, "__len__"):
-        raise ModelFailed(
-            f"The model answered a {type(raw).__name__}, where one prediction a row was expected."
-        )
-    return list(raw)
-
-
 def _check_count(count: int | None, rows: int, shape: tuple[int, ...] = ()) -> None:
     if count == rows:
         return
@@ -183,7 +224,7 @@ def _check_count(count: int | None, rows: int, shape: tuple[int, ...] = ()) -> N
     raise ModelFailed(f"The model answered {what} for {rows} row{'' if rows == 1 else 's'}.")
 
 
-def _failed(error: Exception) -> ModelFailed:
+def _failed(error: BaseException) -> ModelFailed:
     if isinstance(error, ModelFailed):
         return error
     text = (str(error).strip().splitlines() or [""])[0]
@@ -192,5 +233,5 @@ def _failed(error: Exception) -> ModelFailed:
 
 
 def _none_of(signature: Signature) -> Predictions:
-    scored = signature.output in ("probability", "number")
+    scored = signature.output in _SCORED
     return Predictions(np.empty(0) if scored else None, [])

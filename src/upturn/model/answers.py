@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from upturn.core.schema import OutputKind
+from upturn.model.classes import Shares
 from upturn.model.estimator import Class, plain_class
 
 
@@ -30,6 +31,10 @@ def judge(raw: Any, classes: Sequence[Class] | None, labels: Sequence[Class] | N
     >>> judge(np.array([0.2, 0.7]), None, None).output
     'number'
     """
+    if isinstance(raw, Shares):
+        codes = list(raw.classes) == list(range(len(raw.classes)))
+        named = codes and labels is not None and len(labels) == len(raw.classes)
+        classes = labels if named else raw.classes
     try:
         found = np.asarray(raw)
     except ValueError:  # rows of different lengths

@@ -7,9 +7,13 @@ from typing import Any, Literal
 
 from upturn.core.errors import Invalid
 from upturn.core.schema import OutputKind
+from upturn.model.onnx_model import OnnxModel, is_onnx
+from upturn.model.torch_model import is_torch, torch_call, torch_width
+from upturn.model.user_model import Model
 
 Library = Literal["sklearn", "lightgbm", "xgboost"]
 Class = str | int | bool
+FrameKind = Literal["pandas", "polars", "pyarrow", "numpy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,10 @@ class Estimator:
     output: OutputKind | None = None
     categories: Mapping[int, tuple[Any, ...]] = field(default_factory=dict[int, tuple[Any, ...]])
     """Of its categorical columns, by their place, in the order of codes."""
+    labels: Callable[[Any], Any] | None = None  # a frame to classes, beside probabilities
+    frame: FrameKind | None = None  # the only kind that it takes
+    matrix: Callable[[Any], Any] | None = None
+    """What it answers to a matrix of numbers, where that is quicker than by way of a frame."""
 
 
 def describe(model: Any) -> Estimator:
@@ -37,6 +45,15 @@ def describe(model: Any) -> Estimator:
         return _lightgbm_booster(model)
     if library == "xgboost" and kind == "Booster":
         return _xgboost_booster(model)
+    if isinstance(model, Model):
+        return Estimator(call=model.answer, classes=_classes(model.classes))
+    if isinstance(model, OnnxModel):
+        return _onnx(model)
+    if is_torch(model):
+        call = torch_call(model)
+        return Estimator(call=call, width=torch_width(model), frame="numpy", matrix=call)
+    if is_onnx(model):
+        raise Invalid("An ONNX model is called by what onnx_model() makes of it.")
     if isinstance(model, type):
         raise Invalid(
             f"{model.__name__} is a class, not a model.", hint="Register a fitted instance of it."
@@ -86,6 +103,17 @@ def _with_predict(model: Any, library: Library | None) -> Estimator:
         classes=classes,
         output=output,
         categories=_categories(model, library),
+        labels=_get(model, "predict") if callable(proba) and classes is not None else None,
+    )
+
+
+def _onnx(model: OnnxModel) -> Estimator:
+    return Estimator(
+        call=model.table_call(),
+        names=model.names,
+        width=model.width,
+        frame="numpy" if model.takes_matrix else "pyarrow",
+        matrix=model.matrix_call(),
     )
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,13 +12,16 @@ import numpy as np
 from upturn.core.errors import Conflict, Invalid, NotFound, did_you_mean
 from upturn.core.ids import artifact_path, version_path
 from upturn.core.records import Alias, Edge, Record, Run, Version
-from upturn.core.schema import ColumnProfile, Profile, Signature
+from upturn.core.schema import Answer, ColumnProfile, Profile, Signature
 from upturn.model.adapters import predictor_for
 from upturn.model.environment import present_environment
 from upturn.model.forms import make_form, store_form
+from upturn.model.model_files import store_files
+from upturn.model.opening import needs_opening, open_model, stored_form
 from upturn.model.profile import profile_column, profile_table
 from upturn.model.signature import learn_signature
 from upturn.model.tables import to_arrow
+from upturn.model.user_model import Model
 from upturn.stores import values
 from upturn.stores.workspace import Workspace
 
@@ -35,9 +39,11 @@ def register_version(
     model: Any,
     *,
     data: Any = None,
-    target: str | None = None,
+    target: str | Sequence[str] | None = None,
     exclude: Sequence[str] = (),
     nullable: Sequence[str] = (),
+    answer: Answer = "probability",
+    files: Mapping[str, Path | str] | None = None,
     run: str | None = None,
     task: str | None = None,
     params: Mapping[str, Any] | None = None,
@@ -60,8 +66,22 @@ def register_version(
             f"What {name!r} takes can't be learned without the data that it was fitted on.",
             hint="Give data=, a table with the model's inputs and the target.",
         )
-    signature = learn_signature(data, model, target=target, exclude=exclude, nullable=nullable)
-    artifacts: list[Record] = []
+    if files and not isinstance(model, Model):
+        raise Invalid(
+            f"A {type(model).__name__} is not loaded with files.",
+            hint="Write a class of your own that is: class Mine(up.Model).",
+        )
+    stored = stored_form(model)
+    held, made = store_files(workspace, files or {})
+    artifacts: list[Record] = [*made]
+    if needs_opening(stored):
+        if model_digest is None or stored is not model:
+            artifacts.append(saved := values.save(workspace.blobs, stored, sync=True))
+            model_digest = saved.digest
+        model = open_model(workspace, model_digest, held)
+    signature = learn_signature(
+        data, model, target=target, exclude=exclude, nullable=nullable, answer=answer
+    )
     if model_digest is None:
         artifacts.append(saved := values.save(workspace.blobs, model, sync=True))
         model_digest = saved.digest
@@ -81,6 +101,7 @@ def register_version(
         metrics=dict(metrics or {}),
         code=code,
         at=now,
+        files=held,
     )
     newest = workspace.meta.find(Version, name)
     if newest is None or not _is_same(newest, version):
@@ -144,6 +165,7 @@ def _is_same(one: Version, other: Version) -> bool:
                 version.params,
                 version.metrics,
                 version.code,
+                version.files,
             ),
             enc_hook=str,
             order="deterministic",

@@ -13,10 +13,11 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from upturn.core.errors import Invalid, did_you_mean
-from upturn.core.schema import Field, OutputKind, Signature
+from upturn.core.schema import Answer, Field, OutputKind, Signature
 from upturn.model.answers import Judged, judge
 from upturn.model.estimator import Class, Estimator, describe, plain_class
 from upturn.model.frames import Frames
+from upturn.model.several import outputs_of
 from upturn.model.tables import FrameKind, field_type, frame_kind, to_arrow
 
 MAX_CATEGORIES = 100
@@ -28,9 +29,10 @@ def learn_signature(
     data: Any,
     model: Any,
     *,
-    target: str | None = None,
+    target: str | Sequence[str] | None = None,
     exclude: Sequence[str] = (),
     nullable: Sequence[str] = (),
+    answer: Answer = "probability",
 ) -> Signature:
     """What the model takes and answers.
 
@@ -44,12 +46,15 @@ def learn_signature(
     (('delay', 'carrier'), 'probability', True, ('AA', 'B6'))
     """
     estimator = describe(model)
+    targets = [target] if isinstance(target, str) else list(target or ())
+    target = targets[0] if len(targets) == 1 else None
     table = to_arrow(data, index=False, dictionaries=True)
     if not table.num_rows:
         raise Invalid("The data has no rows.", hint="Give the rows that the model was fitted on.")
-    if target is not None:
-        _check_target(table, estimator, target)
-    names = _inputs(table, estimator, target, exclude)
+    for one in targets:
+        _check_target(table, estimator, one)
+    others = targets if target is None else ()
+    names = _inputs(table, estimator, target, [*exclude, *others])
     for name in nullable:
         if name not in names:
             raise Invalid(
@@ -66,8 +71,15 @@ def learn_signature(
     draft = Signature(inputs=fields, output="json", target=target)
     labels = None if target is None else _labels(table.column(target))
     shape, answered = _try(estimator, draft, table, frame_kind(data))
+    outputs = () if answered.error is not None else outputs_of(answered.raw, others)
+    if outputs:
+        _check_answer(answer, Judged("json"))
+        return msgspec.structs.replace(shape, outputs=outputs)
     said = _answer(estimator, answered, labels)
-    return msgspec.structs.replace(shape, output=said.output, classes=said.classes)
+    _check_answer(answer, said)
+    return msgspec.structs.replace(
+        shape, output=_wanted(answer, said), classes=said.classes, answer=answer
+    )
 
 
 def learn_field(name: str, column: Any, categories: Sequence[Any] | None = None) -> Field:
@@ -228,7 +240,7 @@ class _Answered:
 
     raw: Any
     rows: int
-    error: Exception | None = None
+    error: BaseException | None = None
 
 
 def _try(
@@ -249,7 +261,7 @@ def _try(
         tried.append((shape, answered))
     shape, answered = tried[0]
     message = _first_line(answered.error)
-    if estimator.library is not None:
+    if estimator.library is not None or estimator.frame is not None:
         raise Invalid(
             f"The model can't predict the rows that it is registered with: {message}",
             hint="Give data= as the model was fitted on it, encoded in the same way.",
@@ -260,6 +272,8 @@ def _try(
 
 
 def _frames(estimator: Estimator, kind: FrameKind) -> list[FrameKind]:
+    if estimator.frame is not None:
+        return [estimator.frame]
     if estimator.width is not None and estimator.names is None:
         return ["numpy"]  # fitted on a matrix: names would only make it warn
     named: list[FrameKind] = [kind, "pandas", "polars", "pyarrow", "numpy"]
@@ -276,7 +290,7 @@ def _call(estimator: Estimator, shape: Signature, rows: pa.Table) -> _Answered:
             # A model that warns of the kind of frame gets another kind, if it is happier with that.
             warnings.filterwarnings("error", message=".*feature names.*", category=UserWarning)
             raw = estimator.call(frames.frame(typed))
-    except Exception as error:  # noqa: BLE001 (a model may raise anything)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 (a model may raise anything)
         return _Answered(None, typed.num_rows, error)
     return _Answered(raw, typed.num_rows)
 
@@ -299,10 +313,41 @@ def _answer(estimator: Estimator, answered: _Answered, labels: tuple[Class, ...]
     return Judged(output, classes)
 
 
+def _check_answer(answer: Answer, said: Judged) -> None:
+    if answer not in ("probability", "label", "probabilities"):
+        raise Invalid(
+            f"{answer!r} is no answer of a model.",
+            hint="There is: 'probability', 'label', 'probabilities'.",
+        )
+    if answer == "probability" or (answer == "label" and said.output == "label"):
+        return
+    if said.output not in ("probability", "scores") or not said.classes:
+        raise Invalid(
+            f"The model can't answer with a {answer.replace('ies', 'y')}: "
+            f"it answers {_WHAT[said.output]}.",
+            hint="answer= is for models that give probabilities of classes.",
+        )
+
+
+_WHAT: dict[OutputKind, str] = {
+    "probability": "a probability without classes",
+    "number": "numbers",
+    "label": "labels",
+    "scores": "probabilities without classes",
+    "json": "values of its own",
+}
+
+
+def _wanted(answer: Answer, said: Judged) -> OutputKind:
+    if said.output not in ("probability", "scores") or answer == "probability":
+        return said.output
+    return "label" if answer == "label" else "scores"
+
+
 def _are_codes(classes: Sequence[Class]) -> bool:
     return list(classes) == list(range(len(classes)))
 
 
-def _first_line(error: Exception | None) -> str:
+def _first_line(error: BaseException | None) -> str:
     text = (str(error).strip().splitlines() or [""])[0].rstrip(".")
     return f"{type(error).__name__}: {text}." if text else f"{type(error).__name__}."

@@ -83,8 +83,19 @@ def prediction_schema(signature: Signature) -> dict[str, Any]:
                 "properties": {name: {"type": ["number", "null"]} for name in names},
                 "required": names,
             }
+        case _ if signature.outputs:
+            return _object(**{output.name: _OUTPUTS[output.type] for output in signature.outputs})
         case _:
             return {"description": "What the model returned."}
+
+
+_OUTPUTS: dict[str, dict[str, Any]] = {
+    "bool": {"type": ["boolean", "null"]},
+    "int": {"type": ["integer", "null"]},
+    "float": {"type": ["number", "null"]},
+    "str": {"type": ["string", "null"]},
+    "json": {},
+}
 
 
 def row_schema(signature: Signature, unit: str | None) -> dict[str, Any]:
