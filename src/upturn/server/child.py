@@ -87,9 +87,18 @@ class Child(asyncio.Protocol):
     # What it tells
 
     def beat(self) -> None:
+        """Tell now, and from now on."""
+        if not self.over:
+            self.tell()
+            self._loop.call_later(_BEAT_S, self.beat)
+
+    async def tell_when_loaded(self) -> None:
+        """Tell at once that every route has been looked at: connections wait for that."""
+        await self._serving.loaded()
+        self.tell()
+
+    def tell(self) -> None:
         """Show that the event loop runs, and what has been counted."""
-        if self.over:
-            return
         ready = bool(self._serving.ready)
         data = control.frame(control.STATE, bytes([ready]) + self._serving.state())
         now = self._loop.time()
@@ -102,7 +111,6 @@ class Child(asyncio.Protocol):
             # the interpreter for itself would outlive a supervisor that died.
             limit = self._setup.hang_s if ready else self._setup.start_s
             signal.setitimer(signal.ITIMER_REAL, limit + _MARGIN_S)
-        self._loop.call_later(_BEAT_S if ready else _STEP_S, self.beat)
 
     def leave(self) -> None:
         """Somebody asks this process to end: let the supervisor find another one first.
@@ -189,9 +197,11 @@ async def serve(control_sock: socket.socket, connections: socket.socket, setup: 
             host.on_change = child.count
             loop.add_signal_handler(signal.SIGTERM, child.leave)
             await loop.create_unix_connection(lambda: child, sock=control_sock)
+            telling = loop.create_task(child.tell_when_loaded())
             await child.drain.wait()
+            telling.cancel()
             await child.finish()
-            child.beat()  # the last word on what was counted
+            child.tell()  # the last word on what was counted
             child.over = True
             signal.setitimer(signal.ITIMER_REAL, _ENDING_S)
         return child.alone

@@ -97,6 +97,11 @@ class ServingApp:
         loaded = self._reloader is not None and self._reloader.ready.is_set()
         return loaded and not self.draining
 
+    async def loaded(self) -> None:
+        """Wait until every route of the start has been looked at."""
+        assert self._reloader is not None
+        await self._reloader.ready.wait()
+
     def state(self) -> bytes:
         """What this worker has counted and how it is, for the other workers' `take_states`."""
         return self._overview.encoded()
