@@ -112,7 +112,11 @@ class Project:
         (root / "mymodels.py").write_text(MODELS)
         self.home = root / ".upturn"
         self.environ = {
-            **{name: value for name, value in os.environ.items() if name != "UPTURN_HOME"},
+            **{
+                name: value
+                for name, value in os.environ.items()
+                if name not in ("UPTURN_HOME", "COLUMNS")
+            },
             "UPTURN_HOME": str(self.home),
             "PYTHONPATH": os.pathsep.join([str(SRC), os.environ.get("PYTHONPATH", "")]),
         }

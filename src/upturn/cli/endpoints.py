@@ -288,7 +288,7 @@ def _columns(*names: str) -> Table:
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in names:
-        table.add_column(name)
+        table.add_column(name, no_wrap=True)
     return table
 
 
