@@ -88,7 +88,9 @@ def _with_predict(model: Any, library: Library | None) -> Estimator:
     classes = _classes(_get(model, "classes_"))
     proba = getattr(model, "predict_proba", None)
     output: OutputKind | None = None
-    if callable(proba):
+    if _are_of_several(_get(model, "classes_")):
+        proba, output = None, "number"  # its probabilities would be a table for each target
+    elif callable(proba):
         if classes is not None:
             output = "probability" if len(classes) == 2 else "scores"
     elif classes is not None:
@@ -174,12 +176,17 @@ def _width(model: Any) -> int | None:
 
 def _classes(found: Any) -> tuple[Class, ...] | None:
     """Classes as Python values; None where there are none, or lists for several targets."""
-    if found is None:
+    if found is None or _are_of_several(found):
         return None
     values = [value.item() if hasattr(value, "item") else value for value in found]
     if not all(isinstance(value, str | int | float) for value in values):
         return None
     return tuple(plain_class(value) for value in values)
+
+
+def _are_of_several(classes: Any) -> bool:
+    """Whether they are lists of classes, one for each target."""
+    return isinstance(classes, list) and any(getattr(one, "ndim", 0) for one in classes)
 
 
 def plain_class(value: Any) -> Class:

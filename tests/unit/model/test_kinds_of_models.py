@@ -373,3 +373,16 @@ def test_values_of_numpy_inside_of_answers_are_plain(workspace: Workspace) -> No
 def _with_numpy(rows: Any) -> Any:
     one = {"x": np.float32(1.5), "all": np.arange(2), "of": {1: np.True_}}
     return [one] * len(rows)
+
+
+def test_a_classifier_of_several_targets_answers_a_class_of_each(workspace: Workspace) -> None:
+    from sklearn.ensemble import RandomForestClassifier
+
+    data = pd.DataFrame(np.random.default_rng(0).normal(size=(100, 2)), columns=["a", "b"])
+    data["up"], data["right"] = (data.a > 0).astype(int), (data.b > 0).astype(int)
+    targets = ["up", "right"]
+    model = RandomForestClassifier(n_estimators=3).fit(data[["a", "b"]], data[targets])
+    version = up.register("quadrant", model, data=data, target=targets)
+    found = load_predictor(workspace, version).predict(pa.Table.from_pandas(data[:9])).answers
+    wanted = model.predict(data[["a", "b"]][:9]).tolist()
+    assert found == [dict(zip(targets, row, strict=True)) for row in wanted]

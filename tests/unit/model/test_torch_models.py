@@ -94,3 +94,23 @@ def test_a_network_of_a_script_answers_in_another_process(tmp_path: Path) -> Non
     version = workspace.meta.get(up.Version, "twice", 1)
     workspace.close()
     assert answers(version) == [2.0, -6.0]
+
+
+def test_equal_networks_are_equal_bytes_in_every_process() -> None:
+    code = (
+        "import torch; from upturn.stores.values import pack; torch.manual_seed(0);"
+        "m = torch.nn.Linear(200, 200).bfloat16();"
+        "import blake3; print(blake3.blake3(b''.join(map(bytes, pack(m)[1]))).hexdigest())"
+    )
+    runs = {subprocess.check_output([sys.executable, "-W", "ignore", "-c", code]) for _ in range(2)}
+    assert len(runs) == 1
+
+
+@pytest.mark.filterwarnings("ignore:`torch:FutureWarning")
+def test_torchscript_comes_back() -> None:
+    from upturn.stores.values import pack, unpack
+
+    rows = torch.zeros(4, 3)
+    traced = torch.jit.trace(torch.nn.Linear(3, 1), rows)
+    blob = memoryview(b"".join(map(bytes, pack(traced)[1])))
+    assert torch.equal(unpack(blob)(rows), traced(rows))

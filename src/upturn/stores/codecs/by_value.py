@@ -1,10 +1,15 @@
 """Pickles of what has no name elsewhere (closures, a script's classes): alike in every process."""
 
 import copyreg
+import io
 import pickle
+from collections import ChainMap
 from collections.abc import Callable, MutableMapping
+from typing import Any
 
 from blake3 import blake3
+
+from upturn.stores.codecs.torch_reducers import torch_reducers
 
 _OURS = "up"  # how the names begin that are the same in every process
 _LENGTH = 32  # of a name, as cloudpickle makes it
@@ -18,15 +23,28 @@ def dumps_by_value(value: object, keep: Callable[[pickle.PickleBuffer], bool]) -
     """
     import cloudpickle
 
-    stream = cloudpickle.dumps(value, 5, buffer_callback=lambda _: False)
+    stream = _dumps(value, lambda _: False)
     names = getattr(cloudpickle.cloudpickle, "_DYNAMIC_CLASS_TRACKER_BY_CLASS", None)
     classes = getattr(cloudpickle.cloudpickle, "_DYNAMIC_CLASS_TRACKER_BY_ID", None)
     if names is None or classes is None:  # another cloudpickle: its own names will do
-        return cloudpickle.dumps(value, 5, buffer_callback=keep)
+        return _dumps(value, keep)
     for cls in list(names):  # what the first object of a class leaves in it, so that all are alike
         copyreg._slotnames(cls)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
-    stream = cloudpickle.dumps(value, 5, buffer_callback=keep)
+    stream = _dumps(value, keep)
     return _renamed(stream, names, classes, cloudpickle.dumps)
+
+
+def _dumps(value: object, keep: Callable[[pickle.PickleBuffer], bool]) -> bytes:
+    import cloudpickle
+
+    reducers = torch_reducers()
+    if not reducers:
+        return cloudpickle.dumps(value, 5, buffer_callback=keep)
+    stream = io.BytesIO()
+    pickler = cloudpickle.Pickler(stream, 5, buffer_callback=keep)
+    pickler.dispatch_table = ChainMap[type, Any](reducers, dict(pickler.dispatch_table))
+    pickler.dump(value)
+    return stream.getvalue()
 
 
 def _renamed(

@@ -8,6 +8,8 @@ import types
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, cast
 
+from upturn.stores.codecs.torch_reducers import torch_reducers
+
 Keep = Callable[[pickle.PickleBuffer], bool]
 
 # What a set and a frozenset look like in a stream, each followed by the code that remembers it.
@@ -95,7 +97,7 @@ def _dispatch() -> dict[type, Callable[[Any], Any]]:
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         table[numpy.ndarray] = _reduced_array
-    return table
+    return table | torch_reducers()
 
 
 def _reduced_array(array: Any) -> Any:
