@@ -19,12 +19,17 @@ def test_what_is_seen_of_one_size_tells_of_all(
     assert pace.seconds(rows) == pytest.approx(speed * (fixed + rows * row), rel=1e-3)
 
 
-@given(fixed=SECONDS, row=SECONDS, seconds=st.floats(1e-6, 10.0))
+@given(fixed=SECONDS | st.just(0.0), row=SECONDS | st.just(0.0), seconds=st.floats(1e-6, 10.0))
 def test_as_many_rows_as_fit(fixed: float, row: float, seconds: float) -> None:
     pace = Pace([(1, fixed + row), (256, fixed + 256 * row)])
     rows = pace.rows_in(seconds)
-    assert rows == 1 or pace.seconds(rows) <= seconds * 1.001
-    assert pace.seconds(rows + 1) >= seconds * 0.999
+    budget = max(seconds, 2 * pace.seconds(0))
+    assert rows == 1 or pace.seconds(rows) <= budget * 1.001
+    assert rows == 2**30 or pace.seconds(rows + 1) >= budget * 0.999
+
+
+def test_a_slow_model_whose_rows_cost_nothing_takes_all_at_once() -> None:
+    assert Pace([(1, 0.3), (4, 0.3)]).rows_in(0.025) == 2**30
 
 
 def test_one_measurement_promises_nothing_of_larger_batches() -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 _WEIGHT = 0.2  # of the newest batch
+_ANY = 2**30  # rows
 _LEAST, _MOST = 0.05, 100.0  # how far from the first measurement it can get
 
 
@@ -25,10 +26,13 @@ class Pace:
         return self._scale * (self._fixed_s + rows * self._row_s)
 
     def rows_in(self, seconds: float) -> int:
-        """How many rows are predicted in so many seconds; at least one."""
-        row_s = self._scale * self._row_s
-        left = seconds - self._scale * self._fixed_s
-        return max(1, int(left / row_s)) if row_s * 2**30 > left else 2**30
+        """How many rows are predicted in so many seconds, or in twice what a batch costs anyway.
+
+        At least one: a model that takes long for any batch would answer fewest in the smallest.
+        """
+        fixed_s, row_s = self._scale * self._fixed_s, self._scale * self._row_s
+        left = max(seconds - fixed_s, fixed_s)
+        return max(1, int(left / row_s)) if row_s * _ANY > left else _ANY
 
     def observe(self, rows: int, seconds: float) -> None:
         """A batch of so many rows took so long."""
