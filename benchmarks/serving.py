@@ -317,8 +317,8 @@ def wrk(target: Target, connections: int, seconds: float, path: Path | None = No
     assert counted is not None
     return Load(
         per_s=float(found(said, r"Requests/sec:\s+([\d.]+)")),
-        p50_s=seconds_of(found(said, r"50%\s+(\S+)")),
-        p99_s=seconds_of(found(said, r"99%\s+(\S+)")),
+        p50_s=seconds_of(found(said, r"(?m)^\s+50%\s+(\S+)")),
+        p99_s=seconds_of(found(said, r"(?m)^\s+99%\s+(\S+)")),
         refused=int(refused[1]) if refused else 0,
         requests=int(counted[1]),
         errors=sum(map(int, errors.groups())) if errors else 0,

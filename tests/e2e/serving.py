@@ -90,6 +90,42 @@ class Selfish:
         return np.full(len(frame), 1.0)
 
 
+class Heavy:
+    """Has weights that would be noticed if they stayed."""
+
+    def __init__(self, value):
+        self.value, self.weights = value, np.random.default_rng(0).random(2**20)
+
+    def predict(self, frame):
+        return np.full(len(frame), self.value)
+
+
+class Moody:
+    """Answers the delay, unless that is one of its bad days."""
+
+    def predict(self, frame):
+        import os, signal
+        time.sleep(0.003)  # too slow for the event loop: it has a thread
+        delay = np.asarray(frame["delay"], dtype=float)
+        if (delay == 1).any():
+            raise ValueError("a secret of the weights")
+        if (delay == 2).any():
+            return delay[:-1]
+        if (delay == 3).any():
+            return np.where(delay == 3, np.nan, delay)
+        if (delay == 4).any():
+            raise SystemExit(3)
+        if (delay == 6).any():
+            return np.array(["secret"] * len(delay))
+        if (delay == 7).any():
+            return np.zeros((len(delay), 3))
+        if (delay == 8).any():
+            time.sleep(2)
+        if (delay == 9).any():
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return delay
+
+
 class Broken:
     def __init__(self, how):
         self.how = how
@@ -247,6 +283,10 @@ class Server:
         assert "http://" in self.first_line, self.first_line + self.process.stdout.read()
         self.url = "http://" + self.first_line.split("http://")[1].split("/")[0]
         self._local = threading.local()
+        # A pipe that nobody reads would have whoever prints wait for ever.
+        self._printed: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
         wait_for(lambda: self.get("/health/ready").status == 200, "the server to be ready")
 
     def ask(
@@ -308,8 +348,15 @@ class Server:
         self.hang_up()
         if self.process.poll() is None:
             self.process.send_signal(how)
-        rest, _ = self.process.communicate(timeout=30)
-        return rest
+        self.process.wait(timeout=30)
+        self._reader.join(timeout=30)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return "".join(self._printed)
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        self._printed.extend(self.process.stdout)
 
 
 def wait_for(is_so: Callable[[], bool], what: str, timeout_s: float = 20.0) -> None:

@@ -199,3 +199,21 @@ def test_nobody_waits_for_a_model_that_hangs_beyond_the_deadline() -> None:
         assert (await worker.submit([(3,)])).answers == [6]
 
     asyncio.run(run())
+
+
+def test_a_shadow_that_went_before_does_not_make_anybody_late() -> None:
+    async def run() -> None:
+        model = Model()
+        worker = ModelWorker(model, name="m:1", inline_rows=0, pace=Pace([(1, 1e-4)]))
+        await worker.submit([(0,)])
+        await asyncio.sleep(1.1)  # longer than a batch may be late
+        model.gate.clear()
+        shadow = worker.shadow([(1,)])
+        await asyncio.sleep(0.01)  # the thread has it
+        waiting = worker.submit([(2,)])
+        assert not worker.is_full()
+        model.gate.set()
+        assert shadow is not None
+        await asyncio.gather(shadow, waiting)
+
+    asyncio.run(run())

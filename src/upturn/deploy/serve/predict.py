@@ -358,6 +358,23 @@ def _not_ready(served: Served) -> UpturnError:
     )
 
 
+_told: dict[str, tuple[float, int]] = {}  # by message: when, and how often since then
+_TELL_EVERY_S = 10.0
+_MAX_TOLD = 1000
+
+
 def _log_failure(error: UpturnError) -> None:
-    if error.http_status >= 500 and not isinstance(error, Unavailable):
-        _log.error("%s", error, exc_info=error.__cause__)
+    """Tell of a failure with its frames, but not of each: a model may fail all day."""
+    if error.http_status < 500 or isinstance(error, Unavailable):
+        return
+    said = f"{error} {error.fields.get('reason', '')}"
+    now = perf_counter()
+    told_at, since = _told.get(said, (-1e9, 0))
+    if now - told_at < _TELL_EVERY_S:
+        _told[said] = (told_at, since + 1)
+        return
+    if len(_told) >= _MAX_TOLD:  # reasons that differ each time
+        _told.clear()
+    _told[said] = (now, 0)
+    again = f" ({since} more times since it was told last)" if since else ""
+    _log.error("%s%s", error, again, exc_info=error.__cause__)

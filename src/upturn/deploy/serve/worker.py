@@ -25,6 +25,7 @@ MAX_WAITING_ROWS = 20_000
 MAX_SHADOW_ROWS = 20_000
 BATCH_S = 0.025  # how long a batch of several requests should take at most
 WAIT_S = 0.05  # how long an accepted request may wait for its batch, or one batch and a half
+LATE_S = 1.0  # how late a batch may be before others are refused for it: machines have hiccups
 LOOK_S = 0.02  # how often deadlines are looked at while the model's thread is busy
 
 
@@ -106,8 +107,9 @@ class ModelWorker:
         """How long a request that came now would wait for its batch to begin."""
         if not self._jobs:
             return 0.0
-        # A batch that should be done by now is expected to take as long again as it is late.
-        rest = abs(self._free_at - perf_counter()) if self._flying else 0.0
+        rest = self._free_at - perf_counter() if self._flying else 0.0
+        if rest < 0:  # it should be done by now: after a while it is expected to take as long again
+            rest = -rest if rest < -LATE_S else 0.0
         most = self._most_rows()
         return rest + self._waiting_rows // most * self._pace.seconds(most)
 
@@ -177,12 +179,13 @@ class ModelWorker:
             if rows <= self.inline_rows:
                 self._finish(jobs, self._outcomes(jobs))
                 return
-            self._free_at = perf_counter() + self._pace.seconds(rows)
         else:
             jobs = self._take(self._shadows)
-            self._shadow_rows -= sum(job.rows for job in jobs)
+            rows = sum(job.rows for job in jobs)
+            self._shadow_rows -= rows
         if jobs:
             self._flying = jobs
+            self._free_at = perf_counter() + self._pace.seconds(rows)
             self._batches.put(jobs)
             self._look_later()
             return
