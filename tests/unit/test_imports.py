@@ -19,7 +19,6 @@ HEAVY = {
     "sklearn",
     "sqlalchemy",
     "starlette",
-    "uvicorn",
 }
 
 
