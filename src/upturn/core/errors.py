@@ -105,6 +105,13 @@ class ModelFailed(UpturnError):
     code = "model_failed"
 
 
+class Unfit(ModelFailed):
+    """What was sent are values that the model is known to raise on: not the server's failure."""
+
+    code = "invalid"
+    http_status = 422
+
+
 class RunFailed(UpturnError):
     """A run ended without a result."""
 

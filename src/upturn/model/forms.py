@@ -5,13 +5,13 @@ import warnings
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 
-from upturn.core.errors import ModelFailed
+from upturn.core.errors import ModelFailed, Unfit
 from upturn.core.records import Artifact, Form, Timing, Version
 from upturn.core.schema import Signature
 from upturn.model.adapters import (
@@ -46,6 +46,8 @@ _FEW = 200  # rows
 _PROOF_S = 2.0  # for the model's own answers
 _TIMED_S = 0.004  # for one form and size
 _SLOW_S = 0.25  # a batch that takes longer ends the timing: the larger ones would take too long
+_Rows = TypeVar("_Rows")
+_Said = TypeVar("_Said")
 _log = logging.getLogger("upturn.model")
 
 
@@ -284,11 +286,29 @@ def chosen(form: Predictor, plain: Predictor, recorded: Sequence[Timing]) -> Pre
     most = limit
 
     def either(rows: pa.Table) -> Any:
-        return (form if rows.num_rows <= most else plain).call(rows)
+        return form.call(rows) if rows.num_rows <= most else _said(form.call, plain.call, rows)
 
     picked = Predictor(form.signature, Frames(form.signature), either, native=plain.native)
     small, large = form.predict_matrix, plain.predict_matrix
     if small is not None and large is not None:
-        picked.predict_matrix = lambda matrix: (small if len(matrix) <= most else large)(matrix)
+
+        def on_matrix(matrix: np.ndarray) -> Predictions:
+            return small(matrix) if len(matrix) <= most else _said(small, large, matrix)
+
+        picked.predict_matrix = on_matrix
     picked.forms = uses(limit, kind, timings)
     return picked
+
+
+def _said(form: Callable[[_Rows], _Said], plain: Callable[[_Rows], _Said], rows: _Rows) -> _Said:
+    """What the plain model says. Raises Unfit where the form knows the rows to be the reason."""
+    try:
+        return plain(rows)
+    except Exception:
+        try:
+            form(rows)
+        except Unfit:
+            raise
+        except Exception:  # noqa: BLE001 (the plain model's own is told)
+            pass
+        raise

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from upturn.core.errors import ModelFailed
+from upturn.core.errors import Unfit
 from upturn.core.records import Form
 from upturn.core.schema import Field, Signature
 from upturn.model.frames import Frames, typed_categories
@@ -40,7 +40,7 @@ class OnnxCall:
             self.matrix = self._matrix_call()
 
     def guarded(self, form: Form) -> "OnnxCall":
-        """The same, raising ModelFailed where the plain model raises."""
+        """The same, raising Unfit where the plain model raises."""
         self.limit, self.known_text = form.limit, form.known_text
         if self._takes_matrix:
             self.matrix = self._matrix_call()
@@ -111,16 +111,16 @@ def give_back_memory() -> None:
 
 
 def check_limit(matrix: np.ndarray, limit: float) -> None:
-    """Raise ModelFailed for a number beyond the limit; nan is none."""
+    """Raise Unfit for a number beyond the limit; nan is none."""
     sizes = np.abs(matrix)
     if _max(sizes, axis=None) <= limit:
         return
     if (sizes > limit).any():  # else there are nans
-        raise ModelFailed(f"The model takes no numbers beyond {limit:.3g}.")
+        raise Unfit(f"The model takes no numbers beyond {limit:.3g}.")
 
 
 def _check_known(field: Field, texts: list[str]) -> None:
     known = {*(field.categories or ()), *((_NO_TEXT,) if field.nullable else ())}
     for text in texts:
         if text not in known:
-            raise ModelFailed(f"The model has seen no {field.name} {text!r} in training.")
+            raise Unfit(f"The model has seen no {field.name} {text!r} in training.")

@@ -15,7 +15,7 @@ from queue import SimpleQueue
 from time import perf_counter
 from typing import Any, Literal
 
-from upturn.core.errors import ModelFailed
+from upturn.core.errors import ModelFailed, Unfit
 from upturn.deploy.serve.pace import Pace
 from upturn.deploy.serve.problems import Overloaded, reason
 from upturn.deploy.serve.rows import Block, together
@@ -297,6 +297,8 @@ class ModelWorker:
         except BaseException as error:  # noqa: BLE001
             # A model may raise anything: what got past here would end the model's thread, or leave
             # it marked as busy, and nobody would be answered any more. Signals come elsewhere.
+            if isinstance(error, Unfit):
+                return error
             failed = ModelFailed(
                 f"{self.name} failed to predict.",
                 hint="The server's log says why.",
