@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import sys
 from collections.abc import Sequence
 from time import monotonic
 
@@ -36,6 +37,7 @@ class Reloader:
         self._workers: dict[tuple[str, int], ModelWorker] = {}
         self._complained_at = -1e9
         self._loaded = False  # something, since memory was last put in order
+        self._modules = 0  # how many there were when objects were last left out
         self.ready = asyncio.Event()  # set once every route that there was has been looked at
 
     async def run(self) -> None:
@@ -68,13 +70,10 @@ class Reloader:
             if route is not None and seen != served.seen:
                 await self._take(served, endpoint, route)
             served.seen = seen
-        self._drop_unused()
-        if self._loaded:
+        dropped = self._drop_unused()
+        if self._loaded or dropped:
             self._loaded = False
-            # A full collection walks all objects of the libraries that a model brought with it: 50
-            # to 250 ms, which each waiting request would see. They stay, so they are left out.
-            gc.collect(1)
-            gc.freeze()
+            self._tidy()
 
     def close(self) -> None:
         """Let the workers' threads end."""
@@ -137,15 +136,33 @@ class Reloader:
             workers[arm.version] = worker
         return assemble(endpoint, route, versions, workers, max_rows=self._limits.rows)
 
-    def _drop_unused(self) -> None:
+    def _tidy(self) -> None:
+        """Put memory in order after a change of models.
+
+        A full collection walks all objects of the libraries that a model brought with it: 50 to 250
+        ms, which each waiting request would see. They stay, so they are left out from then on. With
+        them the models are that came at the same time; the others are still found when they are
+        dropped, however they refer to themselves.
+        """
+        modules = len(sys.modules)
+        if modules != self._modules:
+            self._modules = modules
+            gc.collect(1)
+            gc.freeze()
+        else:
+            gc.collect()
+
+    def _drop_unused(self) -> bool:
         used = {
             (served.live.route.model, arm.version.number)
             for served in self._served.values()
             if served.live is not None
             for arm in served.live.arms.values()
         }
-        for key in self._workers.keys() - used:
+        unused = self._workers.keys() - used
+        for key in unused:
             self._workers.pop(key).close()
+        return bool(unused)
 
     # In another thread
 
