@@ -49,7 +49,7 @@ def load(workspace: Workspace, version: Version) -> Loaded:
         predict = predict_function(predictor)
         example = tuple(example_value(field) for field in version.signature.inputs)
         scores, answers = predict(_block(version.signature, [example]))
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # a model may raise anything, and this is its own thread
         raise Refused(f"{version.name} failed its warm-up: {reason(error)}") from error
     if any(_is_nan(value) for value in (*(scores or ()), *answers)):
         raise Refused(f"{version.name} failed its warm-up: it answers its example row with NaN.")

@@ -294,7 +294,9 @@ class ModelWorker:
         started = perf_counter()
         try:
             scores, answers = self._predict(block)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a model may raise anything
+        except BaseException as error:  # noqa: BLE001
+            # A model may raise anything: what got past here would end its thread, or leave it
+            # marked as busy, and nobody would be answered any more. Signals come elsewhere.
             failed = ModelFailed(
                 f"{self.name} failed to predict.",
                 hint="The server's log says why.",
