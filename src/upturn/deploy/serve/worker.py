@@ -295,8 +295,8 @@ class ModelWorker:
         try:
             scores, answers = self._predict(block)
         except BaseException as error:  # noqa: BLE001
-            # A model may raise anything: what got past here would end the model's thread, or leave
-            # it marked as busy, and nobody would be answered any more. Signals come elsewhere.
+            # A model may raise anything: what got past here would end its thread, or leave it
+            # marked as busy, and nobody would be answered any more. Signals come elsewhere.
             if isinstance(error, Unfit):
                 return error
             failed = ModelFailed(
