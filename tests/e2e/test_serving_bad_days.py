@@ -272,7 +272,7 @@ def talker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Project, 
     server.end()
     text = lines.read_text()
     found = [json.loads(line) for line in text.splitlines()]
-    assert len(found) > 32
+    assert found
     assert all(line["path"] for line in found)
     assert all(line["status"] < 500 for line in found if line["path"] == PREDICT)
     assert not set(text) & {"\x01", "\x00", "\x1b", "\r"}
