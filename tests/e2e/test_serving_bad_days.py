@@ -12,7 +12,6 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import pyarrow as pa
-import pyarrow.ipc
 import pytest
 
 import upturn as up
@@ -286,7 +285,7 @@ class Evil:
         self.path = path
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return os.system, (f"touch {self.path}",)
+        return Path.touch, (self.path,)
 
 
 def test_a_pickle_is_never_opened(project: Project, tmp_path: Path) -> None:
@@ -311,7 +310,7 @@ def test_a_pickle_is_never_opened(project: Project, tmp_path: Path) -> None:
         for schema in hidden_pickles(evil):
             sink = pa.BufferOutputStream()
             with pa.ipc.new_stream(sink, schema) as writer:
-                writer.write_table(pa.table([pa.array([1.5], schema.field(0).type)], schema))
+                writer.write_table(pa.Table.from_pylist([{"delay": 1.5}], schema=schema))
             kind = {"content-type": "application/vnd.apache.arrow.stream"}
             reply = server.ask("POST", PREDICT, sink.getvalue().to_pybytes(), kind)
             assert 400 <= reply.status < 500
@@ -373,7 +372,11 @@ def small_disk(project: Project) -> Iterator[Callable[[str], None]]:
 
     if mount("size=512k"):
         pytest.skip("this user may not mount a disk")
-    yield lambda size: mount("remount", f"size={size}") and None
+
+    def resize(size: str) -> None:
+        mount("remount", f"size={size}")
+
+    yield resize
     subprocess.run(["umount", "-l", str(directory)], check=True)
 
 

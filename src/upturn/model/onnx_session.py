@@ -123,4 +123,4 @@ def _check_known(field: Field, texts: list[str]) -> None:
     known = {*(field.categories or ()), *((_NO_TEXT,) if field.nullable else ())}
     for text in texts:
         if text not in known:
-            raise Unfit(f"The model has seen no {field.name} {text!r} in training.")
+            raise Unfit(f"The model has seen no {field.name} {text[:100]!r} in training.")
