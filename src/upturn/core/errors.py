@@ -108,7 +108,7 @@ class ModelFailed(UpturnError):
 class Unfit(ModelFailed):
     """What was sent are values that the model is known to raise on: not the server's failure."""
 
-    code = "invalid"
+    code = "unfit"
     http_status = 422
 
 
