@@ -221,6 +221,7 @@ def test_a_row_that_fails_the_model_fails_alone(project: Project, server: Server
 def test_the_endpoints_page_and_openapi_say_how_to_ask(server: Server) -> None:
     page = server.page("delays")
     assert [field["name"] for field in page["fields"]] == list(GOOD)
+    assert page["arms"][0]["form"].startswith("onnx")
     assert server.predict("delays", page["example"]).status == 200
     assert "delays" in [one["endpoint"] for one in server.get("/v1/endpoints").body["endpoints"]]
     description = server.get("/openapi.json").body

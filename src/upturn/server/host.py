@@ -30,7 +30,6 @@ class Host(Shared):
         self.taken = 0  # connections, ever
         self.rid = 0  # of them, those that are closed or handed back
         self.on_change = on_change
-        self.on_change = on_change
         self.sweep()
 
     def adopt(self, sock: socket.socket) -> None:

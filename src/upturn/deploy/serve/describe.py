@@ -66,6 +66,7 @@ def _arm(live: Live, arm: LiveArm, server: ServerState) -> dict[str, Any]:
         "version": arm.version.name,
         "share": arm.arm.share,
         "shadow": arm.arm.shadow,
+        "form": arm.worker.form,
         **_figures(server.counts.endpoint(name).arms.get(key)),
         "recent": {
             **_figures(server.recent(name).arms.get(key)),

@@ -16,6 +16,7 @@ from upturn.deploy.serve.problems import reason
 from upturn.deploy.serve.rows import Block, Row, is_numeric, matrix_table
 from upturn.deploy.serve.worker import Predict
 from upturn.model.adapters import Predictor
+from upturn.model.choice import describe_uses
 from upturn.model.forms import load_forms
 from upturn.stores.workspace import Workspace
 
@@ -37,6 +38,7 @@ class Loaded:
     predict: Predict
     inline_rows: int  # how many rows it predicts within a millisecond
     pace: Pace
+    form: str  # which form of the model answers how many rows
 
 
 def load(workspace: Workspace, version: Version) -> Loaded:
@@ -55,7 +57,7 @@ def load(workspace: Workspace, version: Version) -> Loaded:
         raise Refused(f"{version.name} failed its warm-up: it answers its example row with NaN.")
     if len(answers) != 1:
         raise Refused(f"{version.name} gave {len(answers)} predictions for its one example row.")
-    return _measured(predict, version.signature, example)
+    return _measured(predict, version.signature, example, describe_uses(predictor.forms))
 
 
 def predict_function(predictor: Predictor) -> Predict:
@@ -96,7 +98,7 @@ def check_arm(name: str, version: Version, clients: Signature) -> None:
             )
 
 
-def _measured(predict: Predict, signature: Signature, example: Row) -> Loaded:
+def _measured(predict: Predict, signature: Signature, example: Row, form: str) -> Loaded:
     inline = 0
     measured: list[tuple[int, float]] = []
     for count in _STEPS:
@@ -111,7 +113,7 @@ def _measured(predict: Predict, signature: Signature, example: Row) -> Loaded:
             inline = count
         if seconds > (_LONG_S if len(measured) > 1 else _TOO_LONG_S):
             break
-    return Loaded(predict, inline, Pace(measured))
+    return Loaded(predict, inline, Pace(measured), form)
 
 
 def _block(signature: Signature, rows: list[Row]) -> Block:

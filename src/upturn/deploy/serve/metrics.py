@@ -16,7 +16,7 @@ SECONDS = (
 )
 BATCH_ROWS = tuple(2**power for power in range(11))  # 1, 2, 4 … 1024
 
-Shed = Literal["queue", "deadline", "shadow", "connections"]
+Shed = Literal["queue", "deadline", "shadow"]
 
 
 class ArmCounts:
@@ -66,7 +66,7 @@ class EndpointMetrics:
         counts.rows += rows
 
     def shed(self, kind: Shed, rows: int = 1) -> None:
-        """Rows that were not predicted, or connections that were not taken: it was too much."""
+        """Rows that were not predicted: it was too much."""
         self.shed_rows[kind] = self.shed_rows.get(kind, 0) + rows
 
 

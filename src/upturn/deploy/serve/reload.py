@@ -129,6 +129,7 @@ class Reloader:
                     name=version.name,
                     inline_rows=loaded.inline_rows,
                     pace=loaded.pace,
+                    form=loaded.form,
                     on_batch=self._metrics.model(version.model, version.number).add,
                 )
                 self._workers[route.model, arm.version] = worker

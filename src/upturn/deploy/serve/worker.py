@@ -77,10 +77,12 @@ class ModelWorker:
         name: str,
         inline_rows: int,
         pace: Pace | None = None,
+        form: str = "",
         on_batch: OnBatch | None = None,
     ) -> None:
         self.name = name
         self.inline_rows = inline_rows
+        self.form = form  # which form of the model answers how many rows, for those who ask
         self._predict = predict
         self._on_batch = on_batch
         self._loop = asyncio.get_running_loop()
