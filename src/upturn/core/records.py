@@ -1,31 +1,18 @@
 """The records: frozen, immutable, one class for each noun of the platform; change is a new row."""
 
 from datetime import datetime
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import msgspec
 
 from upturn.core.errors import Problem
+from upturn.core.findings import Alert, Approval, Check, Decision, Mute, Verdict
+from upturn.core.record import Record
 from upturn.core.schema import Profile, Signature
 
 RunStatus = Literal["queued", "running", "done", "failed", "cancelled", "skipped"]
 TaskStatus = Literal["running", "done", "reused", "failed", "pruned", "cancelled"]
 Overlap = Literal["parallel", "queue", "newest", "skip"]
-
-
-class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """A stored row. `key` identifies it; `sequence`, if any, is the last field of the key.
-
-    A record whose sequence field is 0 is given the next number within the rest of its key when it
-    is put. `indexed` names further fields that a store can search by, and `digests` those that hold
-    digests of blobs: what a run or a task that is kept keeps with it.
-    """
-
-    table: ClassVar[str]
-    key: ClassVar[tuple[str, ...]]
-    sequence: ClassVar[str | None] = None
-    indexed: ClassVar[tuple[str, ...]] = ()
-    digests: ClassVar[tuple[str, ...]] = ()
 
 
 # Develop
@@ -348,42 +335,6 @@ class Route(Record, frozen=True, kw_only=True):
     at: datetime
 
 
-# Improve
-
-
-class Decision(Record, frozen=True, kw_only=True):
-    """What a loop decided, the evidence that it rests on, and the state that it left behind."""
-
-    table = "decision"
-    key = ("loop", "seq")
-    sequence = "seq"
-    indexed = ("action",)
-
-    loop: str
-    seq: int = 0
-    action: str
-    why: str
-    evidence: dict[str, Any]
-    state: dict[str, Any]
-    at: datetime  # on the loop's clock
-    recorded_at: datetime
-
-
-class Check(Record, frozen=True, kw_only=True):
-    """One answer of a monitor."""
-
-    table = "check"
-    key = ("endpoint", "seq")
-    sequence = "seq"
-
-    endpoint: str
-    seq: int = 0
-    since: datetime
-    until: datetime
-    report: dict[str, Any]
-    at: datetime
-
-
 # Lineage
 
 
@@ -451,6 +402,10 @@ KINDS: tuple[type[Record], ...] = (
     Route,
     Decision,
     Check,
+    Verdict,
+    Alert,
+    Mute,
+    Approval,
     Edge,
     Pin,
     Collection,

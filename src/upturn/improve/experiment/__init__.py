@@ -1,0 +1,1 @@
+"""Experiments: arms compared on metrics, and what may be concluded so far."""

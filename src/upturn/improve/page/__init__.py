@@ -1,0 +1,1 @@
+"""Pages: self-contained HTML with plots, for reports that people keep and send."""

@@ -1,0 +1,1 @@
+"""Statistics: distributions, intervals that hold at every look, and many tests at once."""
