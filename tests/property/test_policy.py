@@ -163,44 +163,44 @@ def test_a_loop_under_any_evidence(data: st.DataObject) -> None:
         if data.draw(st.integers(0, 14)) == 0:  # a person deploys something
             world.put((Arm(name="champion", version=world.newest, share=1.0),))
         evidence = world.evidence(needs(LOOP, state, world.now))
-        verdict = decide(LOOP, state, evidence, world.now)
+        ruling = decide(LOOP, state, evidence, world.now)
 
         # Stored and read again, the same three things give the same decision.
         stored = msgspec.json.decode(msgspec.json.encode([state_to_json(state), to_json(evidence)]))
         again = decide(
             LOOP, state_from_json(stored[0]), msgspec.convert(stored[1], Evidence), world.now
         )
-        assert again == verdict
+        assert again == ruling
 
-        before, after = champion_of(state), champion_of(verdict.state)
-        assert len(candidates(verdict.state)) <= 1
-        if verdict.action in ("shadow", "canary"):
-            passed.append(verdict.action)
-        if verdict.action == "promote":
+        before, after = champion_of(state), champion_of(ruling.state)
+        assert len(candidates(ruling.state)) <= 1
+        if ruling.action in ("shadow", "canary"):
+            passed.append(ruling.action)
+        if ruling.action == "promote":
             assert passed == STAGES
             assert isinstance(state, Rollout)
             assert after == state.candidate.version
-        if verdict.action == "rollback":
-            assert candidates(verdict.state) == set()
+        if ruling.action == "rollback":
+            assert candidates(ruling.state) == set()
             assert isinstance(state, Rollout | Steady)
             back_to = state.champion if isinstance(state, Rollout) else state.previous
-            assert verdict.state.champion == back_to
-        if verdict.action not in ("promote", "rollback", "yield", "adopt"):
+            assert ruling.state.champion == back_to
+        if ruling.action not in ("promote", "rollback", "yield", "adopt"):
             assert after == before
-        if not isinstance(verdict.state, Rollout):
+        if not isinstance(ruling.state, Rollout):
             passed = []
         elif isinstance(state, Gating):
             assert evidence.gate is not None
             assert evidence.gate.comparison is not None
             assert evidence.gate.comparison.low > 0
 
-        state = verdict.state
+        state = ruling.state
         wanted = arms(state)
         if wanted:
             check_arms(wanted)
             if wanted != world.route.arms and world.route.revision == state.seen:
                 world.put(wanted)
-        if verdict.rests:
+        if ruling.rests:
             world.now += DAY * data.draw(st.sampled_from([0.5, 1, 4]))
 
 
@@ -208,10 +208,10 @@ def test_a_loop_under_any_evidence(data: st.DataObject) -> None:
 def test_a_loop_always_comes_to_rest(data: st.DataObject) -> None:
     world, state = World(data), Idle()
     for _ in range(8):
-        verdict = decide(LOOP, state, world.evidence(needs(LOOP, state, world.now)), world.now)
-        state = verdict.state
+        ruling = decide(LOOP, state, world.evidence(needs(LOOP, state, world.now)), world.now)
+        state = ruling.state
         if arms(state) and arms(state) != world.route.arms:
             world.put(arms(state))
-        if verdict.rests:
+        if ruling.rests:
             return
     raise AssertionError(f"it never rests: {state}")

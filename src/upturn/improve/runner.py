@@ -20,9 +20,11 @@ from upturn.core.time import utcnow
 from upturn.improve.actions import Actions
 from upturn.improve.evidence import Evidence, to_json
 from upturn.improve.loop import Loop
-from upturn.improve.policy import Verdict, decide, needs
+from upturn.improve.policy import Ruling, decide, needs
+from upturn.improve.rollout import Approving
 from upturn.improve.state import (
     Idle,
+    Rollout,
     State,
     arms,
     same_arms,
@@ -45,32 +47,46 @@ def tick(
     now: datetime,
     *,
     name: str | None = None,
+    entry: str = "",
     heard: Heard | None = None,
 ) -> list[Decision]:
     """Decide and act until the loop rests at `now`; the decisions made, oldest first.
 
     The last stored decision holds the state. Each decision is stored before it is acted upon, and
     acting may be repeated, so a tick that was killed anywhere is completed by the next one. `name`
-    is what the decisions are stored under (the loop's own, unless it is a rehearsal); `heard` is
-    told each decision as it is made. A training that fails is a decision; an error of the stores or
+    is what the decisions are stored under (the loop's own, unless it is a rehearsal), `entry` where
+    the loop is, so that it is found again by its name alone; `heard` is told each decision as it is
+    made. A training that fails is a decision; an error of the stores or
     of the Log is raised.
     """
     name = name or loop.name
     state = present_state(store, name)
-    refused = _act(state, actions, now, why="the loop's last decision, acted upon again")
+    refused = act(state, actions, now, why="the loop's last decision, acted upon again")
     made: list[Decision] = []
     while len(made) < MAX_DECISIONS:
-        evidence = _evidence(loop, state, log, actions, now, refused)
-        verdict = decide(loop, state, evidence, now)
-        decision = store.add(_record(name, verdict, evidence, now))
+        evidence = _evidence(loop, state, log, actions, now, refused, asked(store, name, state))
+        ruling = decide(loop, state, evidence, now)
+        decision = store.add(record(loop, name, ruling, evidence, now, entry=entry))
         made.append(decision)
         if heard is not None:
             heard(decision)
-        state = verdict.state
-        refused = _act(state, actions, now, why=f"loop {name}, decision {decision.seq}")
-        if verdict.rests and not (refused and verdict.action != "wait"):
+        state = ruling.state
+        refused = act(state, actions, now, why=f"loop {name}, decision {decision.seq}")
+        if ruling.rests and not (refused and ruling.action != "wait"):
             break
     return made
+
+
+def asked(store: MetaStore, name: str, state: State) -> int:
+    """The number of the decision by which a person was asked, while the loop waits; else 0."""
+    if not (isinstance(state, Rollout) and isinstance(state.stage, Approving)):
+        return 0
+    found = [
+        decision.seq
+        for action in ("ask", "undo")
+        for decision in store.select(Decision, loop=name, action=action, newest_first=True, limit=1)
+    ]
+    return max(found, default=0)
 
 
 def present_state(store: MetaStore, name: str) -> State:
@@ -79,7 +95,7 @@ def present_state(store: MetaStore, name: str) -> State:
     return Idle() if last is None else state_from_json(last.state)
 
 
-def replay(loop: Loop, before: Decision | None, decision: Decision) -> Verdict:
+def replay(loop: Loop, before: Decision | None, decision: Decision) -> Ruling:
     """What the policy says today to a stored decision's state, evidence and time.
 
     Equal to the decision, as long as loop and policy are the same.
@@ -89,28 +105,40 @@ def replay(loop: Loop, before: Decision | None, decision: Decision) -> Verdict:
 
 
 def _evidence(
-    loop: Loop, state: State, log: LogView, actions: Actions, now: datetime, refused: str
+    loop: Loop,
+    state: State,
+    log: LogView,
+    actions: Actions,
+    now: datetime,
+    refused: str,
+    asked: int,
 ) -> Evidence:
     from upturn.improve.gather import gather
 
     kinds = frozenset[str]() if refused else needs(loop, state, now)
-    evidence = gather(loop, state, kinds, log, actions, now)
+    evidence = gather(loop, state, kinds, log, actions, now, asked=asked)
     return msgspec.structs.replace(evidence, refused=refused) if refused else evidence
 
 
-def _record(name: str, verdict: Verdict, evidence: Evidence, now: datetime) -> Decision:
+def record(
+    loop: Loop, name: str, ruling: Ruling, evidence: Evidence, now: datetime, *, entry: str = ""
+) -> Decision:
+    """The decision as it is stored."""
     return Decision(
         loop=name,
-        action=verdict.action,
-        why=verdict.why,
+        action=ruling.action,
+        why=ruling.why,
         evidence=to_json(evidence),
-        state=state_to_json(verdict.state),
+        state=state_to_json(ruling.state),
         at=now,
         recorded_at=utcnow(),
+        otherwise=ruling.otherwise,
+        endpoint=loop.endpoint.name,
+        entry=entry,
     )
 
 
-def _act(state: State, actions: Actions, now: datetime, *, why: str) -> str:
+def act(state: State, actions: Actions, now: datetime, *, why: str) -> str:
     """Make the world as the state says; why the server refuses, or ''.
 
     A route of a later revision than the decision saw is the decision's own, or somebody else's: it
@@ -189,6 +217,7 @@ def run_forever(
     actions: Actions,
     store: MetaStore,
     *,
+    entry: str = "",
     heard: Heard | None = None,
     troubled: Callable[[UpturnError], None] | None = None,
     clock: Callable[[], datetime] = utcnow,
@@ -204,7 +233,7 @@ def run_forever(
         while True:
             began = clock()
             try:
-                tick(loop, log, actions, store, began, heard=heard)
+                tick(loop, log, actions, store, began, entry=entry, heard=heard)
             except UpturnError as error:
                 if troubled is None:
                     raise

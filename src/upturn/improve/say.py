@@ -6,6 +6,7 @@ from datetime import datetime
 
 from upturn.improve.evidence import GuardSeen
 from upturn.improve.rollout import LATENCY, NoWorse
+from upturn.improve.triggers import Signs, Trigger
 
 
 def instant_text(at: datetime) -> str:
@@ -71,3 +72,22 @@ def guard_text(guard: NoWorse, seen: GuardSeen | None) -> str:
         verdict = "not shown to be worse, nor shown to be no worse"
     rows = count(seen.rows, "row")
     return f"{guard.metric} {gain} on {rows}, margin {margin}: {verdict}."
+
+
+def near_text(when: Trigger, signs: Signs) -> str:
+    """How far each part of a trigger is from where it fires: 'drift 0.14 of 0.2'."""
+    return "; ".join(f"{name}: {text}" for name, text in nearness(when, signs)) + "."
+
+
+def nearness(when: Trigger, signs: Signs) -> list[tuple[str, str]]:
+    """Each part of a trigger, and how near it is, or why that can't be told."""
+    found: list[tuple[str, str]] = []
+    for part in when.parts:
+        finding = part.ask(signs)
+        if finding.near is None:
+            text = finding.why
+        else:
+            value, limit = finding.near
+            text = f"{value:.3g} of {limit:g}" if limit < 1000 else f"{value:,.0f} of {limit:,.0f}"
+        found.append((type(part).__name__.lower(), text))
+    return found

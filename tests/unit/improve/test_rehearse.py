@@ -71,9 +71,9 @@ def test_simulated_decisions_are_kept_apart_and_can_be_replayed(workspace: Works
     assert [one.seq for one in stored] == [one.seq for one in found.decisions]
     last: Decision | None = None
     for decision in stored:
-        verdict = replay(loop, last, decision)
-        assert (verdict.action, verdict.why) == (decision.action, decision.why)
-        assert state_to_json(verdict.state) == decision.state
+        ruling = replay(loop, last, decision)
+        assert (ruling.action, ruling.why) == (decision.action, decision.why)
+        assert state_to_json(ruling.state) == decision.state
         last = decision
 
 

@@ -1,0 +1,202 @@
+"""Stages: the part of the policy that leads a candidate from its gate to the whole traffic."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import msgspec
+
+from upturn.core.time import spell
+from upturn.improve.evidence import Evidence, GuardSeen
+from upturn.improve.loop import Loop
+from upturn.improve.rollout import LATENCY, Approving, Canary, Full, NoWorse, Shadow, Stage
+from upturn.improve.ruling import Ruling, name_of, seen, turned_down
+from upturn.improve.say import guard_text, instant_text
+from upturn.improve.state import Champion, Gating, Rollout, Steady
+
+
+def in_rollout(loop: Loop, state: Rollout, evidence: Evidence, now: datetime) -> Ruling:
+    """What comes next for a candidate that is in a stage."""
+    guards = [(guard, _guard_seen(guard, evidence)) for guard in loop.guard] if state.trial else []
+    said = " ".join(guard_text(guard, seen) for guard, seen in guards)
+    broken = [guard for guard, seen in guards if _broken(guard, seen)]
+    name = name_of(loop, state.candidate.version)
+    if broken:
+        metrics = " and ".join(guard.metric for guard in broken)
+        why = f"{name} does harm to {metrics}. {said}"
+        otherwise = f"A lower bound of the harm to {metrics} within the margin."
+        return _ended(loop, "rollback", why, state, evidence, now, otherwise)
+    if isinstance(state.trial, Canary) and (spent := _overspent(loop, evidence)):
+        return _ended(loop, "rollback", f"{name} has answered {spent} {said}", state, evidence, now)
+    if isinstance(state.stage, Approving):
+        return _approval(loop, state, state.stage, said, evidence, now)
+    return _trial(loop, state, state.stage, guards, said, evidence, now)
+
+
+def _trial(
+    loop: Loop,
+    state: Rollout,
+    stage: Shadow | Canary,
+    guards: list[tuple[NoWorse, GuardSeen | None]],
+    said: str,
+    evidence: Evidence,
+    now: datetime,
+) -> Ruling:
+    name = name_of(loop, state.candidate.version)
+    lacking = [guard.metric for guard, seen in guards if _lacks(guard, seen, stage)]
+    margins = ", ".join(f"{guard.metric} beyond {guard.margin:g}" for guard, _ in guards)
+    harm = f"Harm shown to {margins} would end the stage at once." if margins else ""
+    ends = state.since + stage.lasts
+    if now < ends:
+        why = f"{name} is in {stage} until {instant_text(ends)}. {said}".rstrip()
+        return Ruling("watch", why, seen(state, evidence), harm)
+    if not lacking:
+        passed = f"{name} came through {stage} without evidence of harm. {said}".rstrip()
+        return next_stage(loop, state, state.index + 1, passed, evidence, now)
+    lack = f"too few rows for {' and '.join(lacking)} of the {stage.min_rows:,} asked for"
+    last = state.since + stage.limit
+    rows = f"{stage.min_rows:,} rows for each guard end the stage."
+    if now >= last:
+        why = f"{name} was in {stage} for {spell(now - state.since)}: still {lack}. {said}"
+        why += " Give it a larger share, more time or a smaller min_rows."
+        return _ended(loop, "rollback", why, state, evidence, now, rows)
+    why = f"{name} stays in {stage}, until {instant_text(last)} at the latest: {lack}. {said}"
+    if state.extended:
+        return Ruling("watch", why, seen(state, evidence), f"{rows} {harm}".rstrip())
+    longer = msgspec.structs.replace(state, extended=1)
+    return Ruling("extend", why, seen(longer, evidence), f"{rows} {harm}".rstrip())
+
+
+def _approval(
+    loop: Loop,
+    state: Rollout,
+    stage: Approving,
+    said: str,
+    evidence: Evidence,
+    now: datetime,
+) -> Ruling:
+    name, answer = name_of(loop, state.candidate.version), evidence.approval
+    command = f"upturn decisions approve {loop.name}"
+    ends = state.since + stage.lasts
+    if answer is None and now < ends:
+        why = f"{name} waits until {instant_text(ends)} for {stage}: {command}. {said}".rstrip()
+        otherwise = f"{command}, or the same with --reject."
+        return Ruling("watch", why, seen(state, evidence), otherwise)
+    if answer is None:
+        why = f"Nobody approved {name} in {spell(stage.lasts)}. {said}".rstrip()
+        return _ended(loop, "refuse", why, state, evidence, now, f"{command}, in time.")
+    reason = f": {answer.why.rstrip('.')}" if answer.why else ""
+    if not answer.approved:
+        why = f"{answer.who} rejected {name}{reason}. {said}".rstrip()
+        return _ended(loop, "refuse", why, state, evidence, now, "An approval.")
+    passed = f"{answer.who} approved {name}{reason}. {said}".rstrip()
+    return next_stage(loop, state, state.index + 1, passed, evidence, now)
+
+
+def next_stage(
+    loop: Loop, state: Gating | Rollout, index: int, why: str, evidence: Evidence, now: datetime
+) -> Ruling:
+    """The stage at that place of the rollout begins, unless this is a quiet time."""
+    name = name_of(loop, state.candidate.version)
+    stage: Stage = loop.rollout[index] if index < len(loop.rollout) else Full()
+    until = None if isinstance(stage, Approving) else loop.quiet_until(now)
+    if until is not None:
+        why = f"{why} Quiet until {instant_text(until)}: {stage} has to wait."
+        return Ruling("hold", why, seen(state, evidence), "The end of the quiet time.")
+    if isinstance(stage, Full):
+        champion = Champion(
+            version=state.candidate.version,
+            since=now,
+            trained_until=state.candidate.trained_until,
+            reference=state.candidate.reference,
+            artifact=state.candidate.artifact,
+        )
+        steady = Steady(
+            champion=champion,
+            previous=state.champion,
+            seen=evidence.route.revision,
+            memory=state.memory,
+        )
+        return Ruling("promote", f"{why} {name} becomes the champion.", steady)
+    rollout = Rollout(
+        champion=state.champion,
+        candidate=state.candidate,
+        index=index,
+        stage=stage,
+        since=now,
+        seen=evidence.route.revision,
+        memory=state.memory,
+    )
+    if isinstance(stage, Approving):
+        if isinstance(state, Rollout):
+            rollout = msgspec.structs.replace(
+                rollout, held=state.trial, rows_since=state.trial_since
+            )
+        why = f"{why} Next: {stage}. Say it with: upturn decisions approve {loop.name}"
+        return Ruling("ask", why, rollout)
+    action = "shadow" if isinstance(stage, Shadow) else "canary"
+    return Ruling(action, f"{why} Next: {stage}.", rollout)
+
+
+def exposure_text(loop: Loop, index: int, evidence: Evidence) -> tuple[str, bool]:
+    """Why the canaries from that place on do not fit into the budget, or ''; and whether ever."""
+    allowed, found = loop.budget.exposed, evidence.exposure
+    canaries = [stage for stage in loop.rollout[index:] if isinstance(stage, Canary)]
+    if allowed is None or found is None or not canaries:
+        return "", False
+    # By the traffic of the last span: the best that is known of the next one's.
+    days = sum((stage.share * stage.lasts for stage in canaries), timedelta())
+    need = round(found.answered * (days / allowed.per))
+    if found.exposed + need <= allowed.count:
+        return "", False
+    why = (
+        f"its canaries would answer about {need:,} requests and candidates have answered"
+        f" {found.exposed:,}, of {allowed} that are allowed"
+    )
+    return why, need > allowed.count
+
+
+def _overspent(loop: Loop, evidence: Evidence) -> str:
+    allowed, found = loop.budget.exposed, evidence.exposure
+    if allowed is None or found is None or found.exposed < allowed.count:
+        return ""
+    return f"as many requests as are allowed: {found.exposed:,}, of {allowed}."
+
+
+def _ended(
+    loop: Loop,
+    action: str,
+    why: str,
+    state: Rollout,
+    evidence: Evidence,
+    now: datetime,
+    otherwise: str = "",
+) -> Ruling:
+    return turned_down(
+        loop,
+        action,
+        why.rstrip(),
+        state.candidate,
+        state.champion,
+        state.memory,
+        evidence,
+        now,
+        otherwise,
+    )
+
+
+def _guard_seen(guard: NoWorse, evidence: Evidence) -> GuardSeen | None:
+    return next((seen for seen in evidence.guards if seen.metric == guard.metric), None)
+
+
+def _broken(guard: NoWorse, seen: GuardSeen | None) -> bool:
+    return seen is not None and seen.comparison is not None and guard.broken(seen.comparison)
+
+
+def _lacks(guard: NoWorse, seen: GuardSeen | None, stage: Shadow | Canary) -> bool:
+    if seen is None or seen.exempt:
+        return seen is None
+    if seen.rows < stage.min_rows:
+        return True
+    # A bound for a 99th percentile takes hundreds of rows, which a small canary may never have.
+    return seen.comparison is None and guard.metric != LATENCY
