@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from upturn.core.errors import Invalid
-from upturn.core.records import Alert, Approval, Arm, Endpoint, Route, Version
+from upturn.core.records import Alert, Approval, Arm, Check, Endpoint, Route, Version
 from upturn.deploy.endpoint import create_endpoint, get_endpoint
 from upturn.deploy.route import current_route, set_route
 from upturn.deploy.running import wait_until_served
@@ -76,9 +76,9 @@ class RealActions:
         return trained_as(self.version(number))
 
     def alarms(self) -> AlarmsSeen | None:
-        """See Actions. Where a monitor has never raised an alarm, nobody is known to watch."""
+        """See Actions. Where no monitor has ever looked, nobody watches."""
         last = self._workspace.meta.last_each(Alert, endpoint=self._endpoint.name)
-        if not last:
+        if not last and self._workspace.meta.find(Check, self._endpoint.name) is None:
             return None
         going_on = {alert.name: alert.says for alert in last if alert.status != "over"}
         return AlarmsSeen(going_on=going_on)

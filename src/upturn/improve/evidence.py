@@ -170,6 +170,7 @@ class UndoSeen(msgspec.Struct, frozen=True, kw_only=True):
     decision: int
     action: str
     before: dict[str, Any]
+    model: str
     who: str
     why: str = ""
     quiet_until: datetime

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import msgspec
@@ -151,7 +151,7 @@ class _Judge:
         return SliceSeen(name=name, rows=count, comparison=found, p_harm=p_harm)
 
 
-def parted(column: pa.ChunkedArray) -> Iterator[tuple[str, np.ndarray]]:
+def parted(column: pa.ChunkedArray[Any]) -> Iterator[tuple[str, np.ndarray]]:
     """The values of a column with the rows that have each; of many numbers, four quarters.
 
     >>> [(name, rows.tolist()) for name, rows in parted(pa.chunked_array([["a", None, "a"]]))]
@@ -170,8 +170,8 @@ def parted(column: pa.ChunkedArray) -> Iterator[tuple[str, np.ndarray]]:
                 below = f"up to {edges[place]:g}" if place < len(edges) else ""
                 yield below or f"above {edges[-1]:g}", rows
     else:
-        texts = np.asarray(pc.fill_null(column.cast(pa.string()), "").to_pylist(), dtype=object)
-        for value in sorted(set(texts[~missing].tolist())):
+        texts = np.asarray(column.cast(pa.string()).to_pylist(), dtype=object)
+        for value in sorted(set(texts[~missing])):
             yield value, (texts == value) & ~missing
     if missing.any():
         yield "missing", missing

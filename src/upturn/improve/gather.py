@@ -124,7 +124,7 @@ def _exposure(loop: Loop, log: LogView, now: datetime) -> ExposureSeen | None:
         return None
     since = now - allowed.per
     rows = log.predictions(since=since, until=now, shadow=False, features=False)
-    exposed = pc.sum(pc.equal(rows["arm"], CANDIDATE)).as_py() or 0
+    exposed = rows.filter(pc.equal(rows["arm"], pa.scalar(CANDIDATE))).num_rows
     return ExposureSeen(since=since, until=now, exposed=exposed, answered=rows.num_rows)
 
 

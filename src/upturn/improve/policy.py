@@ -50,9 +50,9 @@ from upturn.improve.state import (
     Training,
     arms,
     same_arms,
-    state_from_json,
 )
 from upturn.improve.triggers import Signs
+from upturn.improve.undo import taken_back
 
 __all__ = ["QUIET", "RESTLESS", "Ruling", "decide", "needs", "signs_of"]
 
@@ -83,7 +83,7 @@ def needs(loop: Loop, state: State, now: datetime) -> frozenset[str]:
 def decide(loop: Loop, state: State, evidence: Evidence, now: datetime) -> Ruling:
     """What the loop does next. Pure: the same arguments give the same ruling."""
     if evidence.undo is not None:
-        return _undo(loop, state, evidence, now)
+        return taken_back(state, evidence, now)
     if evidence.refused:
         return _refused(loop, state, evidence, now)
     if _changed_by_hand(state, evidence):
@@ -371,43 +371,3 @@ def _refused(loop: Loop, state: State, evidence: Evidence, now: datetime) -> Rul
     return turned_down(
         loop, "rollback", why, candidate, back, state.memory, evidence, now, "A server that does."
     )
-
-
-def _undo(loop: Loop, state: State, evidence: Evidence, now: datetime) -> Ruling:
-    """A candidate that was moved on counts as rolled back; one that was ended is tried again."""
-    undo = evidence.undo
-    assert undo is not None
-    before, revision = state_from_json(undo.before), evidence.route.revision
-    assert not isinstance(before, Idle)
-    reason = f": {undo.why.rstrip('.')}" if undo.why else ""
-    said = f"{undo.who} took decision {undo.decision} ({undo.action}) back{reason}."
-    if isinstance(before, Rollout) and undo.action in ("rollback", "refuse"):
-        name = name_of(loop, before.candidate.version)
-        again = msgspec.structs.replace(
-            before,
-            since=now,
-            rows_since=None if before.held is None else now,
-            extended=0,
-            seen=revision,
-            memory=state.memory.again(before.candidate.version),
-        )
-        return Ruling("undo", f"{said} {name} is in {before.stage} again, from its start.", again)
-    candidate = _candidate_of(state)
-    memory = state.memory
-    if candidate is not None:
-        memory = memory.without(candidate, now, "undo")
-        said += f" {name_of(loop, candidate.version)} counts as rolled back."
-    champion = before.champion
-    steady = Steady(champion=champion, quiet_until=undo.quiet_until, seen=revision, memory=memory)
-    return Ruling("undo", f"{said} {name_of(loop, champion.version)} answers alone.", steady)
-
-
-def _candidate_of(state: State) -> Candidate | None:
-    """The candidate of a state; after a promotion, the champion that it became."""
-    match state:
-        case Gating() | Rollout():
-            return state.candidate
-        case Steady() if state.previous is not None:
-            return Candidate(version=state.champion.version, artifact=state.champion.artifact)
-        case _:
-            return None

@@ -7,20 +7,20 @@ import socket
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from upturn.core.errors import Conflict, UpturnError
+from upturn.core.errors import Conflict, Invalid, NotFound, UpturnError
 from upturn.core.ids import new_id
 from upturn.core.metastore import MetaStore
 from upturn.core.records import Decision
 from upturn.core.time import utcnow
 from upturn.improve.actions import Actions
-from upturn.improve.evidence import Evidence, to_json
+from upturn.improve.evidence import Evidence, RouteSeen, UndoSeen, to_json
 from upturn.improve.loop import Loop
-from upturn.improve.policy import Ruling, decide, needs
+from upturn.improve.policy import QUIET, Ruling, decide, needs
 from upturn.improve.rollout import Approving
 from upturn.improve.state import (
     Idle,
@@ -31,6 +31,7 @@ from upturn.improve.state import (
     state_from_json,
     state_to_json,
 )
+from upturn.improve.undo import can_be_undone, taken_back
 
 if TYPE_CHECKING:
     from upturn.improve.log import LogView
@@ -66,7 +67,9 @@ def tick(
     while len(made) < MAX_DECISIONS:
         evidence = _evidence(loop, state, log, actions, now, refused, asked(store, name, state))
         ruling = decide(loop, state, evidence, now)
-        decision = store.add(record(loop, name, ruling, evidence, now, entry=entry))
+        decision = store.add(
+            record(name, ruling, evidence, now, endpoint=loop.endpoint.name, entry=entry)
+        )
         made.append(decision)
         if heard is not None:
             heard(decision)
@@ -104,6 +107,77 @@ def replay(loop: Loop, before: Decision | None, decision: Decision) -> Ruling:
     return decide(loop, state, msgspec.convert(decision.evidence, Evidence), decision.at)
 
 
+def undo(
+    store: MetaStore,
+    actions: Actions,
+    name: str,
+    seq: int | None,
+    *,
+    who: str,
+    why: str,
+    now: datetime,
+    cooldown: timedelta,
+) -> Decision:
+    """Take a decision of that loop back, the last that can be unless `seq` says which; act on it.
+
+    Nothing else may have come of it meanwhile: what came later is taken back first. Raises Invalid
+    for a decision by which nothing changed, Conflict when the route is not the loop's any more, or
+    when the server does not take it.
+    """
+    decisions = store.select(Decision, loop=name, newest_first=True)
+    if not decisions:
+        raise NotFound(f"No decisions of a loop {name!r}.")
+    last = next((one for one in decisions if one.action not in QUIET | {"extend"}), decisions[0])
+    wanted = last if seq is None else store.get(Decision, name, seq)
+    if wanted.seq < last.seq:
+        raise Conflict(
+            f"Decision {last.seq} ({last.action}) came after decision {wanted.seq}.",
+            hint=f"Undo that one first, or deploy a version: upturn deploy {last.endpoint}.",
+        )
+    before = store.find(Decision, name, wanted.seq - 1)
+    start = Idle() if before is None else state_from_json(before.state)
+    if not can_be_undone(wanted.action, start):
+        reason = _not_undone(wanted.action)
+        raise Invalid(
+            f"Decision {wanted.seq} ({wanted.action}) can't be undone: {reason}.",
+            hint=f"Whoever deploys a version has the last word: upturn deploy {wanted.endpoint}.",
+        )
+    state, route = state_from_json(decisions[0].state), actions.route()
+    if route is None or not same_arms(route.arms, arms(state)):
+        raise Conflict(
+            f"The route of {wanted.endpoint!r} is not the loop's any more: somebody changed it.",
+            hint="The loop yields to that at its next tick; there is nothing to undo.",
+        )
+    evidence = Evidence(
+        route=RouteSeen(revision=route.revision, arms=route.arms),
+        undo=UndoSeen(
+            decision=wanted.seq,
+            action=wanted.action,
+            before=state_to_json(start),
+            model=route.model,
+            who=who,
+            why=why,
+            quiet_until=now + cooldown,
+        ),
+    )
+    ruling = taken_back(state, evidence, now)
+    made = store.add(
+        record(name, ruling, evidence, now, endpoint=wanted.endpoint, entry=wanted.entry)
+    )
+    refused = act(ruling.state, actions, now, why=f"loop {name}, decision {made.seq}")
+    if refused:
+        raise Conflict(f"It is decided, and the server does not take the route: {refused}")
+    return made
+
+
+def _not_undone(action: str) -> str:
+    if action == "refuse":
+        return "the gate's or a training's no is not a stage that could begin anew"
+    if action == "undo":
+        return "it is itself one that took another back"
+    return "nothing changed by it that could be put back"
+
+
 def _evidence(
     loop: Loop,
     state: State,
@@ -121,7 +195,7 @@ def _evidence(
 
 
 def record(
-    loop: Loop, name: str, ruling: Ruling, evidence: Evidence, now: datetime, *, entry: str = ""
+    name: str, ruling: Ruling, evidence: Evidence, now: datetime, *, endpoint: str, entry: str = ""
 ) -> Decision:
     """The decision as it is stored."""
     return Decision(
@@ -133,7 +207,7 @@ def record(
         at=now,
         recorded_at=utcnow(),
         otherwise=ruling.otherwise,
-        endpoint=loop.endpoint.name,
+        endpoint=endpoint,
         entry=entry,
     )
 

@@ -210,11 +210,11 @@ def _mean_influence(
     metric: str, labels: Floats, scores: Floats, block: NDArray[np.intp], blocks: int
 ) -> Floats:
     losses = ROW_LOSSES[metric](labels, scores)
-    mean = losses.mean()
+    mean = float(losses.mean())
     adds = np.bincount(block, weights=losses - mean, minlength=blocks) * (blocks / len(labels))
     if metric != "rmse":
-        return adds
-    return adds / (2 * np.sqrt(mean)) if mean > 0 else np.zeros(blocks)
+        return _floats(adds)
+    return _floats(adds / (2 * float(np.sqrt(mean))) if mean > 0 else np.zeros(blocks))
 
 
 def _auc_influence(labels: Floats, scores: Floats, block: NDArray[np.intp], blocks: int) -> Floats:
@@ -226,14 +226,14 @@ def _auc_influence(labels: Floats, scores: Floats, block: NDArray[np.intp], bloc
     area = placed[positive].mean()
     share = positive.mean()
     adds = (placed - area) / np.where(positive, share, 1 - share)
-    return np.bincount(block, weights=adds, minlength=blocks) * (blocks / len(labels))
+    return _floats(np.bincount(block, weights=adds, minlength=blocks) * (blocks / len(labels)))
 
 
 def _placements(values: Floats, others: Floats) -> Floats:
     """The share of the others that lie below each value, ties counting half."""
     ordered = np.sort(others)
     first, last = (np.searchsorted(ordered, values, side=side) for side in ("left", "right"))
-    return (first + last) / (2 * len(ordered))
+    return _floats((first + last) / (2 * len(ordered)))
 
 
 def _left_out(
@@ -244,6 +244,10 @@ def _left_out(
     whole = function(labels, scores)
     without = [function(labels[block != one], scores[block != one]) for one in range(blocks)]
     return (blocks - 1) * (whole - np.asarray(without))
+
+
+def _floats(values: ArrayLike) -> Floats:
+    return np.asarray(values, dtype=np.float64)
 
 
 def _ordered(values: ArrayLike) -> Floats:
