@@ -13,20 +13,24 @@ from upturn.core.routing import check_arms
 from upturn.core.time import instant
 from upturn.improve.compare import Comparison
 from upturn.improve.evidence import (
+    ApprovalSeen,
     ColumnDrift,
     DriftSeen,
     Evidence,
+    ExposureSeen,
     GateSeen,
     GuardSeen,
+    LabelsSeen,
     PerformanceSeen,
     RouteSeen,
     Trained,
     TrainingFailed,
     to_json,
 )
+from upturn.improve.limits import budget, quiet
 from upturn.improve.loop import Loop
 from upturn.improve.policy import decide, needs
-from upturn.improve.rollout import beats, canary, no_worse, shadow
+from upturn.improve.rollout import approval, beats, canary, no_worse, shadow
 from upturn.improve.state import (
     Gating,
     Idle,
@@ -38,6 +42,7 @@ from upturn.improve.state import (
     state_to_json,
 )
 from upturn.improve.triggers import drift, drop, stale
+from upturn.improve.triggers import rows as rows_of
 
 START = instant("2013-04-01")
 DAY = timedelta(days=1)
@@ -63,6 +68,17 @@ LOOP = Loop(
     cooldown="3d",
 )
 STAGES = ["shadow", "canary", "canary"]
+CAREFUL = Loop(
+    Endpoint("delays"),
+    train=Flow(),
+    when=stale("30d") | drift(psi=0.2) | drop("auc", 0.03) | rows_of(1000),
+    gate=beats("auc"),
+    rollout=[shadow("1d"), approval(lasts="3d"), canary(0.05, "2d"), canary(0.5, "1d")],
+    guard=[no_worse("log_loss", 0.02)],
+    cooldown="1d",
+    quiet=quiet("18:00-06:00", days="sun"),
+    budget=budget(retrains="2/week", exposed="1000/week"),
+)
 
 ends = st.tuples(st.floats(-0.1, 0.1), st.floats(-0.1, 0.1)).map(sorted)
 rows = st.sampled_from([0, 50, 5000])
@@ -108,7 +124,7 @@ class World:
                 trained_until=self.draw(st.sampled_from([None, START])),
             )
         if "training" in kinds:
-            found["training"] = self.draw(st.sampled_from(["fails", "same", "new", "new"]))
+            found["training"] = self.draw(st.sampled_from(["fails", "same", "again", "new", "new"]))
             found["training"] = self.training(found["training"])
         if "drift" in kinds:
             column = ColumnDrift(
@@ -134,17 +150,43 @@ class World:
                 comparison=comparison("auc", *self.draw(ends)),
                 values={"auc": 0.7},
             )
+            found["gate"] = msgspec.structs.replace(found["gate"], newest=self.draw(self.moments()))
+        if "labels" in kinds:
+            found["labels"] = LabelsSeen(
+                since=START,
+                until=self.now,
+                labelled=self.draw(rows),
+                newest=self.draw(self.moments()),
+            )
+        if "exposure" in kinds:
+            found["exposure"] = ExposureSeen(
+                since=START, until=self.now, exposed=self.draw(st.integers(0, 1100)), answered=500
+            )
+        if "approval" in kinds:
+            said = self.draw(st.sampled_from([None, None, True, False]))
+            found["approval"] = (
+                None if said is None else ApprovalSeen(decision=1, approved=said, who="ada")
+            )
         if "guards" in kinds:
             loss = comparison("log_loss", *self.draw(ends)) if self.draw(st.booleans()) else None
             found["guards"] = (GuardSeen(metric="log_loss", rows=self.draw(rows), comparison=loss),)
         return Evidence(**found)
 
+    def moments(self) -> st.SearchStrategy[Any]:
+        """When the newest label became known: some time ago, or just now."""
+        return st.sampled_from([START, self.now - DAY, self.now])
+
     def training(self, what: str) -> Trained | TrainingFailed:
         if what == "fails":
             return TrainingFailed(problem=Problem(code="step_failed", message="It broke."))
+        if what == "again" and self.newest > 1:  # the same model, as a new version
+            self.newest += 1
+            return Trained(
+                version=self.newest, trained_until=self.now, artifact=f"model {self.newest - 1}"
+            )
         if what == "new":
             self.newest += 1
-        return Trained(version=self.newest, trained_until=self.now)
+        return Trained(version=self.newest, trained_until=self.now, artifact=f"model {self.newest}")
 
 
 def champion_of(state: State) -> int | None:
@@ -202,6 +244,61 @@ def test_a_loop_under_any_evidence(data: st.DataObject) -> None:
                 world.put(wanted)
         if ruling.rests:
             world.now += DAY * data.draw(st.sampled_from([0.5, 1, 4]))
+
+
+def replayed(loop: Loop, state: State, evidence: Evidence, world: World) -> Any:
+    stored = msgspec.json.decode(msgspec.json.encode([state_to_json(state), to_json(evidence)]))
+    return decide(loop, state_from_json(stored[0]), msgspec.convert(stored[1], Evidence), world.now)
+
+
+@given(st.data())
+def test_a_careful_loop_under_any_evidence(data: st.DataObject) -> None:
+    world, state = World(data), Idle()
+    retrains: list[Any] = []
+    refused: dict[str, Any] = {}  # the model, and when it came to nothing
+    approved = False
+    for _ in range(data.draw(st.integers(1, 80))):
+        evidence = world.evidence(needs(CAREFUL, state, world.now))
+        ruling = decide(CAREFUL, state, evidence, world.now)
+        assert replayed(CAREFUL, state, evidence, world) == ruling
+        now, action, after = world.now, ruling.action, ruling.state
+
+        # In a quiet time the only change is away from a candidate.
+        if CAREFUL.quiet_until(now) and candidates(after) != candidates(state):
+            assert candidates(after) == set()
+            assert action in ("rollback", "refuse", "yield")
+        # Never more trainings than the budget allows.
+        if action == "retrain":
+            retrains.append(now)
+            assert sum(at > now - 7 * DAY for at in retrains) <= 2
+            # Never on the evidence on which another came to nothing.
+            labels = evidence.labels
+            assert not refused or (
+                labels and labels.newest and labels.newest > max(refused.values())
+            )
+        # No canary without a yes.
+        if action == "ask":
+            approved = False
+        approved = approved or (evidence.approval is not None and evidence.approval.approved)
+        if action in ("canary", "promote"):
+            assert approved
+        # No canary while the budget of requests is spent.
+        if action == "canary" and isinstance(state, Rollout) and evidence.exposure:
+            held = state.trial
+            assert held is None or held.arms(1, 2)[-1].shadow or evidence.exposure.exposed < 1000
+        # What came to nothing never sees a request again, under whatever number.
+        if isinstance(after, Gating | Rollout):
+            assert after.candidate.artifact not in refused
+        if action in ("refuse", "rollback") and isinstance(state, Gating | Rollout):
+            refused[state.candidate.artifact] = now
+            assert after.memory.refused[-1].version == state.candidate.version
+
+        state = after
+        wanted = arms(state)
+        if wanted and wanted != world.route.arms and world.route.revision == state.seen:
+            world.put(wanted)
+        if ruling.rests:
+            world.now += DAY * data.draw(st.sampled_from([0.25, 0.5, 1, 4]))
 
 
 @given(st.data())

@@ -69,8 +69,8 @@ def compare_sequential(
     old, new = (function(labels, scores) for scores in (champion, candidate))
     low = high = float("nan")
     if len(names) >= 2 and np.isfinite(new - old):
-        influence = _influence(metric)
-        adds = [influence(labels, scores, block, len(names)) for scores in (champion, candidate)]
+        adds_of = influence(metric)
+        adds = [adds_of(labels, scores, block, len(names)) for scores in (champion, candidate)]
         reach = bound(adds[1] - adds[0], alpha=alpha, planned=planned)
         low, high = new - old - reach, new - old + reach
     return Comparison(
@@ -170,14 +170,14 @@ def quantile_bounds(ordered: Floats, quantile: float, alpha: float) -> tuple[flo
     count, rate = len(ordered), 1 - quantile
     steps = np.geomspace(1.05, min(_FURTHEST, 0.5 / rate), _RATES)
     # Too many lie beyond a value: the quantile is not below it. Too few: it is not above.
-    many = _first(lambda k: _log_e(k, count, rate, rate * steps) >= -np.log(alpha), count)
-    few = _first(lambda k: _log_e(k, count, rate, rate / steps) < -np.log(alpha), count)
+    many = _first(lambda k: log_e(k, count, rate, rate * steps) >= -np.log(alpha), count)
+    few = _first(lambda k: log_e(k, count, rate, rate / steps) < -np.log(alpha), count)
     low = float(ordered[count - many]) if 0 < many <= count else -np.inf
     high = float(ordered[count - few]) if 0 < few <= count else np.inf
     return low, high
 
 
-def _log_e(beyond: int, count: int, rate: float, others: Floats) -> float:
+def log_e(beyond: int, count: int, rate: float, others: Floats) -> float:
     """The log of the e-process against `rate`: a mixture of likelihood ratios of other rates."""
     logs = beyond * np.log(others / rate) + (count - beyond) * np.log((1 - others) / (1 - rate))
     top = float(logs.max())
@@ -196,14 +196,15 @@ def _first(holds: Callable[[int], bool], count: int) -> int:
     return low
 
 
-def _influence(metric: str) -> Callable[[Floats, Floats, NDArray[np.intp], int], Floats]:
+def influence(metric: str) -> Callable[[Floats, Floats, NDArray[np.intp], int], Floats]:
+    """The function of labels, scores, blocks and their number that gives each block's influence."""
     if metric == "auc":
         return _auc_influence
     if metric in ROW_LOSSES:
         return lambda labels, scores, block, blocks: _mean_influence(
             metric, labels, scores, block, blocks
         )
-    return lambda labels, scores, block, blocks: _left_out(metric, labels, scores, block, blocks)
+    return lambda labels, scores, block, blocks: left_out(metric, labels, scores, block, blocks)
 
 
 def _mean_influence(
@@ -236,7 +237,7 @@ def _placements(values: Floats, others: Floats) -> Floats:
     return _floats((first + last) / (2 * len(ordered)))
 
 
-def _left_out(
+def left_out(
     metric: str, labels: Floats, scores: Floats, block: NDArray[np.intp], blocks: int
 ) -> Floats:
     """The jackknife's: how the metric changes without the block (Efron & Tibshirani 1993, 11)."""

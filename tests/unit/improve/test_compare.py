@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from upturn.improve.compare import compare_latency, compare_paired
+from upturn.improve.compare import compare_paired, p_beyond
 from upturn.improve.metrics import METRICS
 from upturn.improve.student import t_quantile
 
@@ -109,28 +109,18 @@ def test_rows_without_label_or_score_are_left_out() -> None:
         assert with_gap == compare_paired("auc", labels, one, other, day, seed=1)
 
 
-def test_latency_is_compared_by_the_ratio_of_a_quantile() -> None:
-    random = np.random.default_rng(6)
-    one, other = random.lognormal(-5, 0.3, 3000), 1.5 * random.lognormal(-5, 0.3, 500)
-    found = compare_latency(one, other, seed=1)
-    assert found.metric == "latency_p99"
-    assert 0 < found.low < found.difference < found.high
-    assert found.difference == pytest.approx(found.candidate / found.champion - 1)
-    assert found.rows == 500
-    assert not compare_latency(one, other[:298]).conclusive
-    assert compare_latency(one, other[:299]).conclusive
-    assert not compare_latency([], []).conclusive
-
-
-def test_the_latency_bounds_hold() -> None:
-    wrong = 0
-    for seed in range(300):
-        random = np.random.default_rng(seed)
-        found = compare_latency(
-            random.lognormal(-5, 0.5, 2000), random.lognormal(-5, 0.5, 1000), draws=400, seed=seed
-        )
-        wrong += found.low > 0
-    assert wrong / 300 <= 0.09
+def test_a_p_value_is_that_of_the_paired_t_test() -> None:
+    """With days of one row each, of a mean: the bootstrap's error, scipy's distribution."""
+    random = np.random.default_rng(4)
+    labels = (random.random(60) < 0.4).astype(float)
+    one, other = np.clip(random.random((2, 60)), 0.05, 0.95)
+    found = compare_paired("brier", labels, one, other, np.arange(60), draws=20_000)
+    paired = stats.ttest_rel((other - labels) ** 2, (one - labels) ** 2, alternative="greater")
+    assert p_beyond(found, 0.0, more=True) == pytest.approx(paired.pvalue, abs=0.01)
+    assert p_beyond(found, 0.0, more=False) == pytest.approx(1 - paired.pvalue, abs=0.01)
+    assert p_beyond(found, 10.0, more=True) > 0.999
+    nothing = compare_paired("brier", [], [], [], [])
+    assert math.isnan(p_beyond(nothing, 0.0, more=True))
 
 
 @pytest.mark.parametrize("df", [1, 2, 3, 4, 9, 30, 364])
