@@ -10,7 +10,7 @@ import pyarrow as pa
 from upturn.core.log import FEATURE_PREFIX
 
 _HOUR, _DAY = 3_600_000_000, 86_400_000_000  # microseconds
-_ENOUGH_DAYS = 8  # in a stage of fewer, its blocks are hours
+_ENOUGH_DAYS = 21  # in a stage of fewer, its blocks are hours
 
 
 def inputs(rows: pa.Table) -> pa.Table:
@@ -28,7 +28,7 @@ def days(rows: pa.Table) -> np.ndarray:
 def blocks(rows: pa.Table, lasts: timedelta) -> tuple[np.ndarray, int]:
     """The block of each row of a stage, and how many a stage of that length has.
 
-    Days in a stage of eight or more of them, else hours. That is settled before the stage begins: a
+    Days in a stage of three weeks or more, else hours. That is settled before the stage begins: a
     sequence of looks has to be at one and the same thing. Hours of one day are more alike than the
     bound can tell from a few days, so a short stage errs a little more often, on the side of a
     rollback.

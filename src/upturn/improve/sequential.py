@@ -10,8 +10,10 @@ DeLong & Clarke-Pearson 1988, for others from the rows' losses). The bound is th
 asymptotic confidence sequence of Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas, "Time-uniform
 central limit theory and asymptotic confidence sequences" (arXiv 2103.06476, appendix B), narrowest
 around the stage's planned end. Neighbouring hours are alike, so their variance is the long-run one
-of a first-order autoregression fitted to them, with its bias taken out (Kendall 1954); where that
-leaves fewer than eight hours' worth of evidence nothing is said.
+of a first-order autoregression fitted to them, with its bias taken out (Kendall 1954). n hours are
+worth fewer independent ones then; with fewer than twelve nothing is said, and from there on the
+variance is taken as (n + 1)/(n − 2) times its estimate, which simulations ask for
+(benchmarks/statistics_guards.py).
 
 For a latency's quantile no distribution is assumed: a value is ruled out as the quantile when the
 share of rows beyond it is, by an e-process, no more the one that it should have. That process is a
@@ -29,7 +31,7 @@ from numpy.typing import ArrayLike, NDArray
 from upturn.improve.comparison import Comparison
 from upturn.improve.metrics import ROW_LOSSES, Floats, get_metric
 
-LEAST_BLOCKS = 8  # worth of evidence; below, the asymptotics are no guide (benchmarks/)
+LEAST_BLOCKS = 12  # worth of evidence; below, the asymptotics are no guide
 _RATES = 40  # alternatives to the rate of a quantile, on each side of it
 _FURTHEST = 50.0  # times the rate, or a share of it: of the alternatives
 
@@ -53,7 +55,7 @@ def compare_sequential(
     >>> hour = np.repeat(np.arange(40), 5)
     >>> truth = np.tile([0, 1, 0, 1, 1], 40)
     >>> found = compare_sequential(
-    ...     "brier", truth, 0.5 + 0.1 * np.cos(hour), 0.3 + 0.5 * truth, hour, planned=40
+    ...     "brier", truth, 0.5 + 0.1 * (-1.0) ** hour, 0.3 + 0.5 * truth, hour, planned=40
     ... )
     >>> found.blocks, found.high < 0
     (40, True)
@@ -90,7 +92,10 @@ def compare_sequential(
 def bound(values: Floats, *, alpha: float, planned: int) -> float:
     """How far a one-sided confidence sequence for the mean of `values` reaches from their mean.
 
-    `values` come in the order of time. nan while they are worth fewer than eight independent ones.
+    `values` come in the order of time. nan while they are worth fewer than twelve independent ones.
+
+    >>> round(bound(np.tile([1.0, -1.0], 50), alpha=0.05, planned=100), 3)
+    0.284
     """
     count = len(values)
     if count < LEAST_BLOCKS:
@@ -98,8 +103,10 @@ def bound(values: Floats, *, alpha: float, planned: int) -> float:
     variance, own = long_run_variance(values)
     if variance == 0:
         return 0.0
-    if count * own / variance < LEAST_BLOCKS:
+    worth = count * own / variance
+    if worth < LEAST_BLOCKS:
         return float("nan")
+    variance *= (worth + 1) / (worth - 2)
     # The mixture's parameter for which the bound is narrowest there (2103.06476, appendix B.2).
     log_alpha = -2 * np.log(alpha)
     rho2 = (log_alpha + np.log(log_alpha) + 1) / max(planned, LEAST_BLOCKS)
