@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from unit.improve.loop_world import CHANGE, DAY
+from unit.improve.loop_world import CHANGE, DAY, past
 from unit.improve.test_runner import Served
 from upturn.core.errors import Conflict, Invalid
-from upturn.core.records import Approval, Decision, Version
+from upturn.core.records import Alert, Approval, Decision, Version
 from upturn.improve.evidence import Evidence
 from upturn.improve.explain import explain
 from upturn.improve.limits import budget, quiet
@@ -22,7 +22,7 @@ from upturn.improve.recompute import Recomputed, recompute
 from upturn.improve.rollout import approval, beats, canary, no_worse, shadow
 from upturn.improve.runner import asked, present_state, replay, undo
 from upturn.improve.state import Rollout, Steady, state_to_json
-from upturn.improve.triggers import stale
+from upturn.improve.triggers import alarm, stale
 from upturn.stores.workspace import Workspace, open_workspace
 
 NOW = CHANGE + 12 * DAY
@@ -206,6 +206,72 @@ def test_a_gate_names_the_part_that_got_worse(workspace: Workspace) -> None:
     assert all(name.startswith("a=") for name in names)
     assert all(one.p_harm is not None and one.p_harm > 0.5 for one in found.slices[0])
     assert "Its parts by a: 4 could be judged" in last(served).why
+
+
+def grouped() -> pa.Table:
+    """The world's rows, of which those of the group `old` go on to follow `a`."""
+    table, random = past(), np.random.default_rng(5)
+    old = random.random(table.num_rows) < 0.3
+    a = np.asarray(table["a"])
+    late = random.random(table.num_rows) < 1 / (1 + np.exp(1 - 2 * a))
+    label = np.where(old, late, np.asarray(table["label"]))
+    table = table.set_column(2, "label", pa.array(label))
+    return table.append_column("group", pa.array(np.where(old, "old", "new")))
+
+
+def test_a_candidate_that_harms_one_part_is_refused_by_name(workspace: Workspace) -> None:
+    gate = beats("auc", slices="group", no_worse_by=0.02, min_slice_rows=100)
+    served = Served(workspace, table=grouped(), gate=gate)
+    assert step(served, CHANGE + 30 * DAY)[-1] == "refuse", last(served).why
+    why = last(served).why
+    assert "better by +" in why
+    assert "For group=old (" in why
+    assert "shown to be worse by more than 0.02." in why
+    assert "group=new (" not in why
+    assert last(served).otherwise == "No harm shown for group=old."
+
+    plain = Served(workspace, table=grouped(), deploy=False).loop
+    other = msgspec.structs.replace(gate, slices=None)
+    assert plain.gate == beats("auc")
+    assert other == plain.gate  # without its parts that gate would have let it pass
+    found = msgspec.convert(last(served).evidence, Evidence).gate
+    assert found is not None
+    assert found.comparison is not None
+    assert other.passed(found.comparison)
+
+
+def test_a_part_that_the_log_does_not_have(workspace: Workspace) -> None:
+    served = Served(workspace, gate=beats("auc", slices="origin"))
+    assert step(served, NOW)[-1] == "refuse"
+    assert "the Log has no 'origin' to judge parts by" in last(served).why
+
+
+def test_an_alarm_of_a_monitor_is_a_reason_to_train(workspace: Workspace) -> None:
+    served = Served(workspace, when=alarm("drift/*") & ~alarm("quality/*"), cooldown="0d")
+    served.answer(CHANGE)
+    assert served.tick(CHANGE) == ["adopt", "keep"]
+    assert "nobody watches for 'drift/*'" in last(served).why.lower()
+
+    def raises(name: str, status: Any) -> None:
+        workspace.meta.add(
+            Alert(
+                endpoint="delays",
+                name=name,
+                status=status,
+                says=f"{name} is {status}.",
+                began_at=CHANGE,
+                at=CHANGE,
+            )
+        )
+
+    raises("quality/a/missing", "raised")
+    raises("drift/a", "raised")
+    assert served.tick(CHANGE + HOUR) == ["keep"]
+    assert "the alarm 'quality/a/missing': quality/a/missing is raised" in last(served).why.lower()
+    raises("quality/a/missing", "over")
+    assert served.tick(CHANGE + 2 * HOUR)[0] == "retrain"
+    evidence = workspace.meta.select(Decision, loop="delays", action="retrain")[0].evidence
+    assert evidence["alarms"]["going_on"] == {"drift/a": "drift/a is raised."}
 
 
 def test_a_gate_of_several_metrics(workspace: Workspace) -> None:
