@@ -39,6 +39,14 @@ def failing(gate: Gate, seen: GateSeen) -> list[Fault]:
     return faults
 
 
+def demands(gate: Gate) -> str:
+    """What a candidate has to show, so what it did not show would have refused it."""
+    asked = [f"{part.asks} not shown" for part in parts(gate)]
+    if any(part.slices for part in parts(gate)):
+        asked.append("harm shown in a part of the rows")
+    return f"{', or '.join(asked)}."
+
+
 def harmed(gate: Beats | NoWorse, slices: tuple[SliceSeen, ...]) -> list[SliceSeen]:
     """The parts of the rows in which the candidate is shown to be worse by more than is allowed.
 

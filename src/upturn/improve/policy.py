@@ -32,7 +32,7 @@ from datetime import datetime
 import msgspec
 
 from upturn.improve.evidence import Evidence, GateSeen, Trained, TrainingFailed
-from upturn.improve.judging import failing, gate_text
+from upturn.improve.judging import demands, failing, gate_text
 from upturn.improve.loop import Loop
 from upturn.improve.rollout import Approving
 from upturn.improve.ruling import QUIET, RESTLESS, Ruling, alone, name_of, seen, turned_down
@@ -146,7 +146,8 @@ def _idle(loop: Loop, state: Idle, evidence: Evidence, now: datetime) -> Ruling:
     )
     name = name_of(loop, found.version)
     why = f"{name} answers for {loop.endpoint.name!r}, {known}: the champion."
-    return Ruling("adopt", why, Steady(champion=champion, seen=route.revision, memory=state.memory))
+    steady = Steady(champion=champion, seen=route.revision, memory=state.memory)
+    return Ruling("adopt", why, steady, "Several versions that answer.")
 
 
 def _steady(loop: Loop, state: Steady, evidence: Evidence, now: datetime) -> Ruling:
@@ -154,7 +155,7 @@ def _steady(loop: Loop, state: Steady, evidence: Evidence, now: datetime) -> Rul
     if _cooling(state, now):
         assert state.quiet_until is not None
         why = f"Cooling down until {instant_text(state.quiet_until)}."
-        return Ruling("keep", why, state)
+        return Ruling("keep", why, state, "Time passing.")
     signs = signs_of(loop, state, evidence, now)
     finding = loop.when.ask(signs)
     why = finding.why[:1].upper() + finding.why[1:] + "."
@@ -232,7 +233,7 @@ def _with_reference(
 def _training(loop: Loop, state: Training, evidence: Evidence, now: datetime) -> Ruling:
     found = evidence.training
     if found is None:
-        return Ruling("wait", "The training has not ended.", seen(state, evidence))
+        return Ruling("wait", "The training has not ended.", seen(state, evidence), "Its end.")
     if isinstance(found, TrainingFailed):
         resume = f" Resume it with: upturn resume {found.run}." if found.run else ""
         why = f"The training made no version: {found.problem.message}{resume}"
@@ -268,7 +269,7 @@ def _training(loop: Loop, state: Training, evidence: Evidence, now: datetime) ->
         f"{name} was trained on data from {instant_text(state.start)} until"
         f" {instant_text(state.until)}; later rows are the gate's."
     )
-    return Ruling("judge", why, gating)
+    return Ruling("judge", why, gating, "A training that makes no version, or one tried before.")
 
 
 def _gating(loop: Loop, state: Gating, evidence: Evidence, now: datetime) -> Ruling:
@@ -277,7 +278,7 @@ def _gating(loop: Loop, state: Gating, evidence: Evidence, now: datetime) -> Rul
         return not_yet
     gate, found = loop.gate, evidence.gate
     if gate is None:
-        return next_stage(loop, state, 0, "The loop has no gate.", evidence, now)
+        return next_stage(loop, state, 0, "The loop has no gate.", evidence, now, "A gate.")
     if found is None:
         return Ruling("wait", "The gate has not looked yet.", seen(state, evidence))
     if found.impossible or found.comparison is None or found.labelled < loop.min_rows:
@@ -293,7 +294,10 @@ def _gating(loop: Loop, state: Gating, evidence: Evidence, now: datetime) -> Rul
     names = name_of(loop, state.candidate.version), name_of(loop, state.champion.version)
     said, failed = gate_text(gate, found, *names), failing(gate, found)
     if not failed:
-        return next_stage(loop, state, 0, said, evidence, now)
+        otherwise = demands(gate)
+        return next_stage(
+            loop, state, 0, said, evidence, now, otherwise[:1].upper() + otherwise[1:]
+        )
     why = " ".join([said, *(fault.says for fault in failed)])
     return _refuse(loop, state, why, evidence, now, " ".join(one.otherwise for one in failed))
 

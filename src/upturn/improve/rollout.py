@@ -175,9 +175,13 @@ class Approving(msgspec.Struct, frozen=True, tag="approval"):
     lasts: timedelta
     who: str = ""
 
+    @property
+    def wanted(self) -> str:
+        """What it waits for."""
+        return f"an approval by {self.who}" if self.who else "an approval"
+
     def __str__(self) -> str:
-        whose = f" of {self.who}" if self.who else ""
-        return f"an approval{whose}, for which it waits {spell(self.lasts)}"
+        return f"{self.wanted} within {spell(self.lasts)}"
 
 
 class Full(msgspec.Struct, frozen=True, tag="full"):
@@ -297,7 +301,7 @@ def approval(*, who: str = "", lasts: Length = "7d") -> Approving:
     waited for, to the reader of the decision: nobody is kept from answering.
 
     >>> str(approval(who="risk", lasts="3d"))
-    'an approval of risk, for which it waits 3d'
+    'an approval by risk within 3d'
     """
     return Approving(_length(lasts), who)
 

@@ -43,17 +43,16 @@ def _trial(
     now: datetime,
 ) -> Ruling:
     name = name_of(loop, state.candidate.version)
-    lacking = [guard.metric for guard, seen in guards if _lacks(guard, seen, stage)]
+    lack = _lack(guards, stage)
     margins = ", ".join(f"{guard.metric} beyond {guard.margin:g}" for guard, _ in guards)
-    harm = f"Harm shown to {margins} would end the stage at once." if margins else ""
+    harm = f"Harm shown to {margins}." if margins else "Nothing: no guard looks."
     ends = state.since + stage.lasts
     if now < ends:
         why = f"{name} is in {stage} until {instant_text(ends)}. {said}".rstrip()
         return Ruling("watch", why, seen(state, evidence), harm)
-    if not lacking:
+    if not lack:
         passed = f"{name} came through {stage} without evidence of harm. {said}".rstrip()
-        return next_stage(loop, state, state.index + 1, passed, evidence, now)
-    lack = f"too few rows for {' and '.join(lacking)} of the {stage.min_rows:,} asked for"
+        return next_stage(loop, state, state.index + 1, passed, evidence, now, harm)
     last = state.since + stage.limit
     rows = f"{stage.min_rows:,} rows for each guard end the stage."
     if now >= last:
@@ -62,9 +61,9 @@ def _trial(
         return _ended(loop, "rollback", why, state, evidence, now, rows)
     why = f"{name} stays in {stage}, until {instant_text(last)} at the latest: {lack}. {said}"
     if state.extended:
-        return Ruling("watch", why, seen(state, evidence), f"{rows} {harm}".rstrip())
+        return Ruling("watch", why, seen(state, evidence), f"{rows} {harm}")
     longer = msgspec.structs.replace(state, extended=1)
-    return Ruling("extend", why, seen(longer, evidence), f"{rows} {harm}".rstrip())
+    return Ruling("extend", why, seen(longer, evidence), f"{rows} {harm}")
 
 
 def _approval(
@@ -79,7 +78,8 @@ def _approval(
     command = f"upturn decisions approve {loop.name}"
     ends = state.since + stage.lasts
     if answer is None and now < ends:
-        why = f"{name} waits until {instant_text(ends)} for {stage}: {command}. {said}".rstrip()
+        waits = f"{name} waits until {instant_text(ends)} for {stage.wanted}"
+        why = f"{waits}: {command}. {said}".rstrip()
         otherwise = f"{command}, or the same with --reject."
         return Ruling("watch", why, seen(state, evidence), otherwise)
     if answer is None:
@@ -90,13 +90,22 @@ def _approval(
         why = f"{answer.who} rejected {name}{reason}. {said}".rstrip()
         return _ended(loop, "refuse", why, state, evidence, now, "An approval.")
     passed = f"{answer.who} approved {name}{reason}. {said}".rstrip()
-    return next_stage(loop, state, state.index + 1, passed, evidence, now)
+    return next_stage(loop, state, state.index + 1, passed, evidence, now, "A no.")
 
 
 def next_stage(
-    loop: Loop, state: Gating | Rollout, index: int, why: str, evidence: Evidence, now: datetime
+    loop: Loop,
+    state: Gating | Rollout,
+    index: int,
+    why: str,
+    evidence: Evidence,
+    now: datetime,
+    otherwise: str,
 ) -> Ruling:
-    """The stage at that place of the rollout begins, unless this is a quiet time."""
+    """The stage at that place of the rollout begins, unless this is a quiet time.
+
+    `why` says what was passed, and `otherwise` what would not have passed.
+    """
     name = name_of(loop, state.candidate.version)
     stage: Stage = loop.rollout[index] if index < len(loop.rollout) else Full()
     until = None if isinstance(stage, Approving) else loop.quiet_until(now)
@@ -117,7 +126,7 @@ def next_stage(
             seen=evidence.route.revision,
             memory=state.memory,
         )
-        return Ruling("promote", f"{why} {name} becomes the champion.", steady)
+        return Ruling("promote", f"{why} {name} becomes the champion.", steady, otherwise)
     rollout = Rollout(
         champion=state.champion,
         candidate=state.candidate,
@@ -133,9 +142,9 @@ def next_stage(
                 rollout, held=state.trial, rows_since=state.trial_since
             )
         why = f"{why} Next: {stage}. Say it with: upturn decisions approve {loop.name}"
-        return Ruling("ask", why, rollout)
+        return Ruling("ask", why, rollout, otherwise)
     action = "shadow" if isinstance(stage, Shadow) else "canary"
-    return Ruling(action, f"{why} Next: {stage}.", rollout)
+    return Ruling(action, f"{why} Next: {stage}.", rollout, otherwise)
 
 
 def exposure_text(loop: Loop, index: int, evidence: Evidence) -> tuple[str, bool]:
@@ -193,10 +202,18 @@ def _broken(guard: NoWorse, seen: GuardSeen | None) -> bool:
     return seen is not None and seen.comparison is not None and guard.broken(seen.comparison)
 
 
-def _lacks(guard: NoWorse, seen: GuardSeen | None, stage: Shadow | Canary) -> bool:
-    if seen is None or seen.exempt:
-        return seen is None
-    if seen.rows < stage.min_rows:
-        return True
-    # A bound for a 99th percentile takes hundreds of rows, which a small canary may never have.
-    return seen.comparison is None and guard.metric != LATENCY
+def _lack(guards: list[tuple[NoWorse, GuardSeen | None]], stage: Shadow | Canary) -> str:
+    """What a stage can't end without, or ''."""
+    few: list[str] = []
+    mute: list[str] = []
+    for guard, seen in guards:
+        if seen is not None and seen.exempt:
+            continue
+        if seen is None or seen.rows < stage.min_rows:
+            few.append(guard.metric)
+        # A bound for a 99th percentile takes hundreds of rows, which a small canary may never have.
+        elif seen.comparison is None and guard.metric != LATENCY:
+            mute.append(guard.metric)
+    asked = f"too few rows for {' and '.join(few)} of the {stage.min_rows:,} asked for"
+    alike = f"rows too few or too alike for a bound of {' and '.join(mute)}"
+    return ", and ".join(text for text, names in ((asked, few), (alike, mute)) if names)

@@ -77,10 +77,10 @@ def test_from_a_question_to_an_answer_and_back(upturn: Terminal) -> None:
     assert (
         "training delays on 2013-01-23 00:00 until 2013-02-13 00:00 trained by run k3f9x2" in said
     )
-    assert "ask The loop has no gate. Next: an approval of risk, for which it waits 5d." in said
+    assert "ask The loop has no gate. Next: an approval by risk within 5d." in said
 
     said = upturn("loop", "delays", "--at", "2013-02-21")  # the name alone: it knows its file
-    assert "delays:2 is in an approval of risk" in said
+    assert "delays:2 is in an approval by risk" in said
     assert "it waits for an approval until 2013-02-25" in said
     assert "At 2013-02-21 it would watch" in said
     assert "4 2013-02-20 00:00 ask :1 ← :2" in said

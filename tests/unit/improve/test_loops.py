@@ -315,9 +315,7 @@ def test_a_rollback_is_taken_back(workspace: Workspace) -> None:
     step(served, NOW + DAY)
     say(served, approved=False)
     assert step(served, NOW + 2 * DAY) == ["refuse"]
-    assert take_back(served).why.endswith(
-        "delays:2 begins an approval, for which it waits 5d anew."
-    )
+    assert take_back(served).why.endswith("delays:2 begins an approval within 5d anew.")
     assert served.arms() == [(1, 1.0, False), (2, 0.0, True)]
     assert step(served, NOW + 4 * DAY) == ["watch"]  # the answer to the first question is used up
     say(served, approved=True)
