@@ -170,9 +170,13 @@ def parted(column: pa.ChunkedArray[Any]) -> Iterator[tuple[str, np.ndarray]]:
                 below = f"up to {edges[place]:g}" if place < len(edges) else ""
                 yield below or f"above {edges[-1]:g}", rows
     else:
-        texts = np.asarray(column.cast(pa.string()).to_pylist(), dtype=object)
-        for value in sorted(set(texts[~missing])):
-            yield value, (texts == value) & ~missing
+        coded = column.cast(pa.string()).combine_chunks().dictionary_encode()
+        values: list[str] = coded.dictionary.to_pylist()
+        places = pc.fill_null(coded.indices, -1).to_numpy()
+        for place in sorted(range(len(values)), key=values.__getitem__):
+            rows = (places == place) & ~missing  # a nan is a text, too
+            if rows.any():
+                yield values[place], rows
     if missing.any():
         yield "missing", missing
 

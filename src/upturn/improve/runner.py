@@ -61,20 +61,27 @@ def tick(
     of the Log is raised.
     """
     name = name or loop.name
-    state = present_state(store, name)
+    state, seq = _present(store, name)
     refused = act(state, actions, now, why="the loop's last decision, acted upon again")
     made: list[Decision] = []
     while len(made) < MAX_DECISIONS:
-        evidence = _evidence(loop, state, log, actions, now, refused, asked(store, name, state))
+        question = asked(store, name, state)
+        evidence = _evidence(loop, state, log, actions, now, refused, question)
         ruling = decide(loop, state, evidence, now)
-        decision = store.add(
-            record(name, ruling, evidence, now, endpoint=loop.endpoint.name, entry=entry)
+        new = record(
+            name, ruling, evidence, now, seq=seq + 1, endpoint=loop.endpoint.name, entry=entry
         )
+        try:
+            decision = store.add(new)
+        except Conflict:  # a person took a decision back meanwhile: that one holds
+            state, seq = _present(store, name)
+            refused = ""
+            continue
         made.append(decision)
         if heard is not None:
             heard(decision)
-        state = ruling.state
-        refused = act(state, actions, now, why=f"loop {name}, decision {decision.seq}")
+        state, seq = ruling.state, decision.seq
+        refused = act(state, actions, now, why=f"loop {name}, decision {seq}")
         if ruling.rests and not (refused and ruling.action != "wait"):
             break
     return made
@@ -94,8 +101,13 @@ def asked(store: MetaStore, name: str, state: State) -> int:
 
 def present_state(store: MetaStore, name: str) -> State:
     """Where the loop of that name stands; idle before its first decision."""
+    return _present(store, name)[0]
+
+
+def _present(store: MetaStore, name: str) -> tuple[State, int]:
+    """The state, and the number of the decision that holds it; 0 before the first."""
     last = store.find(Decision, name)
-    return Idle() if last is None else state_from_json(last.state)
+    return (Idle(), 0) if last is None else (state_from_json(last.state), last.seq)
 
 
 def replay(loop: Loop, before: Decision | None, decision: Decision) -> Ruling:
@@ -162,7 +174,15 @@ def undo(
     )
     ruling = taken_back(state, evidence, now)
     made = store.add(
-        record(name, ruling, evidence, now, endpoint=wanted.endpoint, entry=wanted.entry)
+        record(
+            name,
+            ruling,
+            evidence,
+            now,
+            seq=decisions[0].seq + 1,
+            endpoint=wanted.endpoint,
+            entry=wanted.entry,
+        )
     )
     refused = act(ruling.state, actions, now, why=f"loop {name}, decision {made.seq}")
     if refused:
@@ -195,11 +215,19 @@ def _evidence(
 
 
 def record(
-    name: str, ruling: Ruling, evidence: Evidence, now: datetime, *, endpoint: str, entry: str = ""
+    name: str,
+    ruling: Ruling,
+    evidence: Evidence,
+    now: datetime,
+    *,
+    seq: int,
+    endpoint: str,
+    entry: str = "",
 ) -> Decision:
-    """The decision as it is stored."""
+    """The decision as it is stored. Its number is said: of two who decide one gets a Conflict."""
     return Decision(
         loop=name,
+        seq=seq,
         action=ruling.action,
         why=ruling.why,
         evidence=to_json(evidence),

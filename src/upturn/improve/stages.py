@@ -206,13 +206,13 @@ def _lack(guards: list[tuple[NoWorse, GuardSeen | None]], stage: Shadow | Canary
     """What a stage can't end without, or ''."""
     few: list[str] = []
     mute: list[str] = []
-    for guard, seen in guards:
-        if seen is not None and seen.exempt:
+    for guard, found in guards:
+        if found is not None and found.exempt:
             continue
-        if seen is None or seen.rows < stage.min_rows:
+        if found is None or found.rows < stage.min_rows:
             few.append(guard.metric)
         # A bound for a 99th percentile takes hundreds of rows, which a small canary may never have.
-        elif seen.comparison is None and guard.metric != LATENCY:
+        elif found.comparison is None and guard.metric != LATENCY:
             mute.append(guard.metric)
     asked = f"too few rows for {' and '.join(few)} of the {stage.min_rows:,} asked for"
     alike = f"rows too few or too alike for a bound of {' and '.join(mute)}"

@@ -338,6 +338,23 @@ def test_an_adoption_is_nothing_to_take_back(workspace: Workspace) -> None:
         take_back(served)
 
 
+def test_a_decision_taken_back_while_it_trains_stays_so(workspace: Workspace) -> None:
+    served = Served(workspace)
+    served.answer(NOW)
+    trains = served.flow.run
+
+    def interrupted(start: datetime, end: datetime) -> Any:
+        handle = trains(start, end)
+        take_back(served)
+        return handle
+
+    served.flow.run = interrupted  # type: ignore[method-assign]
+    assert served.tick(NOW) == ["adopt", "retrain", "keep"]
+    actions = [one.action for one in workspace.meta.select(Decision, loop="delays")]
+    assert actions == ["adopt", "retrain", "undo", "keep"]
+    assert served.arms() == [(1, 1.0, False)]
+
+
 def again(served: Served, log: MemoryLog) -> list[Recomputed]:
     decisions = served.workspace.meta.select(Decision, loop="delays")
     store = served.workspace.meta
