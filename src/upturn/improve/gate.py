@@ -170,13 +170,12 @@ def parted(column: pa.ChunkedArray[Any]) -> Iterator[tuple[str, np.ndarray]]:
                 below = f"up to {edges[place]:g}" if place < len(edges) else ""
                 yield below or f"above {edges[-1]:g}", rows
     else:
-        coded = column.cast(pa.string()).combine_chunks().dictionary_encode()
-        values: list[str] = coded.dictionary.to_pylist()
-        places = pc.fill_null(coded.indices, -1).to_numpy()
-        for place in sorted(range(len(values)), key=values.__getitem__):
-            rows = (places == place) & ~missing  # a nan is a text, too
+        texts = ["" if text is None else text for text in column.cast(pa.string()).to_pylist()]
+        names, places = np.unique(texts, return_inverse=True)
+        for place, name in enumerate(names.tolist()):
+            rows = (places == place) & ~missing
             if rows.any():
-                yield values[place], rows
+                yield str(name), rows
     if missing.any():
         yield "missing", missing
 

@@ -108,14 +108,17 @@ def _training(
 
 def _labels(loop: Loop, state: Steady, log: LogView, now: datetime) -> LabelsSeen:
     since = state.champion.trained_until or state.champion.since
-    rows = log.joined(since=since, until=now, known_by=now, shadow=False)
-    known = rows.filter(pc.is_valid(rows["label"]))["known_at"]
-    return LabelsSeen(
-        since=since,
-        until=now,
-        labelled=len(known),
-        newest=pc.max(known).as_py() if len(known) else None,
-    )
+    labelled, newest = 0, None
+    begin = since
+    while begin < now:  # a window at a time: of a year nobody wants all rows in memory
+        end = min(begin + loop.monitor_window, now)
+        rows = log.joined(since=begin, until=end, known_by=now, shadow=False)
+        known = rows.filter(pc.is_valid(rows["label"]))["known_at"]
+        labelled += len(known)
+        last: datetime | None = pc.max(known).as_py()
+        newest = max((at for at in (newest, last) if at is not None), default=None)
+        begin = end
+    return LabelsSeen(since=since, until=now, labelled=labelled, newest=newest)
 
 
 def _exposure(loop: Loop, log: LogView, now: datetime) -> ExposureSeen | None:
@@ -123,7 +126,7 @@ def _exposure(loop: Loop, log: LogView, now: datetime) -> ExposureSeen | None:
     if allowed is None:
         return None
     since = now - allowed.per
-    rows = log.predictions(since=since, until=now, shadow=False, features=False)
+    rows = log.predictions(since=since, until=now, shadow=False, features=False, errors=True)
     exposed = rows.filter(pc.equal(rows["arm"], pa.scalar(CANDIDATE))).num_rows
     return ExposureSeen(since=since, until=now, exposed=exposed, answered=rows.num_rows)
 

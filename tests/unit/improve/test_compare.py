@@ -5,10 +5,16 @@ import time
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from upturn.improve.compare import compare_paired, p_beyond
+from upturn.improve.evidence import SliceSeen
+from upturn.improve.judging import harmed
 from upturn.improve.metrics import METRICS
+from upturn.improve.rollout import beats
 from upturn.improve.student import t_quantile
 
 
@@ -134,3 +140,25 @@ def test_a_thousand_draws_of_fifteen_thousand_rows_take_about_half_a_second() ->
     began = time.process_time()
     compare_paired("auc", *rows, draws=1000)
     assert time.process_time() - began < 2  # a busy machine has some slack
+
+
+def test_parts_that_are_not_harmed_are_seldom_said_to_be() -> None:
+    """Of gates over five parts, one in twenty at most names one (Holm 1979)."""
+    gate, wrong = beats("log_loss", alpha=0.05), 0
+    for seed in range(120):
+        seen: list[SliceSeen] = []
+        for part in range(5):
+            random = np.random.default_rng([seed, part])
+            found = compare_paired("log_loss", *two_models(random, 12, 20), draws=200, seed=seed)
+            p_harm = p_beyond(found, 0.0, more=True)
+            seen.append(SliceSeen(name=f"{part}", rows=240, comparison=found, p_harm=p_harm))
+        wrong += bool(harmed(gate, tuple(seen)))
+    assert wrong / 120 <= 0.09  # 0.05 and two standard errors
+
+
+@given(st.lists(st.floats(1e-6, 1), min_size=1, max_size=12), st.sampled_from([0.01, 0.05, 0.2]))
+def test_harm_is_named_as_holms_procedure_rejects(ps: list[float], alpha: float) -> None:
+    seen = tuple(SliceSeen(name=f"{at}", rows=1, p_harm=p) for at, p in enumerate(ps))
+    rejected = multipletests(ps, alpha, method="holm")[0]
+    named = {one.name for one in harmed(beats("auc", alpha=alpha), seen)}
+    assert named == {f"{at}" for at, said in enumerate(rejected) if said}
