@@ -9,7 +9,7 @@ import msgspec
 from upturn.core.records import Decision
 from upturn.improve.comparison import Comparison
 from upturn.improve.evidence import Evidence, GateSeen, SliceSeen, Trained
-from upturn.improve.rollout import LATENCY, Approving
+from upturn.improve.rollout import ERRORS, LATENCY, Approving
 from upturn.improve.say import count, instant_text
 from upturn.improve.state import (
     Gating,
@@ -158,6 +158,10 @@ def interval_text(found: Comparison) -> str:
         values = f"{1000 * found.candidate:.1f} ms against {1000 * found.champion:.1f}"
         ends = f"[{found.low:+.1%}, {found.high:+.1%}]"
         return f"{found.metric} {values} = {found.difference:+.1%} {ends}"
+    if found.metric == ERRORS:
+        values = f"{found.candidate:.2%} − {found.champion:.2%}"
+        ends = f"[{found.low:+.2%}, {found.high:+.2%}]"
+        return f"{found.metric} {values} = {found.difference:+.2%} {ends}"
     values = f"{found.candidate:.4f} − {found.champion:.4f}"
     ends = f"[{found.low:+.4f}, {found.high:+.4f}]"
     return f"{found.metric} {values} = {found.difference:+.4f} {ends}"

@@ -17,8 +17,8 @@ from upturn.improve.evidence import GuardSeen
 from upturn.improve.logged import blocks, inputs, seconds
 from upturn.improve.loop import Loop
 from upturn.improve.monitor.performance import outcomes, scores
-from upturn.improve.rollout import LATENCY, Canary, NoWorse, Shadow
-from upturn.improve.sequential import compare_latency, compare_sequential
+from upturn.improve.rollout import ERRORS, LATENCY, Canary, NoWorse, Shadow
+from upturn.improve.sequential import compare_latency, compare_rates, compare_sequential
 from upturn.improve.state import Rollout
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ def guards_seen(
     def seen(guard: NoWorse) -> GuardSeen:
         if guard.metric == LATENCY:
             return _latency(guard, champion, candidate)
+        if guard.metric == ERRORS:
+            return _errors(guard, state, log, now)
         if shadowed:
             return _on_same_rows(guard, stage, champion, candidate, version)
         return _on_own_rows(guard, stage, state.champion.version, candidate, version, actions)
@@ -119,6 +121,26 @@ def _latency(guard: NoWorse, champion: pa.Table, candidate: pa.Table) -> GuardSe
         return GuardSeen(metric=guard.metric, rows=0, exempt="this Log holds no latencies")
     found = compare_latency(old, new, alpha=guard.alpha)
     return _seen(guard, min(len(old), len(new)), found)
+
+
+def _errors(guard: NoWorse, state: Rollout, log: LogView, now: datetime) -> GuardSeen:
+    """The requests that each version failed, of those that it was asked."""
+
+    def counted(version: int, *, shadow: bool) -> tuple[int, int]:
+        rows = log.predictions(
+            since=state.trial_since,
+            until=now,
+            version=version,
+            shadow=shadow,
+            features=False,
+            errors=True,
+        )
+        return rows.num_rows - rows["error"].null_count, rows.num_rows
+
+    champion = counted(state.champion.version, shadow=False)
+    candidate = counted(state.candidate.version, shadow=isinstance(state.trial, Shadow))
+    found = compare_rates(ERRORS, champion, candidate, alpha=guard.alpha)
+    return _seen(guard, found.rows, found)
 
 
 def _seen(guard: NoWorse, rows: int, found: Comparison) -> GuardSeen:

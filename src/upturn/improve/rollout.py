@@ -15,6 +15,8 @@ from upturn.improve.compare import Comparison
 from upturn.improve.triggers import check_metric, greater_is_better
 
 LATENCY = "latency_p99"
+ERRORS = "error_rate"
+SERVING = frozenset({LATENCY, ERRORS})  # how requests are answered: no labels are needed
 MAX_LENGTHS = 4  # a stage that lacks rows lasts so many times its length, unless it says otherwise
 Length = str | float | timedelta
 CHAMPION, CANDIDATE = "champion", "candidate"
@@ -236,9 +238,10 @@ def no_worse(
     """A guard: a stage is rolled back once `metric` is shown to be worse by more than `margin`.
 
     `margin` is in the metric's own units; of `latency_p99` it is a share of the champion's: 0.2 is
-    a fifth slower. Shown means that the lower bound of the harm at level 1 − `alpha` lies beyond
-    the margin. The bound holds at every look at once (`improve.sequential`), so a stage errs with
-    `alpha` however often the guard looks.
+    a fifth slower; of `error_rate` it is a share of the requests: 0.01 is one in a hundred more
+    that the model fails. Shown means that the lower bound of the harm at level 1 − `alpha` lies
+    beyond the margin. The bound holds at every look at once (`improve.sequential`), so a stage errs
+    with `alpha` however often the guard looks.
 
     In a gate it passes when the candidate is shown to be no worse: the upper bound of the harm, at
     the gate's one look, is within the margin. `slices` are of a gate, with a margin of their own
@@ -247,7 +250,7 @@ def no_worse(
     >>> no_worse("latency_p99", 0.2)
     NoWorse(metric='latency_p99', margin=0.2, alpha=0.05, slices=None)
     """
-    if metric != LATENCY:
+    if metric not in SERVING:
         check_metric(metric)
     if not margin >= 0:
         raise Invalid(f"no_worse({metric!r}, {margin!r}): a margin is not negative.")
@@ -333,9 +336,9 @@ def check_gate(gate: Any) -> Gate | None:
     if not isinstance(gate, Beats | NoWorse | Every):
         raise Invalid(f"{gate!r} is not a gate.", hint='There is up.beats("auc"), and & of two.')
     for one in parts(gate):
-        if one.metric == LATENCY:
+        if one.metric in SERVING:
             raise Invalid(
-                f"A gate can't ask for {LATENCY}: it scores the Log's rows, and serves none.",
+                f"A gate can't ask for {one.metric}: it scores the Log's rows, and serves none.",
                 hint="It is for a guard.",
             )
     return gate

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from upturn.improve.evidence import GuardSeen
-from upturn.improve.rollout import LATENCY, NoWorse
+from upturn.improve.rollout import ERRORS, LATENCY, SERVING, NoWorse
 from upturn.improve.triggers import Signs, Trigger
 
 
@@ -28,8 +28,8 @@ def difference(metric: str, signed: tuple[float, float, float]) -> str:
     >>> difference("auc", (0.0123, 0.004, 0.021))
     '+0.0123 [+0.0040, +0.0210]'
     """
-    form = "{:+.1%}" if metric == LATENCY else "{:+.4f}"
-    value, low, high = (form.format(number) for number in signed)
+    form = {LATENCY: "{:+.1%}", ERRORS: "{:+.2%}"}.get(metric, "{:+.4f}")
+    value, low, high = (form.format(number + 0.0) for number in signed)  # no −0
     return f"{value} [{low}, {high}]"
 
 
@@ -63,7 +63,9 @@ def guard_text(guard: NoWorse, seen: GuardSeen | None) -> str:
         return f"{guard.metric} can't be compared yet, on {count(rows, 'row')}."
     harm = guard.harm(seen.comparison)
     gain = better_or_worse(guard.metric, (-harm[0], -harm[2], -harm[1]))
-    margin = f"{guard.margin:.0%}" if guard.metric == LATENCY else f"{guard.margin:g}"
+    margin = f"{guard.margin:g}"
+    if guard.metric in SERVING:
+        margin = f"{100 * guard.margin:g}%"
     if guard.broken(seen.comparison):
         verdict = "shown to be worse"
     elif guard.cleared(seen.comparison):

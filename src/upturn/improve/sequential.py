@@ -184,6 +184,64 @@ def quantile_bounds(ordered: Floats, quantile: float, alpha: float) -> tuple[flo
     return low, high
 
 
+def compare_rates(
+    metric: str, champion: tuple[int, int], candidate: tuple[int, int], *, alpha: float = 0.05
+) -> Comparison:
+    """Compare how often something befell the requests of two arms: (how often, of how many) each.
+
+    Each bound of the difference puts half of alpha on either arm. Requests are taken for
+    independent. The bounds are nan while an arm has none.
+
+    >>> found = compare_rates("error_rate", (3, 4000), (40, 800))
+    >>> found.difference, found.low > 0.01
+    (0.04925, True)
+    """
+    rows = min(champion[1], candidate[1])
+    old, new = (count / of if of else float("nan") for count, of in (champion, candidate))
+    low = high = float("nan")
+    if rows:
+        below, above = (rate_bounds(*arm, alpha / 2) for arm in (champion, candidate))
+        low, high = above[0] - below[1], above[1] - below[0]
+    return Comparison(
+        metric=metric,
+        champion=old,
+        candidate=new,
+        difference=new - old,
+        low=low,
+        high=high,
+        level=1 - alpha,
+        rows=rows,
+        blocks=rows,
+        method="confidence sequences of both arms' rates",
+    )
+
+
+def rate_bounds(count: int, rows: int, alpha: float) -> tuple[float, float]:
+    """A lower and an upper bound of a rate by its count, each valid at every look with 1 − alpha.
+
+    The rates that the e-processes against higher and lower ones have not ruled out.
+    """
+    seen, limit = count / rows, -np.log(alpha)
+
+    def ruled_out(rate: float, *, up: bool) -> bool:
+        furthest = min(_FURTHEST, 0.999 / rate) if up else _FURTHEST
+        steps = np.geomspace(1.05, max(1.06, furthest), _RATES)
+        others = np.minimum(rate * steps, 0.999999) if up else rate / steps
+        return log_e(count, rows, rate, others) >= limit
+
+    low = _edge(lambda rate: ruled_out(rate, up=True), 0.0, seen) if count else 0.0
+    high = _edge(lambda rate: not ruled_out(rate, up=False), seen, 1.0) if count < rows else 1.0
+    return low, high
+
+
+def _edge(holds: Callable[[float], bool], low: float, high: float) -> float:
+    """Where it ceases to hold, between a low value at which it does and a high one."""
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return (low + high) / 2
+
+
 def log_e(beyond: int, count: int, rate: float, others: Floats) -> float:
     """The log of the e-process against `rate`: a mixture of likelihood ratios of other rates."""
     logs = beyond * np.log(others / rate) + (count - beyond) * np.log((1 - others) / (1 - rate))

@@ -9,7 +9,7 @@ import msgspec
 from upturn.core.time import spell
 from upturn.improve.evidence import Evidence, GuardSeen
 from upturn.improve.loop import Loop
-from upturn.improve.rollout import LATENCY, Approving, Canary, Full, NoWorse, Shadow, Stage
+from upturn.improve.rollout import SERVING, Approving, Canary, Full, NoWorse, Shadow, Stage
 from upturn.improve.ruling import Ruling, name_of, seen, turned_down
 from upturn.improve.say import guard_text, instant_text
 from upturn.improve.state import Champion, Gating, Rollout, Steady
@@ -212,7 +212,7 @@ def _lack(guards: list[tuple[NoWorse, GuardSeen | None]], stage: Shadow | Canary
         if found is None or found.rows < stage.min_rows:
             few.append(guard.metric)
         # A bound for a 99th percentile takes hundreds of rows, which a small canary may never have.
-        elif found.comparison is None and guard.metric != LATENCY:
+        elif found.comparison is None and guard.metric not in SERVING:
             mute.append(guard.metric)
     asked = f"too few rows for {' and '.join(few)} of the {stage.min_rows:,} asked for"
     alike = f"rows too few or too alike for a bound of {' and '.join(mute)}"

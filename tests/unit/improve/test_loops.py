@@ -274,6 +274,28 @@ def test_an_alarm_of_a_monitor_is_a_reason_to_train(workspace: Workspace) -> Non
     assert evidence["alarms"]["going_on"] == {"drift/a": "drift/a is raised."}
 
 
+def test_a_candidate_that_fails_requests_is_rolled_back(workspace: Workspace) -> None:
+    served = Served(workspace, guard=[no_worse("error_rate", 0.01)])
+    assert step(served, NOW)[-1] == "shadow"
+    served.answer(NOW + 6 * HOUR)
+    assert served.tick(NOW + 6 * HOUR) == ["watch"]
+    assert "error_rate better by +0.00%" in last(served).why
+    failed = pa.table(
+        {
+            "id": [f"failed {number}" for number in range(12)],
+            "at": pa.array([NOW + HOUR] * 12, pa.timestamp("us", "UTC")),
+            "arm": ["candidate"] * 12,
+            "version": pa.array([2] * 12, pa.int32()),
+            "shadow": [True] * 12,
+            "error": ["No such column."] * 12,
+        }
+    )
+    served.log.append(failed)
+    assert served.tick(NOW + 7 * HOUR) == ["rollback"]
+    assert "delays:2 does harm to error_rate" in last(served).why
+    assert "margin 1%: shown to be worse." in last(served).why
+
+
 def test_a_gate_of_several_metrics(workspace: Workspace) -> None:
     both = beats("auc") & no_worse("log_loss", 0.0)
     served = Served(workspace, gate=both)

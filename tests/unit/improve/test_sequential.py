@@ -11,10 +11,12 @@ from upturn.improve.sequential import (
     LEAST_BLOCKS,
     bound,
     compare_latency,
+    compare_rates,
     compare_sequential,
     log_e,
     long_run_variance,
     quantile_bounds,
+    rate_bounds,
 )
 
 
@@ -210,3 +212,34 @@ def test_a_slower_candidate_is_found() -> None:
     assert not compare_latency(one, other[:200]).conclusive
     assert not compare_latency([], []).conclusive
     assert not compare_latency([0.0] * 900, [0.0] * 900).conclusive
+
+
+@given(st.integers(1, 3000), st.floats(0, 1), st.sampled_from([0.05, 0.005]))
+def test_bounds_of_a_rate_are_wider_than_those_of_one_look(
+    rows: int, share: float, alpha: float
+) -> None:
+    """Than Clopper & Pearson's (1934), by scipy: what holds at every look holds at one."""
+    count = round(share * rows)
+    low, high = rate_bounds(count, rows, alpha)
+    exact = stats.binomtest(count, rows).proportion_ci(1 - 2 * alpha, method="exact")
+    assert 0 <= low <= exact.low + 1e-6
+    assert exact.high - 1e-6 <= high <= 1
+
+
+def test_a_rate_is_seldom_ruled_out_at_any_look() -> None:
+    random, limit = np.random.default_rng(3), -np.log(0.05)
+    for others in (0.02 * np.geomspace(1.05, 49, 40), 0.02 / np.geomspace(1.05, 50, 40)):
+        wrong = 0
+        for _ in range(400):
+            count = (random.random(1500) < 0.02).cumsum()
+            looks = range(49, 1500, 50)
+            wrong += any(log_e(int(count[at]), at + 1, 0.02, others) >= limit for at in looks)
+        assert wrong / 400 <= 0.05
+
+
+def test_a_candidate_that_fails_is_found_early() -> None:
+    found = compare_rates("error_rate", (2, 5000), (12, 60))
+    assert 0.05 < found.low < found.difference < found.high
+    assert not compare_rates("error_rate", (0, 10), (0, 0)).conclusive
+    nothing = compare_rates("error_rate", (0, 5000), (0, 5000))
+    assert nothing.low < 0 < nothing.high < 0.01
