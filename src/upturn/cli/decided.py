@@ -20,7 +20,7 @@ def print_explanation(decision: Decision, before: Decision | None) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from upturn.cli.decisions import versions
+    from upturn.cli.decision_table import versions
     from upturn.cli.render import console
     from upturn.improve.explain import explain
 
@@ -49,7 +49,7 @@ def undo_decision(
     """Take a decision back; it asks first, where somebody can be asked."""
     import sys
 
-    from upturn.cli.decisions import find_decisions
+    from upturn.cli.decision_table import find_decisions
     from upturn.core.errors import Invalid
     from upturn.core.time import duration, utcnow
     from upturn.develop.pins import who as user
@@ -89,7 +89,7 @@ def undo_decision(
 
 def answer(loop: str, *, approved: bool, why: str, who: str | None) -> None:
     """Store what a person says to the loop that waits for it; its next tick acts on it."""
-    from upturn.cli.decisions import find_decisions
+    from upturn.cli.decision_table import find_decisions
     from upturn.core.errors import Conflict
     from upturn.core.records import Approval
     from upturn.core.time import utcnow
@@ -132,7 +132,7 @@ def answer(loop: str, *, approved: bool, why: str, who: str | None) -> None:
 
 def check_decisions(target: str, seq: int | None) -> int:
     """Print which decisions come out again as they were stored; 1 when one does not."""
-    from upturn.cli.decisions import find_decisions
+    from upturn.cli.decision_table import find_decisions
     from upturn.core.errors import Invalid
     from upturn.improve.recompute import recompute
     from upturn.improve.rehearsal import PREFIX
@@ -168,7 +168,7 @@ def loop_of(workspace: Workspace, target: str) -> Loop:
 
     Raises NotFound for a name of none, Invalid when no decision says where the loop is.
     """
-    from upturn.cli.decisions import find_decisions
+    from upturn.cli.decision_table import find_decisions
     from upturn.cli.target import load_target
     from upturn.core.errors import Invalid
     from upturn.improve.loop import Loop

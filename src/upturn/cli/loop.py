@@ -94,7 +94,7 @@ def _run(target: str, *, once: bool, now: datetime) -> None:
 def _show(workspace: Workspace, target: str, now: datetime) -> None:
     """The state, what would be decided now, what ends when, and the last decisions."""
     from upturn.cli.decided import loop_of
-    from upturn.cli.decisions import decisions_table
+    from upturn.cli.decision_table import decisions_table
     from upturn.cli.render import console
     from upturn.core.errors import UpturnError
     from upturn.core.records import Decision

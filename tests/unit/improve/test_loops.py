@@ -282,12 +282,12 @@ def test_a_candidate_that_fails_requests_is_rolled_back(workspace: Workspace) ->
     assert "error_rate better by +0.00%" in last(served).why
     failed = pa.table(
         {
-            "id": [f"failed {number}" for number in range(12)],
-            "at": pa.array([NOW + HOUR] * 12, pa.timestamp("us", "UTC")),
-            "arm": ["candidate"] * 12,
-            "version": pa.array([2] * 12, pa.int32()),
-            "shadow": [True] * 12,
-            "error": ["No such column."] * 12,
+            "id": [f"failed {number}" for number in range(40)],
+            "at": pa.array([NOW + HOUR] * 40, pa.timestamp("us", "UTC")),
+            "arm": ["candidate"] * 40,
+            "version": pa.array([2] * 40, pa.int32()),
+            "shadow": [True] * 40,
+            "error": ["No such column."] * 40,
         }
     )
     served.log.append(failed)
