@@ -167,8 +167,8 @@ def parted(column: pa.ChunkedArray[Any]) -> Iterator[tuple[str, np.ndarray]]:
         for place in range(len(edges) + 1):
             rows = (quarter == place) & ~missing
             if rows.any():
-                below = f"up to {edges[place]:g}" if place < len(edges) else ""
-                yield below or f"above {edges[-1]:g}", rows
+                below = f"up to {edges[place]:.3g}" if place < len(edges) else ""
+                yield below or f"above {edges[-1]:.3g}", rows
     else:
         texts = ["" if text is None else text for text in column.cast(pa.string()).to_pylist()]
         names, places = np.unique(texts, return_inverse=True)

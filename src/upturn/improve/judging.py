@@ -41,10 +41,9 @@ def failing(gate: Gate, seen: GateSeen) -> list[Fault]:
 
 def demands(gate: Gate) -> str:
     """What a candidate has to show, so what it did not show would have refused it."""
-    asked = [f"{part.asks} not shown" for part in parts(gate)]
-    if any(part.slices for part in parts(gate)):
-        asked.append("harm shown in a part of the rows")
-    return f"{', or '.join(asked)}."
+    asked = f"Not to show {' and '.join(part.asks for part in parts(gate))}"
+    sliced = any(part.slices for part in parts(gate))
+    return f"{asked}, or harm shown in a part of the rows." if sliced else f"{asked}."
 
 
 def harmed(gate: Beats | NoWorse, slices: tuple[SliceSeen, ...]) -> list[SliceSeen]:

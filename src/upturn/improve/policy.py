@@ -294,10 +294,7 @@ def _gating(loop: Loop, state: Gating, evidence: Evidence, now: datetime) -> Rul
     names = name_of(loop, state.candidate.version), name_of(loop, state.champion.version)
     said, failed = gate_text(gate, found, *names), failing(gate, found)
     if not failed:
-        otherwise = demands(gate)
-        return next_stage(
-            loop, state, 0, said, evidence, now, otherwise[:1].upper() + otherwise[1:]
-        )
+        return next_stage(loop, state, 0, said, evidence, now, demands(gate))
     why = " ".join([said, *(fault.says for fault in failed)])
     return _refuse(loop, state, why, evidence, now, " ".join(one.otherwise for one in failed))
 
