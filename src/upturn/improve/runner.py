@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from upturn.improve.log import LogView
 
 MAX_DECISIONS = 12  # in one tick: adopt, retrain, judge, shadow and a rollback make five
+ANSWERS_S = 10.0  # between looks for a person's answer
 Heard = Callable[[Decision], None]
 
 
@@ -327,17 +328,51 @@ def run_forever(
 ) -> None:
     """Tick every `loop.every` until interrupted, by the clock of the machine.
 
-    A tick that fails is left to the next one, and `troubled` is told; without it, the error is
-    raised. `wait` sleeps for so many seconds.
+    A person's answer, and the end of a quiet time that holds a candidate up, bring the next tick
+    forward. A tick that fails is left to the next one, and `troubled` is told; without it, the
+    error is raised. `wait` sleeps for so many seconds.
     """
     sleep = wait or threading.Event().wait
     with sole_runner(store, loop.name):
         while True:
-            began = clock()
+            began, made = clock(), list[Decision]()
             try:
-                tick(loop, log, actions, store, began, entry=entry, heard=heard)
+                made = tick(loop, log, actions, store, began, entry=entry, heard=heard)
             except UpturnError as error:
                 if troubled is None:
                     raise
                 troubled(error)
-            sleep(max(0.0, (began + loop.every - clock()).total_seconds()))
+            _rest(loop, actions, store, made, next_tick(loop, began, made), clock, sleep)
+
+
+def next_tick(loop: Loop, now: datetime, made: Sequence[Decision]) -> datetime:
+    """When to decide again, after what was decided at `now`.
+
+    After `every`; sooner when a quiet time ends by then that holds a candidate up, so that a loop
+    whose ticks all fall into quiet times gets on.
+    """
+    usual, until = now + loop.every, loop.quiet_until(now)
+    held = bool(made) and made[-1].action == "hold"
+    return min(usual, until) if held and until is not None else usual
+
+
+def _rest(
+    loop: Loop,
+    actions: Actions,
+    store: MetaStore,
+    made: Sequence[Decision],
+    until: datetime,
+    clock: Callable[[], datetime],
+    sleep: Callable[[float], object],
+) -> None:
+    """Sleep until then, or until a person has answered what the loop asks."""
+    question = 0
+    if made and made[-1].action in ("ask", "watch"):
+        question = asked(store, loop.name, state_from_json(made[-1].state))
+    while (left := (until - clock()).total_seconds()) > 0:
+        if not question:
+            sleep(left)
+            return
+        if actions.approval(question) is not None:
+            return
+        sleep(min(left, ANSWERS_S))

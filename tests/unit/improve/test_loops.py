@@ -20,7 +20,15 @@ from upturn.improve.log import MemoryLog
 from upturn.improve.outlook import outlook
 from upturn.improve.recompute import Recomputed, recompute
 from upturn.improve.rollout import approval, beats, canary, no_worse, shadow
-from upturn.improve.runner import asked, present_state, replay, undo
+from upturn.improve.runner import (
+    asked,
+    next_tick,
+    present_state,
+    replay,
+    run_forever,
+    tick,
+    undo,
+)
 from upturn.improve.state import Rollout, Steady, state_to_json
 from upturn.improve.triggers import alarm, stale
 from upturn.stores.workspace import Workspace, open_workspace
@@ -206,6 +214,44 @@ def test_a_gate_names_the_part_that_got_worse(workspace: Workspace) -> None:
     assert all(name.startswith("a=") for name in names)
     assert all(one.p_harm is not None and one.p_harm > 0.5 for one in found.slices[0])
     assert "Its parts by a: 4 could be judged" in last(served).why
+
+
+def test_a_loop_whose_ticks_fall_into_quiet_times_wakes_at_their_end(workspace: Workspace) -> None:
+    served = Served(workspace, quiet=quiet("22:00-06:00"))
+    served.answer(NOW)
+    made = tick(served.loop, served.log, served.actions, workspace.meta, NOW)
+    assert made[-1].action == "hold"
+    assert next_tick(served.loop, NOW, made) == NOW + 6 * HOUR
+    made = tick(served.loop, served.log, served.actions, workspace.meta, NOW + 6 * HOUR)
+    assert made[-1].action == "shadow"
+    assert next_tick(served.loop, NOW + 6 * HOUR, made) == NOW + 30 * HOUR
+
+
+def test_an_answer_brings_the_next_tick_forward(workspace: Workspace) -> None:
+    served = Served(workspace, gate=None, rollout=[approval(), canary(0.5, "1d", min_rows=30)])
+    served.answer(NOW)
+    now, heard = NOW, list[str]()
+
+    def wait(seconds: float) -> None:
+        nonlocal now
+        now += timedelta(seconds=seconds)
+        if heard[-1] == "canary":
+            raise KeyboardInterrupt
+        if now == NOW + timedelta(seconds=30):
+            say(served, approved=True)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_forever(
+            served.loop,
+            served.log,
+            served.actions,
+            workspace.meta,
+            heard=lambda decision: heard.append(decision.action),
+            clock=lambda: now,
+            wait=wait,
+        )
+    assert heard == ["adopt", "retrain", "judge", "ask", "canary"]
+    assert last(served).at == NOW + timedelta(seconds=30)
 
 
 def grouped() -> pa.Table:
