@@ -25,12 +25,13 @@ from upturn.improve.evidence import (
     RouteSeen,
     Trained,
     TrainingFailed,
+    UndoSeen,
     to_json,
 )
 from upturn.improve.limits import budget, quiet
 from upturn.improve.loop import Loop
 from upturn.improve.policy import decide, needs
-from upturn.improve.rollout import approval, beats, canary, no_worse, shadow
+from upturn.improve.rollout import Approving, Canary, approval, beats, canary, no_worse, shadow
 from upturn.improve.state import (
     Gating,
     Idle,
@@ -43,6 +44,7 @@ from upturn.improve.state import (
 )
 from upturn.improve.triggers import drift, drop, stale
 from upturn.improve.triggers import rows as rows_of
+from upturn.improve.undo import can_be_undone
 
 START = instant("2013-04-01")
 DAY = timedelta(days=1)
@@ -262,54 +264,97 @@ def test_a_loop_under_any_evidence(data: st.DataObject) -> None:
             world.now += DAY * data.draw(st.sampled_from([0.5, 1, 4]))
 
 
+def undo_of(action: str, before: State, now: Any) -> UndoSeen:
+    return UndoSeen(
+        decision=1,
+        action=action,
+        before=state_to_json(before),
+        model="delays",
+        who="ada",
+        quiet_until=now + DAY,
+    )
+
+
 def replayed(loop: Loop, state: State, evidence: Evidence, world: World) -> Any:
     stored = msgspec.json.decode(msgspec.json.encode([state_to_json(state), to_json(evidence)]))
     return decide(loop, state_from_json(stored[0]), msgspec.convert(stored[1], Evidence), world.now)
 
 
-@given(st.data())
-def test_a_careful_loop_under_any_evidence(data: st.DataObject) -> None:
-    world, state = World(data, kind=True), Idle()
-    retrains: list[Any] = []
-    refused: dict[str, Any] = {}  # the model, and when it came to nothing
-    approved = False
-    for _ in range(data.draw(st.integers(1, 80))):
-        evidence = world.evidence(needs(CAREFUL, state, world.now))
-        ruling = decide(CAREFUL, state, evidence, world.now)
-        assert replayed(CAREFUL, state, evidence, world) == ruling
-        now, action, after = world.now, ruling.action, ruling.state
+class Promises:
+    """What a careful loop never does, checked decision by decision."""
 
-        # In a quiet time the only change is away from a candidate.
+    def __init__(self) -> None:
+        self.retrains: list[Any] = []
+        self.refused: dict[str, Any] = {}  # the model, and when it came to nothing
+        self.approved = False
+
+    def taken_back(self, was: str, state: State, ruling: Any, now: Any) -> None:
+        """One that was ended is tried again from its stage's start; any other is rolled back."""
+        after = ruling.state
+        if was in ("rollback", "refuse"):
+            assert isinstance(after, Rollout)
+            assert after.since == now
+            self.refused.pop(after.candidate.artifact, None)
+            self.approved = not isinstance(after.stage, Approving)  # that question is asked anew
+            return
+        assert candidates(after) == set()
+        if isinstance(state, Gating | Rollout):
+            self.refused[state.candidate.artifact] = now
+        elif isinstance(state, Steady) and state.previous is not None:
+            self.refused[state.champion.artifact] = now
+
+    def kept(self, state: State, evidence: Evidence, ruling: Any, now: Any) -> None:
+        """In a quiet time the only change is away from a candidate; and so on."""
+        action, after = ruling.action, ruling.state
         if CAREFUL.quiet_until(now) and candidates(after) != candidates(state):
             assert candidates(after) == set()
             assert action in ("rollback", "refuse", "yield")
-        # Never more trainings than the budget allows.
         if action == "retrain":
-            retrains.append(now)
-            assert sum(at > now - 7 * DAY for at in retrains) <= 2
-            # Never on the evidence on which another came to nothing.
-            labels = evidence.labels
-            assert not refused or (
-                labels and labels.newest and labels.newest > max(refused.values())
-            )
-        # No canary without a yes.
+            self.trained(evidence, now)
         if action == "ask":
-            approved = False
-        approved = approved or (evidence.approval is not None and evidence.approval.approved)
-        if action in ("canary", "promote"):
-            assert approved
-        # No canary while the budget of requests is spent.
-        if action == "canary" and isinstance(state, Rollout) and evidence.exposure:
-            held = state.trial
-            assert held is None or held.arms(1, 2)[-1].shadow or evidence.exposure.exposed < 1000
-        # What came to nothing never sees a request again, under whatever number.
-        if isinstance(after, Gating | Rollout):
-            assert after.candidate.artifact not in refused
+            self.approved = False
+        answer = evidence.approval
+        self.approved = self.approved or (answer is not None and answer.approved)
+        if action in ("canary", "promote"):  # none without a yes
+            assert self.approved
         if action in ("refuse", "rollback") and isinstance(state, Gating | Rollout):
-            refused[state.candidate.artifact] = now
+            self.refused[state.candidate.artifact] = now
             assert after.memory.refused[-1].version == state.candidate.version
 
-        state = after
+    def trained(self, evidence: Evidence, now: Any) -> None:
+        """Never more than the budget allows, or on evidence on which another came to nothing."""
+        self.retrains.append(now)
+        assert sum(at > now - 7 * DAY for at in self.retrains) <= 2
+        newest = evidence.labels.newest if evidence.labels else None
+        assert not self.refused or (newest and newest > max(self.refused.values()))
+
+    def holds(self, state: State, evidence: Evidence) -> None:
+        """What came to nothing never sees a request again; nor does one beyond the budget."""
+        if isinstance(state, Gating | Rollout):
+            assert state.candidate.artifact not in self.refused
+        if isinstance(state, Rollout) and evidence.exposure and evidence.exposure.exposed >= 1000:
+            assert not isinstance(state.trial, Canary)
+
+
+@given(st.data())
+def test_a_careful_loop_under_any_evidence(data: st.DataObject) -> None:
+    world, state, promises = World(data, kind=True), Idle(), Promises()
+    action, before = "", state
+    for _ in range(data.draw(st.integers(1, 80))):
+        takes_back = data.draw(st.integers(0, 12)) == 0 and can_be_undone(action, before)
+        if takes_back:  # a person takes the last decision back
+            evidence = Evidence(route=world.route, undo=undo_of(action, before, world.now))
+        else:
+            evidence = world.evidence(needs(CAREFUL, state, world.now))
+        ruling = decide(CAREFUL, state, evidence, world.now)
+        assert replayed(CAREFUL, state, evidence, world) == ruling
+        if takes_back:
+            promises.taken_back(action, state, ruling, world.now)
+        else:
+            promises.kept(state, evidence, ruling, world.now)
+        promises.holds(ruling.state, evidence)
+
+        action, before, state = ruling.action, state, ruling.state
         wanted = arms(state)
         if wanted and wanted != world.route.arms and world.route.revision == state.seen:
             world.put(wanted)

@@ -58,6 +58,7 @@ def undo_decision(
     from upturn.wiring import route_actions
 
     pause = duration(cooldown)
+    _check_lived(loop)
     workspace = open_workspace()
     try:
         decision = find_decisions(workspace, loop, None)[-1]
@@ -97,6 +98,7 @@ def answer(loop: str, *, approved: bool, why: str, who: str | None) -> None:
     from upturn.improve.runner import asked, present_state
     from upturn.stores.workspace import open_workspace
 
+    _check_lived(loop)
     workspace = open_workspace()
     try:
         last = find_decisions(workspace, loop, None)[-1]
@@ -128,6 +130,18 @@ def answer(loop: str, *, approved: bool, why: str, who: str | None) -> None:
         workspace.close()
     verb = "Approved" if approved else "Rejected"
     click.echo(f"{verb} what decision {number} of {loop} asked; its next tick acts on it.")
+
+
+def _check_lived(loop: str) -> None:
+    """A rehearsal's decisions name a real endpoint, whose route they have nothing to do with."""
+    from upturn.core.errors import Invalid
+    from upturn.improve.rehearsal import PREFIX
+
+    if loop.startswith(PREFIX):
+        raise Invalid(
+            f"{loop!r} was only rehearsed: nothing came of its decisions.",
+            hint=f"Look at them: upturn decisions {loop}",
+        )
 
 
 def check_decisions(target: str, seq: int | None) -> int:

@@ -304,8 +304,8 @@ def _before_the_gate(loop: Loop, state: Gating, evidence: Evidence, now: datetim
     if until is not None:
         why = f"Quiet until {instant_text(until)}: the gate looks then."
         return Ruling("hold", why, seen(state, evidence), "The end of the quiet time.")
-    over, ever = exposure_text(loop, 0, evidence)
-    if over and not ever:
+    over, never = exposure_text(loop, 0, evidence)
+    if over and not never:
         return Ruling("hold", f"The gate waits: {over}.", seen(state, evidence), "Time passing.")
     if over:
         why = f"{name_of(loop, state.candidate.version)} can't be tried: {over}."

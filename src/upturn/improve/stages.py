@@ -112,6 +112,10 @@ def next_stage(
     if until is not None:
         why = f"{why} Quiet until {instant_text(until)}: {stage} has to wait."
         return Ruling("hold", why, seen(state, evidence), "The end of the quiet time.")
+    if isinstance(state, Rollout) and isinstance(stage, Canary):
+        no_room = _no_room(loop, state, index, why, evidence, now)
+        if no_room is not None:
+            return no_room
     if isinstance(stage, Full):
         champion = Champion(
             version=state.candidate.version,
@@ -147,8 +151,21 @@ def next_stage(
     return Ruling(action, f"{why} Next: {stage}.", rollout, otherwise)
 
 
+def _no_room(
+    loop: Loop, state: Rollout, index: int, why: str, evidence: Evidence, now: datetime
+) -> Ruling | None:
+    """A canary that the budget has no room for waits; one that it never will have any for ends."""
+    over, never = exposure_text(loop, index, evidence)
+    if not over:
+        return None
+    why = f"{why} But {over}."
+    if never:
+        return _ended(loop, "rollback", why, state, evidence, now, "A larger budget.")
+    return Ruling("hold", why, seen(state, evidence), "Time passing, or a larger budget.")
+
+
 def exposure_text(loop: Loop, index: int, evidence: Evidence) -> tuple[str, bool]:
-    """Why the canaries from that place on do not fit into the budget, or ''; and whether ever."""
+    """Why the canaries from that place on do not fit into the budget, or ''; if they never will."""
     allowed, found = loop.budget.exposed, evidence.exposure
     canaries = [stage for stage in loop.rollout[index:] if isinstance(stage, Canary)]
     if allowed is None or found is None or not canaries:

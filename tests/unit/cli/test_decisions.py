@@ -139,6 +139,8 @@ def test_what_cannot_be_asked_says_so(upturn: Terminal) -> None:
     upturn("loop", "loops.py:loop", "--once", "--at", "2013-01-25")
     assert "Did you mean 'delays'?" in upturn("loop", "delay", status=1)
     assert "is only shown" in upturn("loop", "delays", "--once", status=2)
+    for verb in ("undo", "approve"):
+        assert "was only rehearsed" in upturn("decisions", verb, "rehearsal/x", status=2)
     assert "was simulated" in upturn("decisions", "check", "rehearsal/x", status=2)
     assert "nothing changed by it" in upturn("decisions", "undo", "delays", "--yes", status=2)
     assert "is not a duration" in upturn(
