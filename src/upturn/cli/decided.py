@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from upturn.improve.recompute import Recomputed
     from upturn.stores.workspace import Workspace
 
-_DIFFERING = 8  # fields that are printed of one decision
+_DIFFERING = 8  # decisions that are printed, and fields of each
 
 
 def print_explanation(decision: Decision, before: Decision | None) -> None:
@@ -168,9 +168,12 @@ def check_decisions(target: str, seq: int | None) -> int:
         ]
     finally:
         workspace.close()
-    for one in made:
-        _print_recomputed(one)
     same = sum(one.same for one in made)
+    other = [one for one in made if not one.same]
+    for one in other[:_DIFFERING]:
+        _print_recomputed(one)
+    if len(other) > _DIFFERING:
+        click.echo(f"… and {len(other) - _DIFFERING} more: upturn decisions check {target} SEQ")
     kinds = ", ".join(sorted({kind for one in made for kind in one.gathered}))
     again = f" Had from the Log again: {kinds}." if kinds else ""
     click.echo(f"{same:,} of {len(made):,} decisions come out as they were stored.{again}")
@@ -200,8 +203,6 @@ def loop_of(workspace: Workspace, target: str) -> Loop:
 
 
 def _print_recomputed(one: Recomputed) -> None:
-    if one.same:
-        return
     click.echo(f"decision {one.seq} ({one.action}) differs:")
     for field in one.differing[:_DIFFERING]:
         reason = f" ({field.why})" if field.why else ""

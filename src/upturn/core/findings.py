@@ -25,6 +25,7 @@ class Decision(Record, frozen=True, kw_only=True):
     otherwise: str = ""  # what would have changed it
     endpoint: str = ""
     entry: str = ""  # where the loop is, if it was said: '/srv/flights.py:loop'
+    gathered_at: datetime | None = None  # when its evidence was asked of the Log, by our clock
 
 
 class Check(Record, frozen=True, kw_only=True):

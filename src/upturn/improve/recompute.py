@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from upturn.core.metastore import MetaStore
@@ -48,10 +50,30 @@ class Recomputed(msgspec.Struct, frozen=True, kw_only=True):
         return not self.differing
 
 
+class _Then:
+    """A LogView as it was at an instant of our clock: without what was received later."""
+
+    def __init__(self, log: LogView, received_by: datetime) -> None:
+        self._log = log
+        self._received_by = received_by
+
+    @property
+    def endpoint(self) -> str:
+        return self._log.endpoint
+
+    def predictions(self, **asked: Any) -> pa.Table:
+        return self._log.predictions(**asked, received_by=self._received_by)
+
+    def joined(self, **asked: Any) -> pa.Table:
+        return self._log.joined(**asked, received_by=self._received_by)
+
+
 def recompute(
     loop: Loop, log: LogView, actions: Actions, store: MetaStore, decision: Decision
 ) -> Recomputed:
     """Gather the evidence anew as of the decision's time, and ask the policy about what was stored.
+
+    The Log is read as it was then: what came later counts for nothing, whatever time it names.
 
     What is not of the Log is compared with its own record: the route's revision, the version that
     was trained, a person's answer. What the server refused, and what a person took back, has no
@@ -61,7 +83,8 @@ def recompute(
     state = Idle() if before is None else state_from_json(before.state)
     recorded = msgspec.convert(decision.evidence, Evidence)
     kinds = frozenset(kind for kind in FROM_LOG if getattr(recorded, kind))
-    found = gather_logged(loop, state, kinds, log, actions, decision.at)
+    then = _Then(log, decision.gathered_at or decision.recorded_at)
+    found = gather_logged(loop, state, kinds, then, actions, decision.at)
     differing: list[Differing] = []
     for kind in sorted(kinds):
         fields = _differing(f"evidence.{kind}", to_json(recorded)[kind], to_json(found).get(kind))
@@ -132,4 +155,4 @@ def _why(recorded: Evidence, log: LogView, kind: str) -> str:
     answered = rows.filter(pc.invert(rows["shadow"])).num_rows
     if before is not None and answered < before:
         return f"the Log's rows begin on {instant_text(first)}: earlier ones were removed"
-    return "labels came later that say they were known before, or the models are not what they were"
+    return "its labels or the models are not what they were"

@@ -66,11 +66,18 @@ def tick(
     refused = act(state, actions, now, why="the loop's last decision, acted upon again")
     made: list[Decision] = []
     while len(made) < MAX_DECISIONS:
-        question = asked(store, name, state)
+        question, gathered_at = asked(store, name, state), utcnow()
         evidence = _evidence(loop, state, log, actions, now, refused, question)
         ruling = decide(loop, state, evidence, now)
         new = record(
-            name, ruling, evidence, now, seq=seq + 1, endpoint=loop.endpoint.name, entry=entry
+            name,
+            ruling,
+            evidence,
+            now,
+            seq=seq + 1,
+            endpoint=loop.endpoint.name,
+            entry=entry,
+            gathered_at=gathered_at,
         )
         try:
             decision = store.add(new)
@@ -224,6 +231,7 @@ def record(
     seq: int,
     endpoint: str,
     entry: str = "",
+    gathered_at: datetime | None = None,
 ) -> Decision:
     """The decision as it is stored. Its number is said: of two who decide one gets a Conflict."""
     return Decision(
@@ -238,6 +246,7 @@ def record(
         otherwise=ruling.otherwise,
         endpoint=endpoint,
         entry=entry,
+        gathered_at=gathered_at,
     )
 
 

@@ -13,6 +13,7 @@ from unit.improve.loop_world import CHANGE, DAY, past
 from unit.improve.test_runner import Served
 from upturn.core.errors import Conflict, Invalid
 from upturn.core.records import Alert, Approval, Decision, Version
+from upturn.core.time import instant
 from upturn.improve.evidence import Evidence
 from upturn.improve.explain import explain
 from upturn.improve.limits import budget, quiet
@@ -456,6 +457,19 @@ def test_every_decision_can_be_made_again_from_the_log(workspace: Workspace) -> 
         assert ruling.otherwise == decision.otherwise
         assert state_to_json(ruling.state) == decision.state
         before = decision
+
+
+def test_what_was_told_later_changes_no_decision_whatever_time_it_names(
+    workspace: Workspace,
+) -> None:
+    served = promoted(workspace)
+    ids = served.log.predictions(since=NOW - 7 * DAY)["id"]
+    early = pa.array([NOW - DAY] * len(ids), pa.timestamp("us", "UTC"))
+    late = pa.array([instant("2126-01-01")] * len(ids), pa.timestamp("us", "UTC"))
+    told = {"id": ids, "label": [True] * len(ids), "known_at": early, "received_at": late}
+    served.log.append(feedback=pa.table(told))
+    assert served.log.joined(known_by=NOW, since=NOW - 2 * DAY)["label"].null_count == 0
+    assert all(one.same for one in again(served, served.log))
 
 
 def test_a_log_that_lost_rows_is_said_to_have(workspace: Workspace) -> None:
