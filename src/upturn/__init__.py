@@ -26,16 +26,22 @@ if TYPE_CHECKING:
     from upturn.develop.tune.result import Tuning as Tuning
     from upturn.develop.tune.space import integers as integers
     from upturn.develop.tune.space import uniform as uniform
+    from upturn.improve.limits import budget as budget
+    from upturn.improve.limits import quiet as quiet
     from upturn.improve.log import read_log as read_log
     from upturn.improve.loop import Loop as Loop
     from upturn.improve.rehearse import rehearse as rehearse
+    from upturn.improve.rollout import approval as approval
     from upturn.improve.rollout import beats as beats
     from upturn.improve.rollout import canary as canary
     from upturn.improve.rollout import full as full
     from upturn.improve.rollout import no_worse as no_worse
     from upturn.improve.rollout import shadow as shadow
+    from upturn.improve.triggers import after as after
+    from upturn.improve.triggers import alarm as alarm
     from upturn.improve.triggers import drift as drift
     from upturn.improve.triggers import drop as drop
+    from upturn.improve.triggers import rows as rows
     from upturn.improve.triggers import stale as stale
     from upturn.model.user_model import Model as Model
     from upturn.scoring import score as score
@@ -71,13 +77,19 @@ _HOMES = {
     "read_log": "improve.log",
     "Loop": "improve.loop",
     "rehearse": "improve.rehearse",
+    "budget": "improve.limits",
+    "quiet": "improve.limits",
+    "approval": "improve.rollout",
     "beats": "improve.rollout",
     "canary": "improve.rollout",
     "full": "improve.rollout",
     "no_worse": "improve.rollout",
     "shadow": "improve.rollout",
+    "after": "improve.triggers",
+    "alarm": "improve.triggers",
     "drift": "improve.triggers",
     "drop": "improve.triggers",
+    "rows": "improve.triggers",
     "stale": "improve.triggers",
     "score": "scoring",
     "version": "scoring",
