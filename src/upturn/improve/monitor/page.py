@@ -69,7 +69,8 @@ def _symptoms(report: MonitorReport) -> Html:
 
 def _symptom(one: Symptom) -> list[object]:
     since = f"{one.began_at:%Y-%m-%d %H:%M}" if one.began_at else ""
-    return [badge(one.severity, TONES[one.severity]), one.says, since.removesuffix(" 00:00")]
+    when = Html(f"<time>{since.removesuffix(' 00:00')}</time>")
+    return [badge(one.severity, TONES[one.severity]), one.says, when]
 
 
 def _tiles(report: MonitorReport) -> Html:
@@ -103,7 +104,8 @@ def say(metric: str) -> str:
 def _performance(report: MonitorReport, marks: Sequence[plots.Mark]) -> Html | None:
     if not report.windows:
         return None
-    names = list(report.performance.values)
+    # What the model is judged by comes first, and large; the labels' own mean says less.
+    names = sorted(report.performance.values, key=lambda name: name not in METRICS)
     middles = [one.since + (one.until - one.since) / 2 for one in report.windows]
     shown: list[str] = []
     for name in names:

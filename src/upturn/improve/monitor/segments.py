@@ -60,7 +60,7 @@ def _top(log: StoredLog, name: str, since: datetime, until: datetime, top: int) 
     found = log.sql(
         f"SELECT {column} AS value, count(*) AS n FROM predictions "
         f"WHERE NOT shadow AND error IS NULL AND {column} IS NOT NULL "
-        f"AND epoch_us(at) >= {micros(since)} AND epoch_us(at) < {micros(until)} "
+        f'AND epoch_us("at") >= {micros(since)} AND epoch_us("at") < {micros(until)} '
         f"GROUP BY value ORDER BY n DESC, value LIMIT {int(top)}"
     )
     return texts(found["value"]).to_pylist()  # as Arrow writes them, not as DuckDB does

@@ -137,9 +137,17 @@ def heatmap(
 def _column_names(columns: Sequence[str], left: float, slot: float, bottom: float) -> list[str]:
     room = 6.4 * max((len(name) for name in columns), default=1) + 8
     step = max(1, math.ceil(room / slot))
+    last = len(columns) - 1
+    right = left + slot * len(columns)
     return [
-        svg.text(left + slot * (place + 0.5), bottom + 13, columns[place], "m")
-        for place in range(0, len(columns), step)
+        svg.text(
+            # The last name stays within the picture.
+            min(left + slot * (place + 0.5), right - 3.2 * len(columns[place])),
+            bottom + 13,
+            columns[place],
+            "m",
+        )
+        for place in range(last % step, len(columns), step)
     ]
 
 

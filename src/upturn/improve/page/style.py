@@ -37,6 +37,7 @@ th,td{text-align:left;padding:5px 12px 5px 0;border-bottom:1px solid var(--faint
 vertical-align:top}
 th{font-weight:600;color:var(--dim);white-space:nowrap}
 td:first-child{overflow-wrap:anywhere}
+time{white-space:nowrap}
 .n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 th:last-child,td:last-child{padding-right:0}
 .note{border-left:3px solid var(--faint);padding:2px 0 2px 12px;font-size:14px}
