@@ -154,7 +154,7 @@ def look(
 ) -> MonitorReport:
     """The report of `monitor`, not stored: the same Log gives the same report.
 
-    Features are read some 200,000 rows at a time and kept as counts; of each row remain its label,
+    Features are read some 150,000 rows at a time and kept as counts; of each row remain its label,
     score, latency and segments, some 40 bytes.
     """
     endpoint = workspace.meta.get(Endpoint, log.endpoint).name

@@ -18,7 +18,7 @@ from upturn.improve.log import LogView
 DAY = timedelta(days=1)
 _BY_MONTH_FROM = timedelta(days=62)  # longer reports show months, shorter ones days
 _MOST = 2000  # windows in one report: more than anybody reads
-_PIECE = 200_000  # rows that are read at once, about: 50 features of them are 80 MB
+_PIECE = 150_000  # rows that are read at once, about: 50 features of them are 60 MB
 _FIRST = timedelta(hours=1)
 
 
@@ -97,7 +97,7 @@ def _months(since: datetime, until: datetime) -> list[datetime]:
 def pieces(
     log: LogView, since: datetime, until: datetime, known_by: datetime
 ) -> Iterator[pa.Table]:
-    """The joined rows of [since, until) in order, with features, some 200,000 at a time.
+    """The joined rows of [since, until) in order, with features, some 150,000 at a time.
 
     How much time a piece covers follows from how many rows the one before had, so that memory is
     bounded whatever the traffic; the rows are the same however they are cut.
