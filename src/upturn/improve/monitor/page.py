@@ -26,6 +26,7 @@ from upturn.improve.page.html import (
     tiles,
 )
 from upturn.improve.page.scales import number, share
+from upturn.improve.statistics.interval import Interval
 
 TONES: dict[Severity, Tone] = {"fine": "good", "warning": "warning", "critical": "critical"}
 _ROWS = 60  # of a table or a heatmap; the rest is counted
@@ -79,12 +80,19 @@ def _tiles(report: MonitorReport) -> Html:
         ("predictions", f"{report.rows:,}", f"{len(report.windows)} windows of {report.every}"),
         ("labelled", share(found.completeness), f"{found.labelled:,} rows"),
     ]
-    figures += [(say(name), number(value, 4), "") for name, value in _metrics(found)[:2]]
+    figures += [
+        (say(name), number(value, 4), _ends(report.intervals.get(name)))
+        for name, value in _metrics(found)[:2]
+    ]
     answering = [arm for arm in report.arms if not arm.shadow and arm.latency_s]
     if answering:
         p99 = 1000 * answering[0].latency_s["p99"]
         figures.append(("latency p99", f"{number(p99)} ms", answering[0].arm))
     return tiles(figures)
+
+
+def _ends(interval: Interval | None) -> str:
+    return "" if interval is None else f"{number(interval.low, 4)} to {number(interval.high, 4)}"
 
 
 def _metrics(found: Performance) -> list[tuple[str, float]]:
@@ -110,7 +118,10 @@ def _performance(report: MonitorReport, marks: Sequence[plots.Mark]) -> Html | N
     shown: list[str] = []
     for name in names:
         values = [one.performance.values.get(name) for one in report.windows]
-        series = [plots.Series(say(name), middles, values)]
+        ends = [one.intervals.get(name) for one in report.windows]
+        low = [None if end is None else end.low for end in ends]
+        high = [None if end is None else end.high for end in ends]
+        series = [plots.Series(say(name), middles, values, low, high)]
         big = name in METRICS and not shown
         drawn = plots.lines(
             series,
@@ -135,7 +146,27 @@ def _performance(report: MonitorReport, marks: Sequence[plots.Mark]) -> Html | N
     rows.append(_row("all", report.performance, names))
     columns = ["window", "rows", "labelled", *(say(name) for name in names)]
     numbers = details("The figures", table(columns, rows))
-    return section("Performance", *shown[:1], small, numbers)
+    some = any(one.intervals for one in report.windows)
+    words = "The bands are 95 % intervals, from batches of consecutive rows." if some else None
+    return section("Performance", *shown[:1], small, words, _calibration(report), numbers)
+
+
+def _calibration(report: MonitorReport) -> Html | None:
+    if not report.calibration:
+        return None
+    points = [
+        plots.Reliability(
+            predicted=one.predicted,
+            observed=one.observed,
+            low=one.low,
+            high=one.high,
+            rows=one.rows,
+        )
+        for one in report.calibration
+    ]
+    drawn = plots.calibration(points, title="calibration")
+    words = "Calibration: of rows with like scores, the share that came true. 95 % intervals."
+    return grid(figure(drawn, words))
 
 
 def _row(name: str, found: Performance, names: Sequence[str]) -> list[object]:

@@ -15,13 +15,16 @@ from upturn.core.errors import Invalid
 from upturn.core.records import Check, Endpoint, Route, Version
 from upturn.core.schema import Signature
 from upturn.improve.log import StoredLog
+from upturn.improve.metrics import METRICS
+from upturn.improve.monitor.batches import CalibrationBin, calibration_bins, metric_interval
 from upturn.improve.monitor.drift import PREDICTION, Drift, drift_of
-from upturn.improve.monitor.performance import Performance, performance
+from upturn.improve.monitor.performance import Performance, outcomes, performance, scores
 from upturn.improve.monitor.segments import Segment, top_values
 from upturn.improve.monitor.symptom import Symptom
 from upturn.improve.monitor.symptoms import ranked, symptoms_of
 from upturn.improve.monitor.tally import OTHERS, Tally, numbers
 from upturn.improve.monitor.windows import Windows, pieces, runs, windows
+from upturn.improve.statistics.interval import Interval
 from upturn.stores.workspace import Workspace
 
 _QUANTILES = (0.5, 0.9, 0.99)
@@ -61,6 +64,7 @@ class WindowReport(msgspec.Struct, frozen=True, kw_only=True):
     performance: Performance
     latency_s: dict[str, float]
     psi: dict[str, float]  # of each column, beyond chance: from 0 up
+    intervals: dict[str, Interval] = {}  # of the metrics of which it can be said
 
 
 class MonitorReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +74,8 @@ class MonitorReport(msgspec.Struct, frozen=True, kw_only=True):
     known at `known_by`. `drift` compares the rows with the baseline of `version`, the champion now
     (the prediction only on its own rows), most drifted first. `performance` is of the answered
     rows, whichever version answered; `windows` is the same by window, those without rows left out.
-    `symptoms` are what the checks found, the worst first.
+    `symptoms` are what the checks found, the worst first. `intervals` are of the metrics of which
+    it can be said, `calibration` of models that answer probabilities.
     """
 
     endpoint: str
@@ -84,6 +89,8 @@ class MonitorReport(msgspec.Struct, frozen=True, kw_only=True):
     arms: tuple[ArmTraffic, ...]
     drift: tuple[Drift, ...]
     performance: Performance
+    intervals: dict[str, Interval]
+    calibration: tuple[CalibrationBin, ...]
     windows: tuple[WindowReport, ...]
     segments: tuple[Segment, ...]
     distributions: tuple[Distribution, ...]
@@ -183,6 +190,8 @@ def look(
         arms=_traffic(tally),
         drift=drifts,
         performance=overall,
+        intervals=_intervals(slim, overall, signature),
+        calibration=_calibration(slim, signature),
         windows=found,
         segments=apart,
         distributions=_distributions(tally),
@@ -242,6 +251,28 @@ def _distributions(tally: Tally) -> tuple[Distribution, ...]:
     )
 
 
+def _intervals(
+    rows: pa.Table, found: Performance, signature: Signature | None
+) -> dict[str, Interval]:
+    if signature is not None and signature.output in ("label", "scores"):
+        return {}
+    labels, predicted = outcomes(rows, signature), scores(rows)
+    usable = ~(np.isnan(labels) | np.isnan(predicted))
+    labels, predicted = labels[usable], predicted[usable]
+    intervals = {
+        name: metric_interval(METRICS[name].function, labels, predicted)
+        for name in found.values
+        if name in METRICS
+    }
+    return {name: interval for name, interval in intervals.items() if interval is not None}
+
+
+def _calibration(rows: pa.Table, signature: Signature | None) -> tuple[CalibrationBin, ...]:
+    if signature is None or signature.output != "probability":
+        return ()
+    return calibration_bins(outcomes(rows, signature), scores(rows))
+
+
 def _windows(
     tally: Tally, slim: pa.Table, spans: Windows, signature: Signature | None
 ) -> tuple[WindowReport, ...]:
@@ -254,15 +285,17 @@ def _windows(
             for number, column in enumerate(tally.columns)
             if (place, number) in tally.by_window
         }
+        figures = performance(rows, signature=signature)
         made.append(
             WindowReport(
                 name=spans.name(place),
                 since=spans.starts[place],
                 until=spans.starts[place + 1],
                 rows=end - begin,
-                performance=performance(rows, signature=signature),
+                performance=figures,
                 latency_s=_quantiles(numbers(rows["latency_s"])),
                 psi=psi,
+                intervals=_intervals(rows, figures, signature),
             )
         )
     return tuple(made)
