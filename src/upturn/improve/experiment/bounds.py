@@ -1,0 +1,100 @@
+"""Bounds: how far an estimate may be from the truth, for each way of looking at an experiment."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Literal
+
+from upturn.improve.statistics.interval import Interval
+
+Method = Literal["anytime", "fixed", "group-sequential"]
+_NORMAL = NormalDist()
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How an experiment is looked at: at any time, once, or at planned shares of `units`.
+
+    `tuned_n` is the number of units at which the bound of looking at any time is tightest. It has
+    to be chosen before the data are seen.
+    """
+
+    method: Method = "anytime"
+    alpha: float = 0.05
+    tuned_n: int = 10_000
+    units: int | None = None
+    looks: tuple[float, ...] = ()
+
+    def multiplier(self, n: float, alpha: float | None = None) -> float:
+        """How many standard errors wide the interval is to each side, with n units in all.
+
+        Looking at any time: the asymptotic confidence sequence with a Gaussian mixture
+        (Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas 2024, arXiv:2103.06476, theorem 2.2).
+
+        >>> round(Rule("fixed").multiplier(1000), 3), round(Rule().multiplier(10_000), 3)
+        (1.96, 3.048)
+        """
+        alpha = self.alpha if alpha is None else alpha
+        if self.method == "anytime":
+            grown = n * self._rho2 + 1
+            return math.sqrt(2 * grown / (grown - 1) * (0.5 * math.log(grown) - math.log(alpha)))
+        return _NORMAL.inv_cdf(1 - alpha / 2)
+
+    def p_value(self, z: float, n: float) -> float:
+        """The p-value of an estimate z standard errors away; always valid when looked at any time.
+
+        >>> Rule("fixed").p_value(20, 1000) < 1e-80
+        True
+        """
+        if self.method == "anytime":
+            grown = n * self._rho2 + 1
+            exponent = 0.5 * math.log(grown) - 0.5 * z * z * (grown - 1) / grown
+            return math.exp(min(0.0, exponent))
+        return math.erfc(abs(z) / math.sqrt(2))
+
+    def interval(
+        self, estimate: float, variance: float, n: float, *, alpha: float | None = None
+    ) -> Interval:
+        """The interval around an estimate with that variance, from n units in all."""
+        alpha = self.alpha if alpha is None else alpha
+        se = math.sqrt(variance) if variance >= 0 else math.nan
+        if not (math.isfinite(estimate) and math.isfinite(se)) or se <= 0 or n < 2:
+            return unsaid(estimate, alpha)
+        reach = self.multiplier(n, alpha) * se
+        return Interval(
+            estimate=estimate,
+            low=estimate - reach,
+            high=estimate + reach,
+            level=1 - alpha,
+            p_value=self.p_value(estimate / se, n),
+            method=self.label,
+        )
+
+    @property
+    def label(self) -> str:
+        """What its intervals are called."""
+        return {
+            "anytime": "asymptotic confidence sequence",
+            "fixed": "normal",
+            "group-sequential": "group-sequential",
+        }[self.method]
+
+    @property
+    def _rho2(self) -> float:
+        # Eq. (2.4) there: the ρ² of the narrowest bound at tuned_n.
+        log = -2 * math.log(self.alpha)
+        return (log + math.log1p(log)) / self.tuned_n
+
+
+def unsaid(estimate: float = math.nan, alpha: float = 0.05) -> Interval:
+    """The interval of what can't be said: everything is possible."""
+    return Interval(
+        estimate=estimate,
+        low=-math.inf,
+        high=math.inf,
+        level=1 - alpha,
+        p_value=math.nan,
+        method="none",
+    )
