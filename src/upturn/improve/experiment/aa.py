@@ -111,6 +111,7 @@ def _check(
     share: float,
 ) -> MetricCheck:
     fixed = Rule("fixed", design.alpha)
+    rule = design.rule.at(design.units or 0)  # of planned looks, the last
     crossed = np.zeros(len(salts), dtype=np.bool_)
     peeked = np.zeros(len(salts), dtype=np.bool_)
     z = np.zeros(len(salts))
@@ -118,10 +119,10 @@ def _check(
         gap, variance = difference(found, 1, 0)
         with np.errstate(all="ignore"):
             z = np.where(variance > 0, np.abs(gap) / np.sqrt(variance), 0.0)
-        crossed |= z > design.rule.multiplier(n)
+        crossed |= z > rule.multiplier(n)
         peeked |= z > fixed.multiplier(n)
     p_values = np.array([fixed.p_value(float(one), 1.0) for one in z])
-    hits = crossed if design.method == "anytime" else z > design.rule.multiplier(len(values))
+    hits = crossed if design.method == "anytime" else z > rule.multiplier(len(values))
     found_in = int(hits.sum())
     low, high = _wilson(found_in, len(salts))
     return MetricCheck(

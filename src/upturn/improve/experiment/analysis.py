@@ -8,9 +8,10 @@ from typing import cast
 
 import msgspec
 
+from upturn.improve.experiment.bounds import Rule
 from upturn.improve.experiment.corrections import adjusted
 from upturn.improve.experiment.design import Design
-from upturn.improve.experiment.effects import effects_of, judged, linear_effects
+from upturn.improve.experiment.effects import effects_of, judged, linear_effects, waiting
 from upturn.improve.experiment.guardrails import guarded
 from upturn.improve.experiment.metrics import Column, Linear, Metric, Quantile
 from upturn.improve.experiment.mismatch import sample_ratio
@@ -36,7 +37,8 @@ def analyze_source(
     groups = scan(source, units, design.linear, keys)
     arms = {key[0]: group for key, group in merged(groups, [0]).items()}
     counts = {name: arms[name].units if name in arms else 0 for name in design.arms}
-    effects = _effects(design, source, units, arms, counts)
+    rule = design.rule.at(sum(counts.values()))
+    effects = _effects(design, source, units, arms, rule)
     left = left_out(source, units)
     days = [key[1] for key in groups if len(key) > 1 and key[1] is not None]
     judged_effects = _judged(design, effects)
@@ -97,28 +99,30 @@ def _effects(
     source: Source,
     units: Units,
     arms: Mapping[str, Group],
-    counts: Mapping[str, int],
+    rule: Rule,
 ) -> dict[Metric, list[Effect]]:
     made: dict[Metric, list[Effect]] = {}
+    counts = {name: group.units for name, group in arms.items()}
     for metric in design.asked:
         if isinstance(metric, Quantile):
-            made[metric] = _quantile_effects(design, source, units, metric)
+            made[metric] = _quantile_effects(design, source, units, metric, rule)
             continue
         moments = _moments(design, metric, arms)
-        found = linear_effects(design, metric, moments, counts, design.rule)
+        found = linear_effects(design, metric, moments, counts, rule)
         clip = units.clips.get(_clipped(metric))
         made[metric] = [msgspec.structs.replace(one, clipped=clip) for one in found]
     return made
 
 
 def _quantile_effects(
-    design: Design, source: Source, units: Units, metric: Quantile
+    design: Design, source: Source, units: Units, metric: Quantile, rule: Rule
 ) -> list[Effect]:
     arms = list(design.arms)
     found, why = quantile_estimates(source, units, metric, arms)
+    why = why or waiting(rule)
     return [
         msgspec.structs.replace(
-            effects_of(metric, found, arms, design.control, arm, design.rule, why),
+            effects_of(metric, found, arms, design.control, arm, rule, why),
             units=int(found.n[arms.index(arm)] + found.n[arms.index(design.control)]),
         )
         for arm in design.others
@@ -166,6 +170,7 @@ def _points(
 ) -> list[Point]:
     counts = {arm: group.units for arm, group in reached.items()}
     moments = _moments(design, metric, reached)
+    rule = design.rule.at(sum(counts.values()))
     return [
         Point(
             day=day,
@@ -175,7 +180,7 @@ def _points(
             difference=one.difference,
             lift=one.lift,
         )
-        for one in linear_effects(design, metric, moments, counts, design.rule)
+        for one in linear_effects(design, metric, moments, counts, rule)
         if one.status != "unsaid"
     ]
 

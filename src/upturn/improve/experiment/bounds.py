@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Literal
 
+from upturn.improve.experiment.spending import boundaries, repeated_p
 from upturn.improve.statistics.interval import Interval
 
 Method = Literal["anytime", "fixed", "group-sequential"]
@@ -18,7 +19,7 @@ class Rule:
     """How an experiment is looked at: at any time, once, or at planned shares of `units`.
 
     `tuned_n` is the number of units at which the bound of looking at any time is tightest. It has
-    to be chosen before the data are seen.
+    to be chosen before the data are seen. `reached` is how many of the planned looks there were.
     """
 
     method: Method = "anytime"
@@ -26,6 +27,19 @@ class Rule:
     tuned_n: int = 10_000
     units: int | None = None
     looks: tuple[float, ...] = ()
+    reached: int = 0
+
+    def at(self, units: int) -> Rule:
+        """The rule when so many units are there, all arms together: at which look that is."""
+        if self.method != "group-sequential" or not self.units:
+            return self
+        share = units / self.units * (1 + 1e-9)
+        return replace(self, reached=sum(one <= share for one in self.looks))
+
+    @property
+    def waits(self) -> bool:
+        """Whether no planned look is reached yet."""
+        return self.method == "group-sequential" and not self.reached
 
     def multiplier(self, n: float, alpha: float | None = None) -> float:
         """How many standard errors wide the interval is to each side, with n units in all.
@@ -34,13 +48,15 @@ class Rule:
         (Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas 2024, arXiv:2103.06476, theorem 2.2).
 
         >>> round(Rule("fixed").multiplier(1000), 3), round(Rule().multiplier(10_000), 3)
-        (1.96, 3.048)
+        (1.96, 3.035)
         """
         alpha = self.alpha if alpha is None else alpha
         if self.method == "anytime":
             grown = n * self._rho2 + 1
             return math.sqrt(2 * grown / (grown - 1) * (0.5 * math.log(grown) - math.log(alpha)))
-        return _NORMAL.inv_cdf(1 - alpha / 2)
+        if self.method == "group-sequential":
+            return boundaries(self.looks, alpha)[self.reached - 1] if self.reached else math.inf
+        return -_NORMAL.inv_cdf(alpha / 2)
 
     def p_value(self, z: float, n: float) -> float:
         """The p-value of an estimate z standard errors away; always valid when looked at any time.
@@ -52,6 +68,8 @@ class Rule:
             grown = n * self._rho2 + 1
             exponent = 0.5 * math.log(grown) - 0.5 * z * z * (grown - 1) / grown
             return math.exp(min(0.0, exponent))
+        if self.method == "group-sequential":
+            return repeated_p(self.looks, self.reached - 1, abs(z)) if self.reached else 1.0
         return math.erfc(abs(z) / math.sqrt(2))
 
     def interval(

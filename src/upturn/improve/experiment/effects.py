@@ -33,7 +33,7 @@ def linear_effects(
     found = estimate(metric, [moments[arm] for arm in arms], design.adjustment) if arms else None
     made: list[Effect] = []
     for arm in design.others:
-        why = _too_few(metric, moments, design.control, arm, rule)
+        why = too_few(metric, moments, design.control, arm, rule)
         effect = effects_of(metric, found, arms, design.control, arm, rule, why)
         pair = [one for one in (arm, design.control) if one in units]
         total = sum(units[one] for one in pair)
@@ -99,9 +99,19 @@ def judged(effect: Effect, p_adjusted: float, alpha: float) -> Effect:
     return msgspec.structs.replace(effect, p_adjusted=p_adjusted, status=status)
 
 
-def _too_few(
+def waiting(rule: Rule) -> str:
+    """That the first planned look is not reached, if it is not."""
+    if not rule.waits:
+        return ""
+    return f"the first look is planned at {round(rule.looks[0] * (rule.units or 0)):,} units"
+
+
+def too_few(
     metric: Linear, moments: Mapping[str, Moments], control: str, arm: str, rule: Rule
 ) -> str:
+    """Why the units are too few to say anything, if they are."""
+    if rule.waits:
+        return waiting(rule)
     fewest = _FEWEST if rule.method == "anytime" else 2
     for one in (control, arm):
         n = moments[one].n if one in moments else 0

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 import numpy as np
 
 from upturn.core.errors import Invalid
+from upturn.improve.experiment.bounds import Rule
 from upturn.improve.experiment.design import Design
 from upturn.improve.experiment.effects import linear_effects
-from upturn.improve.experiment.metrics import Column, Linear, Quantile, Ratio
+from upturn.improve.experiment.metrics import Column, Linear, Mean, Quantile, Ratio
 from upturn.improve.experiment.moments import Moments
 from upturn.improve.experiment.source import Source, quoted
 from upturn.improve.experiment.units import Layout, units_of
@@ -72,13 +74,13 @@ def _of_metric(
     for day in range(days):
         there = {arm: found for (arm, at), found in by_day.items() if at == day}
         counts = {arm: found.n for arm, found in there.items()}
-        for one in linear_effects(design, plain, there, counts, design.rule):
+        for one in linear_effects(design, plain, there, counts, _rule(design, counts)):
             if one.status != "unsaid":
                 effect = DayEffect(day=day, units=one.units, difference=one.difference)
                 shown[one.arm].append(effect)
     arms = {arm: found for (arm, _), found in halves.items()}
     counts = {arm: found.n for arm, found in arms.items()}
-    changes = linear_effects(design, plain, arms, counts, design.rule)
+    changes = linear_effects(design, plain, arms, counts, _rule(design, counts))
     return [
         Novelty(
             metric=metric.title,
@@ -89,6 +91,10 @@ def _of_metric(
         )
         for one in changes
     ]
+
+
+def _rule(design: Design, counts: Mapping[str, int]) -> Rule:
+    return design.rule.at(sum(counts.values()))
 
 
 def _trend(design: Design, days: list[DayEffect], change: Interval, unsaid: bool) -> Trend:
@@ -159,7 +165,5 @@ def _made(n: int, total: float, squares: float) -> Moments:
     return Moments(n, np.array([mean]), np.array([[max(0.0, squares - n * mean * mean)]]))
 
 
-def _without_covariates(metric: Linear) -> Any:
-    from upturn.improve.experiment.metrics import Mean
-
+def _without_covariates(metric: Linear) -> Mean:
     return Mean(metric.title, better=metric.better)

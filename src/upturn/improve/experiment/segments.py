@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from upturn.improve.experiment.bounds import Rule
 from upturn.improve.experiment.corrections import adjusted
 from upturn.improve.experiment.design import Design
 from upturn.improve.experiment.effects import judged, linear_effects
@@ -56,6 +57,7 @@ def _of_column(
     values = sorted(sizes, key=lambda value: (-sizes[value], value))[:_MOST]
     inside = {value: _effects(design, metric, groups, {value}) for value in values}
     others = {value: _effects(design, metric, groups, set(sizes) - {value}) for value in values}
+    rule = _rule(design, groups)
     made = [
         SegmentEffect(segment=column, value=value, effect=effect)
         for value in values
@@ -64,7 +66,7 @@ def _of_column(
     differ = [
         found
         for place in range(len(design.others))
-        if (found := _interaction(design, column, place, inside, others)) is not None
+        if (found := _interaction(rule, column, place, inside, others)) is not None
     ]
     return made, differ
 
@@ -77,11 +79,11 @@ def _effects(
     place = design.linear.index(metric)
     moments = {arm: group.moments[place] for arm, group in arms.items()}
     counts = {arm: group.units for arm, group in arms.items()}
-    return linear_effects(design, metric, moments, counts, design.rule)
+    return linear_effects(design, metric, moments, counts, _rule(design, groups))
 
 
 def _interaction(
-    design: Design,
+    rule: Rule,
     column: str,
     place: int,
     inside: Mapping[str, list[Effect]],
@@ -98,8 +100,8 @@ def _interaction(
         if "unsaid" not in (one.status, rest.status):
             gap = one.difference.estimate - rest.difference.estimate
             n = one.units + rest.units
-            variance = sum(_variance(design, effect) for effect in (one, rest))
-            found.append((design.rule.interval(gap, variance, n).p_value, value))
+            variance = sum(_variance(rule, effect) for effect in (one, rest))
+            found.append((rule.interval(gap, variance, n).p_value, value))
     if len(found) < 2:
         return None
     p_value, value = min(found)
@@ -114,6 +116,10 @@ def _interaction(
     )
 
 
-def _variance(design: Design, effect: Effect) -> float:
+def _rule(design: Design, groups: Mapping[Key, Group]) -> Rule:
+    return design.rule.at(sum(group.units for group in groups.values()))
+
+
+def _variance(rule: Rule, effect: Effect) -> float:
     reach = effect.difference.high - effect.difference.estimate
-    return (reach / design.rule.multiplier(effect.units - effect.without)) ** 2
+    return (reach / rule.multiplier(effect.units - effect.without)) ** 2

@@ -179,9 +179,9 @@ def rows_sql(units: Units, column: str) -> str:
         )
     unit = quoted(units.layout.unit or "")
     return (
-        f"SELECT u.arm AS arm, u.unit AS unit, {number} AS x FROM data "
-        f"JOIN ({replace(units, columns=(), clips={}).sql()}) AS u ON data.{unit} = u.unit "
-        f"WHERE {_ours(units.layout)} AND isfinite({number})"
+        f"SELECT u.arm AS arm, u.unit AS unit, r.x AS x FROM (SELECT {unit} AS unit, {number} AS x "
+        f"FROM data WHERE {_ours(units.layout)} AND isfinite({number})) AS r "
+        f"JOIN ({replace(units, columns=(), clips={}).sql()}) AS u ON r.unit = u.unit"
     )
 
 

@@ -84,9 +84,15 @@ def _nothing(design: Design, found: Analysis) -> str:
 
 
 def _how_long(design: Design, found: Analysis, effect: Effect) -> str:
+    rule = design.rule.at(found.units)
+    if design.method == "group-sequential":
+        following = [one for one in rule.looks if one > found.units / (rule.units or 1)]
+        if not following:
+            return "that was the last look"
+        return f"the next look is planned at {round(following[0] * (rule.units or 0)):,} units"
     if design.method == "fixed":
         return "of one look, that is the answer: looking again later needs another method"
-    needed = units_to_show(effect, design.rule, found.units)
+    needed = units_to_show(effect, rule, found.units)
     more = needed - found.units
     days = None
     if found.since is not None and found.until is not None:
