@@ -113,8 +113,9 @@ def _with_outcomes(rows: pa.Table, outcomes: Any, unit: str) -> pa.Table:
                 hint="Give the outcomes' another name.",
             )
         chosen = ", ".join(quoted(one) for one in taken)
-        asked = f"SELECT CAST({quoted(unit)} AS VARCHAR) AS unit__, {'at AS at__,' if timed else ''}"
-        table = source.ask(f"{asked} {chosen} FROM data").to_arrow_table()
+        time = '"at" AS at__, ' if timed else ""
+        asked = f"SELECT CAST({quoted(unit)} AS VARCHAR) AS unit__, {time}{chosen} FROM data"
+        table = source.ask(asked).to_arrow_table()
     return _joined(rows, table, {"timed": timed}, taken)
 
 
@@ -125,11 +126,11 @@ def _joined(
         connection.execute("SET TimeZone = 'UTC'")
         connection.register("log", rows)
         connection.register("outcomes", outcomes)
-        after = "AND o.at__ >= l.at" if how["timed"] else ""
+        after = 'AND o.at__ >= l."at"' if how["timed"] else ""
         chosen = ", ".join(f"o.{quoted(one)}" for one in taken)
         return connection.sql(f"""
             WITH seen AS (
-                SELECT *, row_number() OVER (PARTITION BY unit ORDER BY at, id, arm) AS place
+                SELECT *, row_number() OVER (PARTITION BY unit ORDER BY "at", id, arm) AS place
                 FROM log WHERE unit IS NOT NULL
             ), l AS (SELECT * EXCLUDE (place) FROM seen WHERE place = 1)
             SELECT l.*, {chosen} FROM l LEFT JOIN outcomes AS o ON o.unit__ = l.unit {after}

@@ -32,9 +32,10 @@ class Moments:
         if not self.n or not other.n:
             return other if other.n else self
         n = self.n + other.n
-        gap = other.mean - self.mean
-        mean = self.mean + gap * (other.n / n)
-        scatter = self.scatter + other.scatter + np.outer(gap, gap) * (self.n * other.n / n)
+        with np.errstate(all="ignore"):
+            gap = other.mean - self.mean
+            mean = self.mean + gap * (other.n / n)
+            scatter = self.scatter + other.scatter + np.outer(gap, gap) * (self.n * other.n / n)
         return Moments(n, mean, scatter)
 
     @property
@@ -69,8 +70,9 @@ def from_sums(n: int, shift: Array, sums: Array, products: Array) -> Moments:
     """
     if not n:
         return empty(len(shift))
-    offset = sums / n
-    return Moments(n, shift + offset, products - n * np.outer(offset, offset))
+    with np.errstate(all="ignore"):  # values too large to be squared: what comes out says so
+        offset = sums / n
+        return Moments(n, shift + offset, products - n * np.outer(offset, offset))
 
 
 def lost(n: int, sums: Array, squares: Array) -> NDArray[np.bool_]:
@@ -81,5 +83,6 @@ def lost(n: int, sums: Array, squares: Array) -> NDArray[np.bool_]:
     """
     if not n:
         return np.zeros(len(sums), dtype=np.bool_)
-    offset = sums / n
-    return offset * offset > 0.9999 * squares / n
+    with np.errstate(all="ignore"):
+        offset = sums / n
+        return offset * offset > 0.9999 * squares / n
