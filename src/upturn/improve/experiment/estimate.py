@@ -121,5 +121,7 @@ def _joint(spread: Array, gradient: Array, theta: Array, share: Array) -> Array:
 def difference(found: Estimates, arm: int, control: int) -> tuple[Array, Array]:
     """The difference of two arms' values and its variance."""
     cov = found.cov
-    variance = cov[..., arm, arm] + cov[..., control, control] - 2 * cov[..., arm, control]
-    return found.value[..., arm] - found.value[..., control], np.maximum(variance, 0.0)
+    with np.errstate(all="ignore"):
+        gap = found.value[..., arm] - found.value[..., control]
+        variance = cov[..., arm, arm] + cov[..., control, control] - 2 * cov[..., arm, control]
+        return gap, np.maximum(variance, 0.0)

@@ -10,6 +10,7 @@ from upturn.improve.experiment.result import Analysis, Effect, GuardrailSeen
 from upturn.improve.statistics.interval import Interval
 
 _LONG = 365  # days: beyond, a forecast says nothing
+_MUCH = 20  # times the units that are there
 
 
 def sentence(design: Design, found: Analysis) -> str:
@@ -97,8 +98,10 @@ def _how_long(design: Design, found: Analysis, effect: Effect) -> str:
     days = None
     if found.since is not None and found.until is not None:
         days = more / found.units * ((found.until - found.since).days + 1)
-    if not math.isfinite(needed) or (days is not None and days > _LONG):
+    if days is not None and days > _LONG:
         return "a difference so small would not be shown within a year"
+    if needed > _MUCH * found.units:
+        return f"a difference so small would take more than {_MUCH} times as many"
     if more < 1:
         return "it is at the edge"
     if days is None:
