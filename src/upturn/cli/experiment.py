@@ -62,12 +62,14 @@ def command(
 
     experiment = load_target(target, Experiment)
     if effect is not None:
-        plan = experiment.plan(
-            _history(data), effect=effect, power=power, at=at, per_day=per_day
-        )
+        plan = experiment.plan(_history(data), effect=effect, power=power, at=at, per_day=per_day)
         _print(plan, as_json, show_plan)
     elif splits is not None:
-        _print(experiment.self_check(_history(data), splits=splits, seed=seed, at=at), as_json, show_check)
+        _print(
+            experiment.self_check(_history(data), splits=splits, seed=seed, at=at),
+            as_json,
+            show_check,
+        )
     else:
         window = (since, until)
         found = _analyzed(experiment, data, arm, at, outcomes, window)
@@ -140,7 +142,9 @@ def show(found: Analysis) -> Iterator[RenderableType]:
     if found.segments:
         yield _segments(found)
     level = f"{1 - found.alpha:.0%}"
-    held = {"anytime": "at every look", "fixed": "for one look"}.get(found.method, "at planned looks")
+    held = {"anytime": "at every look", "fixed": "for one look"}.get(
+        found.method, "at planned looks"
+    )
     line = f"Each interval holds with {level} by itself, {held}"
     if found.correction and len(found.effects) > 1:
         how = {"holm": "Holm", "bh": "Benjamini & Hochberg"}[found.correction]
@@ -277,7 +281,7 @@ def show_check(found: SelfCheck) -> Iterator[RenderableType]:
     if found.sound:
         yield f"No more than the {found.alpha:.0%} that alpha allows."
     else:
-        yield "[red]More than alpha allows[/]: are rows of one unit taken for units? Are tails wild?"
+        yield "[red]More than alpha allows[/]: are rows of one unit taken for units?"
 
 
 def _table(*columns: str) -> Table:

@@ -1,4 +1,4 @@
-"""What may be concluded from an experiment: its sentence, its guardrails, its Log, its error rates."""
+"""What may be concluded from an experiment: its sentence, guardrails, Log and error rates."""
 
 import math
 from collections.abc import Iterator
@@ -28,7 +28,9 @@ from upturn.stores.workspace import Workspace, open_workspace
 ARMS = {"control": 0.5, "new": 0.5}
 
 
-def table(n: int = 8000, *, lift: float = 0.0, refunds: float = 0.02, seed: int = 1) -> dict[str, Any]:
+def table(
+    n: int = 8000, *, lift: float = 0.0, refunds: float = 0.02, seed: int = 1
+) -> dict[str, Any]:
     draw = np.random.default_rng(seed)
     new = draw.random(n) < 0.5
     before = draw.gamma(4, 5, n)
@@ -210,9 +212,7 @@ def test_looking_all_the_time_finds_nothing_where_nothing_is() -> None:
         mean = np.stack([sy, sx], axis=-1) / n[..., None]
         raw = np.stack([np.stack([yy, xy], -1), np.stack([xy, xx], -1)], -2) / n[..., None, None]
         cov = raw - mean[..., :, None] * mean[..., None, :]
-        found = estimate_arrays(
-            n.T, mean.swapaxes(0, 1), cov.swapaxes(0, 1), ratio=False
-        )
+        found = estimate_arrays(n.T, mean.swapaxes(0, 1), cov.swapaxes(0, 1), ratio=False)
         gap, variance = difference(found, 1, 0)
         z = np.abs(gap) / np.sqrt(variance)
         wrong += bool((z > [Rule().multiplier(int(one)) for one in looks]).any())
@@ -227,7 +227,10 @@ def test_sizes_are_tested_at_every_look() -> None:
     for _ in range(300):
         counts = draw.multinomial(50, [0.5, 0.3, 0.2], 40).cumsum(axis=0)
         shares = {"a": 0.5, "b": 0.3, "c": 0.2}
-        p_values = [sample_ratio(dict(zip("abc", row, strict=True)), shares).p_value for row in counts.tolist()]
+        p_values = [
+            sample_ratio(dict(zip("abc", row, strict=True)), shares).p_value
+            for row in counts.tolist()
+        ]
         wrong += min(p_values) < 0.05
     assert wrong <= 20
     off = sample_ratio({"a": 500_000, "b": 510_000}, {"a": 0.5, "b": 0.5})
@@ -358,7 +361,8 @@ def test_the_command_prints_keeps_and_writes(
 
     def run(*args: str) -> Any:
         return CliRunner().invoke(
-            cli, ["experiment", "shop.py:checkout", "--data", "rows.parquet", *args],
+            cli,
+            ["experiment", "shop.py:checkout", "--data", "rows.parquet", *args],
             catch_exceptions=False,
         )
 

@@ -102,9 +102,7 @@ def test_a_ratio_and_cuped_are_tea_tastings(table: pd.DataFrame) -> None:
 
 
 def test_interacted_adjustment_is_lins_regression(table: pd.DataFrame) -> None:
-    found = effect(
-        table, up.Mean("revenue", covariate=["before", "age"]), adjustment="interacted"
-    )
+    found = effect(table, up.Mean("revenue", covariate=["before", "age"]), adjustment="interacted")
     new = table["variant"].to_numpy(float)
     x = table[["before", "age"]].to_numpy()
     x = x - x.mean(axis=0)
@@ -121,9 +119,7 @@ def test_interacted_adjustment_is_lins_regression(table: pd.DataFrame) -> None:
 
 def test_pooled_adjustment_by_several_covariates_is_the_regressions(table: pd.DataFrame) -> None:
     found = effect(table, up.Mean("revenue", covariate=["before", "age"]))
-    design = np.column_stack(
-        [np.ones(len(table)), table["variant"], table["before"], table["age"]]
-    )
+    design = np.column_stack([np.ones(len(table)), table["variant"], table["before"], table["age"]])
     fit = sm.OLS(table["revenue"].to_numpy(), design.astype(float)).fit(cov_type="HC1")
     assert found.difference.estimate == pytest.approx(fit.params[1], rel=1e-3)
     width = (found.difference.high - found.difference.low) / 2 / stats.norm.isf(0.025)

@@ -52,7 +52,9 @@ def test_parts_add_up_to_the_whole(values: Any, cut: int) -> None:
 
 @settings(deadline=None, max_examples=25)
 @given(
-    st.lists(st.sampled_from([0.0, 1e9, 1e9 + 1, -3.5, 1e-9, math.nan, math.inf, None]), min_size=4),
+    st.lists(
+        st.sampled_from([0.0, 1e9, 1e9 + 1, -3.5, 1e-9, math.nan, math.inf, None]), min_size=4
+    ),
     st.sampled_from([0.0, 1e9, 1e12]),
 )
 def test_a_scan_agrees_with_exact_sums_on_nasty_values(values: list[Any], offset: float) -> None:

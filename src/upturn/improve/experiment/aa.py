@@ -1,4 +1,4 @@
-"""Self-check: how often a design finds a difference where there is none, on the user's own history."""
+"""Self-check: how often a design finds a difference where there is none, on one's own history."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def _at_looks(
     k = values.shape[1]
     whole = np.zeros((1 + k + k * k, 1))
     control = np.zeros((1 + k + k * k, len(salts)))
-    known = np.isfinite(values).all(axis=1)
+    known: NDArray[np.bool_] = np.asarray(np.isfinite(values).all(axis=1), dtype=np.bool_)
     centred = np.where(known[:, None], values - values[known].mean(axis=0), 0.0)
     begin = 0
     for end in looks.tolist():
@@ -186,9 +186,7 @@ def _of_metric(metric: Linear, units: Units, values: Array) -> Array:
     outcomes = [units.columns.index(one) for one in metric.outcomes]
     covariates = [units.columns.index(one) for one in metric.covariates]
     given = values[:, covariates]
-    return np.concatenate(
-        [values[:, outcomes], np.where(np.isfinite(given), given, 0.0)], axis=1
-    )
+    return np.concatenate([values[:, outcomes], np.where(np.isfinite(given), given, 0.0)], axis=1)
 
 
 def _uniforms(places: NDArray[np.uint64], salts: NDArray[np.uint64]) -> Array:
@@ -197,7 +195,7 @@ def _uniforms(places: NDArray[np.uint64], salts: NDArray[np.uint64]) -> Array:
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     x ^= x >> np.uint64(31)
-    return (x >> np.uint64(11)) * 2.0**-53
+    return (x >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def _floats(column: object) -> Array:

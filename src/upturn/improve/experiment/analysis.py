@@ -56,9 +56,7 @@ def analyze_source(
         mismatch=sample_ratio(counts, design.arms),
         effects=judged_effects,
         guardrails=tuple(
-            guarded(one, effect)
-            for one in design.guardrails
-            for effect in effects[one.metric]
+            guarded(one, effect) for one in design.guardrails for effect in effects[one.metric]
         ),
         segments=segments,
         interactions=interactions,
@@ -141,9 +139,7 @@ def _clipped(metric: Linear) -> Column:
 def _judged(design: Design, effects: Mapping[Metric, list[Effect]]) -> tuple[Effect, ...]:
     family = [one for metric in design.metrics for one in effects[metric]]
     p_values = adjusted([one.difference.p_value for one in family], design.correction)
-    return tuple(
-        judged(one, p, design.alpha) for one, p in zip(family, p_values, strict=True)
-    )
+    return tuple(judged(one, p, design.alpha) for one, p in zip(family, p_values, strict=True))
 
 
 def _over_time(design: Design, groups: Mapping[Key, Group]) -> list[Point]:
@@ -165,9 +161,7 @@ def _over_time(design: Design, groups: Mapping[Key, Group]) -> list[Point]:
     return made
 
 
-def _points(
-    design: Design, metric: Linear, reached: Mapping[str, Group], day: date
-) -> list[Point]:
+def _points(design: Design, metric: Linear, reached: Mapping[str, Group], day: date) -> list[Point]:
     counts = {arm: group.units for arm, group in reached.items()}
     moments = _moments(design, metric, reached)
     rule = design.rule.at(sum(counts.values()))

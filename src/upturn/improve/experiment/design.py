@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal, cast, get_args
 
 import msgspec
@@ -21,7 +22,7 @@ _TUNED = 10_000
 
 @dataclass(frozen=True, slots=True, init=False)
 class Design:
-    """The arms, the unit that was randomised, the metrics, and the rule by which they are judged."""
+    """The arms, the unit that was randomised, the metrics, and the rule that judges them."""
 
     name: str
     arms: Mapping[str, float]
@@ -61,7 +62,8 @@ class Design:
         first = next(iter(shares))
         if control is not None and control not in shares:
             raise Invalid(
-                f"There is no arm {control!r} to be the control.", hint=did_you_mean(control, shares)
+                f"There is no arm {control!r} to be the control.",
+                hint=did_you_mean(control, shares),
             )
         _one_of("method", method, Method)
         _one_of("adjustment", adjustment, Adjustment)
@@ -106,7 +108,7 @@ class Design:
     @property
     def linear(self) -> tuple[Linear, ...]:
         """Those that are functions of means."""
-        return tuple(cast("Linear", one) for one in self.asked if not isinstance(one, Quantile))
+        return tuple(one for one in self.asked if not isinstance(one, Quantile))
 
     @property
     def rule(self) -> Rule:
@@ -179,7 +181,7 @@ def _looks(looks: int | Iterable[float]) -> tuple[float, ...]:
             raise Invalid(f"{looks} looks can't be planned.", hint="From 1 to 50.")
         return tuple((place + 1) / looks for place in range(looks))
     found = tuple(float(one) for one in looks)
-    rising = all(a < b for a, b in zip(found, found[1:], strict=False))
+    rising = all(a < b for a, b in pairwise(found))
     if not found or not rising or found[0] <= 0 or found[-1] != 1:
         raise Invalid(
             f"The looks {found} are not rising shares of the planned units that end with 1.",
@@ -190,4 +192,6 @@ def _looks(looks: int | Iterable[float]) -> tuple[float, ...]:
 
 def _one_of(name: str, value: object, kind: Any) -> None:
     if value not in get_args(kind):
-        raise Invalid(f"There is no {name} {value!r}.", hint=did_you_mean(str(value), get_args(kind)))
+        raise Invalid(
+            f"There is no {name} {value!r}.", hint=did_you_mean(str(value), get_args(kind))
+        )

@@ -1,4 +1,4 @@
-"""Estimates: each arm's value of a metric, adjusted by covariates, and how uncertain they are together."""
+"""Estimates: each arm's value of a metric, adjusted by covariates, and their uncertainty."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _solved(matrix: Array, vector: Array) -> Array:
     known = scale > 0
     inverse = np.where(known, 1 / np.where(known, scale, 1.0), 0.0)
     standard = matrix * inverse[..., :, None] * inverse[..., None, :]
-    usable = np.isfinite(standard).all(axis=(-2, -1))
+    usable = np.asarray(np.isfinite(standard).all(axis=(-2, -1)))
     standard = np.where(usable[..., None, None], standard, 0.0)
     solution = np.linalg.pinv(standard, rcond=_COLLINEAR, hermitian=True)
     return np.einsum("...ij,...j->...i", solution, vector * inverse) * inverse

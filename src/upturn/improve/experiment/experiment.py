@@ -70,7 +70,9 @@ class Experiment(Design):
         with open_source(data) as source:
             return analyze_source(self, source, arm=arm, at=at)
 
-    def novelty(self, data: Any, *, arm: str = "arm", at: str, days: int = 14) -> tuple[Novelty, ...]:
+    def novelty(
+        self, data: Any, *, arm: str = "arm", at: str, days: int = 14
+    ) -> tuple[Novelty, ...]:
         """The effects by days since a unit's first row, and whether late ones differ from early.
 
         The table has rows over time, several for each unit.

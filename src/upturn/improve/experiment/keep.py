@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
@@ -34,7 +34,7 @@ def keep(
         says=found.verdict,
         at=now,
     )
-    return cast("Verdict", workspace.meta.add(made))
+    return workspace.meta.add(made)
 
 
 def as_json(found: Any) -> dict[str, Any]:

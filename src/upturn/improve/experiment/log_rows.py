@@ -55,11 +55,11 @@ def log_rows(
             f"The Log of {log.endpoint} has no predictions in that time.",
             hint="Look further back with since=…",
         )
-    stray = sorted(set(pc.unique(rows["arm"]).to_pylist()) - set(design.arms))
-    if not set(pc.unique(rows["arm"]).to_pylist()) & set(design.arms):
+    there = {str(one) for one in pc.unique(rows["arm"]).to_pylist()}
+    if not there & set(design.arms):
         raise NotFound(
             f"The Log of {log.endpoint} has none of the arms {', '.join(design.arms)}.",
-            hint=f"It has: {', '.join(map(str, stray))}.",
+            hint=f"It has: {', '.join(sorted(there))}.",
         )
     notes = list(_shares(design, rows))
     by_unit = rows["unit"].null_count < rows.num_rows

@@ -66,8 +66,12 @@ class _Linear(_Metric, frozen=True, kw_only=True):
         return (self.covariate,) if isinstance(self.covariate, str) else tuple(self.covariate)
 
     def _check_covariates(self) -> None:
-        if len(set(self.covariate_names)) != len(self.covariate_names) or not all(self.covariate_names):
-            raise Invalid(f"{self.title}: the covariates are {self.covariate_names}; each is named once.")
+        if len(set(self.covariate_names)) != len(self.covariate_names) or not all(
+            self.covariate_names
+        ):
+            raise Invalid(
+                f"{self.title}: the covariates are {self.covariate_names}; each is named once."
+            )
         if not isinstance(self.covariate, str):
             msgspec.structs.force_setattr(self, "covariate", self.covariate_names)
 

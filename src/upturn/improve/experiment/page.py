@@ -65,7 +65,9 @@ def _span(found: Analysis) -> str:
 
 
 def _how(found: Analysis) -> str:
-    held = {"anytime": "at every look", "fixed": "for one look"}.get(found.method, "at planned looks")
+    held = {"anytime": "at every look", "fixed": "for one look"}.get(
+        found.method, "at planned looks"
+    )
     many = len(found.effects) > 1 and found.correction
     how = {"holm": "Holm", "bh": "Benjamini and Hochberg"}.get(found.correction or "", "")
     said = f" p is adjusted for {len(found.effects)} comparisons ({how})." if many else ""
@@ -107,8 +109,13 @@ def _guardrails(found: Analysis) -> str:
 
 def _differ(found: Analysis) -> str:
     rows = [
-        (escape(one.segment), escape(one.metric), escape(one.arm), escape(one.value),
-         p_text(one.p_adjusted))
+        (
+            escape(one.segment),
+            escape(one.metric),
+            escape(one.arm),
+            escape(one.value),
+            p_text(one.p_adjusted),
+        )
         for one in found.interactions
     ]
     columns = ("does the effect differ by", "metric", "arm", "most in", "p")
@@ -217,6 +224,4 @@ class _Place:
 
 
 def _svg(title: str, height: float, marks: Iterable[str]) -> str:
-    return (
-        f'<svg viewBox="0 0 {_WIDE} {height}" role="img"><title>{title}</title>{"".join(marks)}</svg>'
-    )
+    return f'<svg viewBox="0 0 {_WIDE} {height}" role="img"><title>{title}</title>{"".join(marks)}</svg>'

@@ -161,9 +161,7 @@ def _metric_plan(
     )
 
 
-def units_needed(
-    rule: Rule, effect: float, spread: float, power: float, pair: float = 1.0
-) -> int:
+def units_needed(rule: Rule, effect: float, spread: float, power: float, pair: float = 1.0) -> int:
     """How many units of all arms it takes until an effect is beyond the bound with that power.
 
     `spread` is the variance of the difference times the units; `pair` the share of units in the two

@@ -16,6 +16,7 @@ from upturn.improve.experiment.source import Source
 from upturn.improve.experiment.units import Units, check_share
 
 Key = tuple[Any, ...]
+_PASSES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +69,15 @@ def scan(
     or not finite, or that a shift was too far from the mean to keep the digits, it is repeated.
     """
     plan = _first_look(source, units)
-    for _ in range(4):
-        asked = [_variables(metric, units, plan) for metric in metrics]
-        query = _Query(units, metrics, asked, plan)
+    left = _PASSES  # values so large that their squares are infinite stay so in any pass
+    while True:
+        query = _Query(units, metrics, plan)
         rows = source.rows(query.sql(keys))
         better = query.revised(rows, len(keys))
-        if better == plan:
-            break
+        left -= 1
+        if better == plan or not left:
+            return {row[: len(keys)]: query.group(row[len(keys) :]) for row in rows}
         plan = better
-    return {row[: len(keys)]: query.group(row[len(keys) :]) for row in rows}
 
 
 def _first_look(source: Source, units: Units) -> _Plan:
@@ -110,9 +111,8 @@ def _variables(metric: Linear, units: Units, plan: _Plan) -> _Variables:
 class _Query:
     """The SQL of a pass, and how its rows become moments."""
 
-    def __init__(
-        self, units: Units, metrics: Sequence[Linear], asked: Sequence[_Variables], plan: _Plan
-    ) -> None:
+    def __init__(self, units: Units, metrics: Sequence[Linear], plan: _Plan) -> None:
+        asked = [_variables(metric, units, plan) for metric in metrics]
         self._units, self._plan, self._asked = units, plan, asked
         self._places: dict[str, int] = {}  # expression → place in a row
         self._put("count(*)")

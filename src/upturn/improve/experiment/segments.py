@@ -1,4 +1,4 @@
-"""Segments: effects within the values of a column, and whether they differ, false finds in check."""
+"""Segments: effects within the values of a column, and whether they differ."""
 
 from __future__ import annotations
 
@@ -44,8 +44,7 @@ def segment_effects(
             for one, p in zip(made, said, strict=True)
         ),
         tuple(
-            msgspec.structs.replace(one, p_adjusted=p)
-            for one, p in zip(differ, asked, strict=True)
+            msgspec.structs.replace(one, p_adjusted=p) for one, p in zip(differ, asked, strict=True)
         ),
     )
 

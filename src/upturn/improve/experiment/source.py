@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,18 @@ import duckdb
 from upturn.core.errors import Invalid, NotFound, did_you_mean
 from upturn.model.tables import to_arrow
 
-_NUMBERS = ("BOOL", "TINYINT", "SMALLINT", "INT", "BIGINT", "HUGEINT", "U", "FLOAT", "DOUBLE", "DEC")
+_NUMBERS = (
+    "BOOL",
+    "TINYINT",
+    "SMALLINT",
+    "INT",
+    "BIGINT",
+    "HUGEINT",
+    "U",
+    "FLOAT",
+    "DOUBLE",
+    "DEC",
+)
 _MOMENTS = ("TIMESTAMP", "DATE")
 
 
@@ -60,7 +71,7 @@ class Source:
 
 
 @contextmanager
-def open_source(table: Any, spill: Path | None = None) -> Iterator[Source]:
+def open_source(table: Any, spill: Path | None = None) -> Generator[Source]:
     """A table to ask: pandas, polars, Arrow, columns, a path or pattern of files, or a relation.
 
     Files are Parquet or CSV. Raises NotFound for a file that is not there, Invalid for what is no

@@ -1,4 +1,4 @@
-"""Units: the query that makes one row of each unit that was exposed, whatever the table's rows are."""
+"""Units: the query that makes one row of each unit, whatever a table's rows are."""
 
 from __future__ import annotations
 

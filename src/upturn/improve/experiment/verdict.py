@@ -42,7 +42,9 @@ def _arm(design: Design, found: Analysis, arm: str) -> str:
     failed = [one for one in rails if one.status == "failed"]
     if not shown and not failed:
         return ""
-    parts = [f"{'raises' if one.difference.estimate > 0 else 'lowers'} {_said(one)}" for one in shown]
+    parts = [
+        f"{'raises' if one.difference.estimate > 0 else 'lowers'} {_said(one)}" for one in shown
+    ]
     parts += [f"fails the guardrail {_rail(one)}" for one in failed]
     waiting = [one.effect.metric for one in rails if one.status in ("open", "unsaid")]
     passed = [one.effect.metric for one in rails if one.status == "passed"]
