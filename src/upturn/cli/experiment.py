@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,8 @@ if TYPE_CHECKING:
     from upturn.improve.experiment.aa import SelfCheck
     from upturn.improve.experiment.experiment import Experiment
     from upturn.improve.experiment.plan import Plan
-    from upturn.improve.experiment.result import Analysis, Effect
+    from upturn.improve.experiment.result import Analysis
+    from upturn.improve.experiment.show import Shown
 
 _COLOURS = {"better": "green", "worse": "red", "passed": "green", "failed": "red"}
 
@@ -61,6 +61,7 @@ def command(
     from upturn.improve.experiment.experiment import Experiment
 
     experiment = load_target(target, Experiment)
+    _check_folder(html)
     if effect is not None:
         plan = experiment.plan(_history(data), effect=effect, power=power, at=at, per_day=per_day)
         _print(plan, as_json, show_plan)
@@ -80,6 +81,13 @@ def command(
         _print(found, as_json, show)
 
 
+def _check_folder(html: Path | None) -> None:
+    from upturn.core.errors import NotFound
+
+    if html is not None and (html.is_dir() or not html.parent.is_dir()):
+        raise NotFound(f"The page can't be written to {html}.", hint="Name a file in a folder.")
+
+
 def _history(data: str | None) -> str:
     if data is None:
         raise click.UsageError("Give the history with --data FILE.")
@@ -94,6 +102,7 @@ def _analyzed(
     outcomes: str | None,
     window: tuple[str | None, str | None],
 ) -> Analysis:
+    from upturn.core.errors import NotFound
     from upturn.core.time import instant, utcnow
     from upturn.improve.experiment.keep import keep
     from upturn.improve.log import read_log
@@ -110,7 +119,11 @@ def _analyzed(
             return found
         endpoint = experiment.endpoint or experiment.name
         until = until or now
-        log = read_log(endpoint, workspace)
+        try:
+            log = read_log(endpoint, workspace)
+        except NotFound as error:
+            hint = error.hint or "Give the rows with --data FILE, or deploy it."
+            raise NotFound(error.message, hint=hint) from None
         found = experiment.analyze(log, outcomes=outcomes, since=since, until=until)
         keep(workspace, experiment, found, now=now, endpoint=endpoint, since=since, until=until)
         return found
@@ -133,79 +146,33 @@ def _print(found: Any, as_json: bool, shown: Callable[[Any], Iterator[Renderable
 def show(found: Analysis) -> Iterator[RenderableType]:
     """The verdict, and the tables that it rests on."""
     from upturn.cli.render import plain
+    from upturn.improve.experiment import show as shown
 
-    sizes = ", ".join(f"{one.arm} {one.units:,}" for one in found.arms)
-    yield f"[bold]{plain(found.experiment)}[/]: {plain(sizes)} units"
-    yield _effects(found)
+    yield f"[bold]{plain(found.experiment)}[/]: {plain(shown.sizes(found))}"
+    yield _shown(shown.effects_table(found))
     if found.guardrails:
-        yield _guardrails(found)
+        yield _shown(shown.guardrails_table(found))
     if found.segments:
-        yield _segments(found)
-    level = f"{1 - found.alpha:.0%}"
-    held = {"anytime": "at every look", "fixed": "for one look"}.get(
-        found.method, "at planned looks"
-    )
-    line = f"Each interval holds with {level} by itself, {held}"
-    if found.correction and len(found.effects) > 1:
-        how = {"holm": "Holm", "bh": "Benjamini & Hochberg"}[found.correction]
-        line += f"; p is adjusted for {len(found.effects)} comparisons ({how})"
-    yield f"[dim]{line}. Lift: Fieller.[/]"
+        yield _shown(shown.segments_table(found))
+    if found.interactions:
+        yield _shown(shown.interactions_table(found))
+    yield f"[dim]{plain(shown.how(found))}[/]"
     for note in found.notes:
         yield plain(note)
     yield f"[bold]{plain(found.verdict)}[/]"
 
 
-def _effects(found: Analysis) -> Table:
-    table = _table("metric", "arm")
-    for name in (found.control, "arm's", "difference", "lift", "p", "says"):
-        table.add_column(name, justify="left" if name == "says" else "right")
-    for one in found.effects:
-        table.add_row(one.metric, one.arm, *_figures(one), _status(one.status, one.why))
-    return table
-
-
-def _guardrails(found: Analysis) -> Table:
-    table = _table("guardrail", "arm")
-    for name in ("difference", "lift", "margin", "says"):
-        table.add_column(name, justify="left" if name == "says" else "right")
-    for one in found.guardrails:
-        _, _, gap, lift, _ = _figures(one.effect)
-        margin = f"{one.margin:.1%}" if one.relative else f"{one.margin:.4g}"
-        says = _status(one.status, one.effect.why)
-        table.add_row(one.effect.metric, one.effect.arm, gap, lift, margin, says)
-    return table
-
-
-def _segments(found: Analysis) -> Table:
-    table = _table("segment", "metric", "arm")
-    for name in ("units", "difference", "lift", "p", "says"):
-        table.add_column(name, justify="left" if name == "says" else "right")
-    for one in found.segments:
-        _, _, gap, lift, p = _figures(one.effect)
-        name = f"{one.segment} = {one.value}"
-        says = _status(one.effect.status, one.effect.why)
-        row = (name, one.effect.metric, one.effect.arm, f"{one.effect.units:,}", gap, lift, p, says)
-        table.add_row(*row)
-    return table
-
-
-def _figures(one: Effect) -> tuple[str, str, str, str, str]:
-    from upturn.cli.render import plain
-    from upturn.improve.experiment.verdict import interval_text, p_text
-
-    gap = "" if one.why else plain(interval_text(one.difference, signed=True))
-    lifted = not one.why and math.isfinite(one.lift.low)
-    lift = plain(interval_text(one.lift, per_cent=True, signed=True)) if lifted else ""
-    p = "" if math.isnan(one.p_adjusted) else p_text(one.p_adjusted)
-    values = ["" if math.isnan(v) else f"{v:.4g}" for v in (one.control_value, one.value)]
-    return values[0], values[1], gap, lift, p
-
-
-def _status(status: str, why: str) -> str:
+def _shown(found: Shown) -> Table:
     from upturn.cli.render import plain
 
-    said = {"open": "not shown", "unsaid": f"can't be said: {why}"}.get(status, status)
-    return f"[{_COLOURS.get(status, 'default')}]{plain(said)}[/]"
+    table = _table(*found.columns[: found.texts])
+    for name in found.columns[found.texts : -1]:
+        table.add_column(name, justify="right")
+    table.add_column(found.columns[-1])
+    for row, status in zip(found.rows, found.statuses, strict=True):
+        colour = _COLOURS.get(status, "default")
+        table.add_row(*map(plain, row[:-1]), f"[{colour}]{plain(row[-1])}[/]")
+    return table
 
 
 def show_plan(plan: Plan) -> Iterator[RenderableType]:

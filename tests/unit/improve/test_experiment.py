@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 import upturn as up
 from upturn.cli import cli
-from upturn.core.errors import Invalid, NotFound
+from upturn.core.errors import Invalid, NotFound, UpturnError
 from upturn.core.log import PredictionBatch
 from upturn.core.records import Endpoint, Verdict
 from upturn.core.settings import load_settings
@@ -221,6 +221,28 @@ def test_looking_all_the_time_finds_nothing_where_nothing_is() -> None:
     assert peeked > 40
 
 
+def test_quantiles_of_equal_arms_do_not_differ_however_often_one_looks() -> None:
+    draw = np.random.default_rng(12)
+    made = up.Experiment("x", arms=ARMS, unit="user", metrics=[up.Quantile("x", 0.9)])
+    once = up.Experiment("x", arms=ARMS, metrics=[up.Quantile("x", 0.9)], method="fixed")
+    wrong = covered = 0
+    for _ in range(60):
+        users = np.repeat(np.arange(1000), 3)
+        # Rows of a user are alike: taken for independent, they would be far too sure.
+        x = np.repeat(draw.lognormal(0, 1, 1000), 3) * draw.lognormal(0, 0.2, 3000)
+        arm = np.where(draw.random(1000) < 0.5, "new", "control")[users]
+        names = np.array([f"u{user}" for user in users])
+        looks = [
+            made.analyze({"arm": arm[:end], "user": names[:end], "x": x[:end]})
+            for end in (600, 1200, 3000)
+        ]
+        wrong += any(one.effects[0].status != "open" for one in looks)
+        first = once.analyze({"arm": arm[::3], "x": x[::3]})
+        covered += not first.effects[0].difference.excludes(0)
+    assert wrong <= 5
+    assert covered >= 52
+
+
 def test_sizes_are_tested_at_every_look() -> None:
     draw = np.random.default_rng(6)
     wrong = 0
@@ -380,5 +402,11 @@ def test_the_command_prints_keeps_and_writes(
     assert (kept.seq, kept.says, kept.report) == (3, first["verdict"], first)
     assert "units, anytime" in run("--plan", "0.02", "--at", "at").output
     assert "A/A tests" in run("--self-check", "50").output
-    with pytest.raises(NotFound, match="Did you mean 'arm'"):
-        run("--arm", "amr")
+    for args, message in [
+        (["--arm", "amr"], "Did you mean 'arm'"),
+        (["--html", "nowhere/page.html"], "can't be written"),
+        (["--data", "shop.py"], "shop.py can't be read"),
+        (["--since", "2026-01-01"], "is for the Log"),
+    ]:
+        with pytest.raises(UpturnError, match=message):
+            run(*args)

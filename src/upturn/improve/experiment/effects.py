@@ -1,4 +1,4 @@
-"""Effects: what arms change in a metric, from moments or quantiles, and when nothing can be said."""
+"""Effects: what arms change in a metric, and when nothing can be said."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Novelty: effects by days since a unit's first row, and whether late ones differ from early ones."""
+"""Novelty: effects by days since a unit's first row, and whether late ones differ."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def _errors(
     """The standard error of the share of rows below the quantile, in each arm."""
     if not units.grouped:
         return {arm: math.sqrt(q * (1 - q) / count) for arm, (count, _) in known.items()}
-    at = _quantiles(source, rows, {arm: (q,) for arm in known})
+    at = _quantiles(source, rows, dict.fromkeys(known, (q,)))
     ends = " ".join(f"WHEN {text(arm)} THEN {at[arm][0]!r}::DOUBLE" for arm in known)
     # A unit's rows less than expected below the quantile: its influence, up to the mean of rows.
     found = source.rows(

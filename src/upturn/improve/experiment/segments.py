@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import msgspec
@@ -93,17 +94,18 @@ def _interaction(
     The least p-value counts, times the number of segments (Bonferroni): unlike a chi-square test
     of all together, it stays valid at every look where the p-values do.
     """
-    found: list[tuple[float, str]] = []
+    found: list[tuple[float, float, str]] = []
     for value, effects in inside.items():
         one, rest = effects[place], others[value][place]
         if "unsaid" not in (one.status, rest.status):
             gap = one.difference.estimate - rest.difference.estimate
             n = one.units + rest.units
             variance = sum(_variance(rule, effect) for effect in (one, rest))
-            found.append((rule.interval(gap, variance, n).p_value, value))
+            z = abs(gap) / math.sqrt(variance)
+            found.append((rule.interval(gap, variance, n).p_value, -z, value))
     if len(found) < 2:
         return None
-    p_value, value = min(found)
+    p_value, _, value = min(found)
     p_value = min(1.0, p_value * (1 if len(found) == 2 else len(found)))  # two ask the same
     return Interaction(
         segment=column,

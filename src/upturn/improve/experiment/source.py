@@ -84,14 +84,11 @@ def open_source(table: Any, spill: Path | None = None) -> Generator[Source]:
     connection = _connect(spill)
     try:
         if isinstance(table, str | Path):
-            found = _files(connection, str(table))
-            connection.execute(f"CREATE VIEW data AS SELECT * FROM {found}")
+            _open_files(connection, str(table))
         else:
             connection.register("data", to_arrow(table))
         described = connection.sql("DESCRIBE SELECT * FROM data").fetchall()
         yield Source({row[0]: str(row[1]) for row in described}, connection.sql)
-    except duckdb.IOException as error:
-        raise Invalid(f"{table} can't be read: {str(error).splitlines()[0]}") from None
     finally:
         connection.close()
 
@@ -112,15 +109,20 @@ def _connect(spill: Path | None) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def _files(connection: duckdb.DuckDBPyConnection, path: str) -> str:
+def _open_files(connection: duckdb.DuckDBPyConnection, path: str) -> None:
     quoted = "'" + path.replace("'", "''") + "'"
     if not connection.sql(f"SELECT count(*) FROM glob({quoted})").fetchall()[0][0]:
         folder = Path(path).parent
         near = [other.name for other in folder.iterdir()] if folder.is_dir() else []
         raise NotFound(f"No file {path!r}.", hint=did_you_mean(Path(path).name, near))
-    if path.endswith((".csv", ".tsv", ".csv.gz")):
-        return f"read_csv({quoted})"
-    return f"read_parquet({quoted})"
+    read = "read_csv" if path.endswith((".csv", ".tsv", ".csv.gz")) else "read_parquet"
+    try:
+        connection.execute(f"CREATE VIEW data AS SELECT * FROM {read}({quoted})")
+    except duckdb.Error as error:
+        said = str(error).splitlines()[0].rstrip(".")
+        raise Invalid(
+            f"{path} can't be read: {said}.", hint="It is to be Parquet or CSV."
+        ) from None
 
 
 def quoted(name: str) -> str:
