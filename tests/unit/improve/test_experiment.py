@@ -226,7 +226,7 @@ def test_quantiles_of_equal_arms_do_not_differ_however_often_one_looks() -> None
     made = up.Experiment("x", arms=ARMS, unit="user", metrics=[up.Quantile("x", 0.9)])
     once = up.Experiment("x", arms=ARMS, metrics=[up.Quantile("x", 0.9)], method="fixed")
     wrong = covered = 0
-    for _ in range(60):
+    for _ in range(30):
         users = np.repeat(np.arange(1000), 3)
         # Rows of a user are alike: taken for independent, they would be far too sure.
         x = np.repeat(draw.lognormal(0, 1, 1000), 3) * draw.lognormal(0, 0.2, 3000)
@@ -239,8 +239,8 @@ def test_quantiles_of_equal_arms_do_not_differ_however_often_one_looks() -> None
         wrong += any(one.effects[0].status != "open" for one in looks)
         first = once.analyze({"arm": arm[::3], "x": x[::3]})
         covered += not first.effects[0].difference.excludes(0)
-    assert wrong <= 5
-    assert covered >= 52
+    assert wrong <= 3
+    assert covered >= 25
 
 
 def test_sizes_are_tested_at_every_look() -> None:

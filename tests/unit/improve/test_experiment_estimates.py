@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 import tea_tasting as tt
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
@@ -201,6 +201,7 @@ def test_lift_and_difference_exclude_zero_together(
     assert low - 1e-9 <= (arm - control) / control <= high + 1e-9
 
 
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_corrections_are_statsmodels(p_values: list[float]) -> None:
     for how, theirs in [("holm", "holm"), ("bh", "fdr_bh")]:
