@@ -123,6 +123,8 @@ def test_what_cant_be_said_is_said() -> None:
     assert few.effects[0].why == "only 3 units are x; it takes 10"
     none = rare.analyze({"arm": pa.array([], pa.string()), "x": pa.array([], pa.bool_())})
     assert none.verdict == "Nothing can be said yet: no unit of any arm is there."
+    with pytest.raises(NotFound, match="none of the arms 'control', 'new'. It has: 'A', 'B'"):
+        rare.analyze({"arm": ["B", "A", None], "x": [True, False, True]})
     one = rare.analyze({"arm": ["new"], "x": [True]})
     assert one.effects[0].status == "unsaid"
     ratio = up.Experiment("x", arms=ARMS, metrics=[up.Ratio("x", "y"), up.Quantile("x", 0.5)])
@@ -362,6 +364,10 @@ def test_the_arms_of_a_route_are_compared_from_its_log(workspace: Workspace) -> 
     assert joined.units == 2000
     assert joined.effects[0].value == pytest.approx(0.005)
     assert joined.effects[0].control_value == pytest.approx(0.004)
+    timed = bought | {"at": [instant(f"2026-0{month}-05") for month in (1, 2, 3)]}
+    before = spent.analyze(log, outcomes=timed, until="2026-03-01")
+    assert before.effects[0].value == pytest.approx(0.003)  # neither before nor after
+    assert before == spent.analyze(log, outcomes=timed, until="2026-03-01")
     with pytest.raises(NotFound, match="none of the arms a, b"):
         up.Experiment("checkout", arms=["a", "b"], metrics=metrics).analyze(log)
     shares = up.Experiment("checkout", arms={"control": 0.9, "new": 0.1}, metrics=metrics)

@@ -8,6 +8,7 @@ from typing import cast
 
 import msgspec
 
+from upturn.core.errors import NotFound
 from upturn.improve.experiment.bounds import Rule
 from upturn.improve.experiment.corrections import adjusted
 from upturn.improve.experiment.design import Design
@@ -20,7 +21,7 @@ from upturn.improve.experiment.quantiles import quantile_estimates
 from upturn.improve.experiment.result import Analysis, ArmSeen, Effect, Point
 from upturn.improve.experiment.scan import Group, Key, merged, scan
 from upturn.improve.experiment.segments import segment_effects
-from upturn.improve.experiment.source import Source
+from upturn.improve.experiment.source import Source, quoted
 from upturn.improve.experiment.units import Layout, Units, left_out, units_of
 from upturn.improve.experiment.verdict import sentence
 
@@ -40,6 +41,8 @@ def analyze_source(
     rule = design.rule.at(sum(counts.values()))
     effects = _effects(design, source, units, arms, rule)
     left = left_out(source, units)
+    if left.other_arms and not sum(counts.values()):
+        raise _no_arm(design, source, units)
     days = [key[1] for key in groups if len(key) > 1 and key[1] is not None]
     judged_effects = _judged(design, effects)
     segments, interactions = segment_effects(design, source, units)
@@ -69,6 +72,17 @@ def analyze_source(
         notes=(*notes, *_notes(counts, left.mixed, at)),
     )
     return msgspec.structs.replace(found, verdict=sentence(design, found))
+
+
+def _no_arm(design: Design, source: Source, units: Units) -> NotFound:
+    name = units.layout.arm or ""
+    column = f"CAST({quoted(name)} AS VARCHAR)"
+    there = source.rows(f"SELECT {column} AS arm FROM data GROUP BY arm ORDER BY arm LIMIT 9")
+    shown = ", ".join(repr(row[0]) for row in there if row[0] is not None)
+    return NotFound(
+        f"The column {name!r} has none of the arms {', '.join(map(repr, design.arms))}.",
+        hint=f"It has: {shown}." if shown else "It is empty.",
+    )
 
 
 def units_with_clips(source: Source, layout: Layout, metrics: Sequence[Linear]) -> Units:

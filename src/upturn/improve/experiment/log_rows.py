@@ -41,8 +41,8 @@ def log_rows(
     """The answered rows of a Log, without shadows: `arm`, `at`, `unit`, `label`, `score`,
     `latency_s`, `features.<name>`.
 
-    With `outcomes`, a row for each of a unit's outcomes after its first prediction (of all of
-    them, where outcomes have no `at`), with the Log's columns of that first one. The unit is that
+    With `outcomes`, a row for each of a unit's outcomes from its first prediction until the end
+    (of all of them, where outcomes have no `at`), with the Log's columns of that first one. The unit is that
     of the route; where it has none, each prediction is a unit.
 
     Raises NotFound when no row is there.
@@ -69,7 +69,7 @@ def log_rows(
                 f"The route of {log.endpoint} has no unit, so outcomes can't be joined.",
                 hint='Deploy it with a unit: up.Endpoint(…, unit="user_id").',
             )
-        rows = _with_outcomes(rows, outcomes, design.unit or "unit")
+        rows = _with_outcomes(rows, outcomes, design.unit or "unit", end)
     return LogRows(rows, with_unit(design, "unit" if by_unit else None), tuple(notes))
 
 
@@ -99,7 +99,7 @@ def _shares(design: Design, rows: pa.Table) -> list[str]:
     return made
 
 
-def _with_outcomes(rows: pa.Table, outcomes: Any, unit: str) -> pa.Table:
+def _with_outcomes(rows: pa.Table, outcomes: Any, unit: str, end: datetime) -> pa.Table:
     with open_source(outcomes) as source:
         source.check(unit, what="the unit of the outcomes")
         timed = "at" in source.columns
@@ -115,6 +115,8 @@ def _with_outcomes(rows: pa.Table, outcomes: Any, unit: str) -> pa.Table:
         chosen = ", ".join(quoted(one) for one in taken)
         time = '"at" AS at__, ' if timed else ""
         asked = f"SELECT CAST({quoted(unit)} AS VARCHAR) AS unit__, {time}{chosen} FROM data"
+        if timed:  # what came later would change what was concluded then
+            asked += f" WHERE at__ < TIMESTAMPTZ '{end.isoformat()}'"
         table = source.ask(asked).to_arrow_table()
     return _joined(rows, table, {"timed": timed}, taken)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ class Source:
 
 
 @contextmanager
-def open_source(table: Any, spill: Path | None = None) -> Generator[Source]:
+def open_source(table: Any) -> Generator[Source]:
     """A table to ask: pandas, polars, Arrow, columns, a path or pattern of files, or a relation.
 
     Files are Parquet or CSV. Raises NotFound for a file that is not there, Invalid for what is no
@@ -81,19 +82,16 @@ def open_source(table: Any, spill: Path | None = None) -> Generator[Source]:
         columns = dict(zip(table.columns, map(str, table.types), strict=True))
         yield Source(columns, lambda sql: table.query("data", sql))
         return
-    connection = _connect(spill)
-    try:
+    with tempfile.TemporaryDirectory(prefix="upturn-") as spill, _connect(spill) as connection:
         if isinstance(table, str | Path):
             _open_files(connection, str(table))
         else:
             connection.register("data", to_arrow(table))
         described = connection.sql("DESCRIBE SELECT * FROM data").fetchall()
         yield Source({row[0]: str(row[1]) for row in described}, connection.sql)
-    finally:
-        connection.close()
 
 
-def _connect(spill: Path | None) -> duckdb.DuckDBPyConnection:
+def _connect(spill: str) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(
         ":memory:",
         config={
@@ -101,7 +99,7 @@ def _connect(spill: Path | None) -> duckdb.DuckDBPyConnection:
             # rows give the same verdict to the last digit.
             "threads": 1,
             "memory_limit": "1GB",
-            "temp_directory": "" if spill is None else str(spill),
+            "temp_directory": spill,  # where millions of units do not fit
             "autoinstall_known_extensions": False,  # never reaches for the network
         },
     )
