@@ -123,7 +123,7 @@ def test_what_cant_be_said_is_said() -> None:
     assert few.effects[0].why == "only 3 units are x; it takes 10"
     none = rare.analyze({"arm": pa.array([], pa.string()), "x": pa.array([], pa.bool_())})
     assert none.verdict == "Nothing can be said yet: no unit of any arm is there."
-    with pytest.raises(NotFound, match="none of the arms 'control', 'new'. It has: 'A', 'B'"):
+    with pytest.raises(NotFound, match=r"none of the arms 'control', 'new'\. It has: 'A', 'B'"):
         rare.analyze({"arm": ["B", "A", None], "x": [True, False, True]})
     one = rare.analyze({"arm": ["new"], "x": [True]})
     assert one.effects[0].status == "unsaid"

@@ -21,6 +21,7 @@ from upturn.improve.experiment.contrast import fieller
 from upturn.improve.experiment.corrections import adjusted
 from upturn.improve.experiment.plan import units_needed
 from upturn.improve.experiment.spending import boundaries, repeated_p
+from upturn.improve.experiment.welch import quantile, two_sided
 
 ARMS = {"control": 0.5, "new": 0.5}
 
@@ -64,10 +65,25 @@ def test_a_mean_is_welchs(table: pd.DataFrame) -> None:
     welch = stats.ttest_ind(new, control, equal_var=False)
     interval = welch.confidence_interval()
     assert found.difference.estimate == pytest.approx(new.mean() - control.mean(), rel=1e-12)
-    assert found.difference.p_value == pytest.approx(welch.pvalue, rel=0.05)  # a normal's
+    assert found.difference.p_value == pytest.approx(welch.pvalue, rel=1e-6)
     assert (found.difference.low, found.difference.high) == pytest.approx(
-        (interval.low, interval.high), rel=1e-3
+        (interval.low, interval.high), rel=1e-9
     )
+    few = effect(table.head(9), up.Mean("revenue"))
+    control, new = halves(table.head(9), "revenue")
+    welch = stats.ttest_ind(new, control, equal_var=False)
+    assert few.difference.p_value == pytest.approx(welch.pvalue, rel=1e-9)
+    assert few.difference.low == pytest.approx(welch.confidence_interval().low, rel=1e-9)
+
+
+@given(st.floats(0.01, 200), st.floats(1, 2e6))
+def test_students_t_is_scipys(t: float, df: float) -> None:
+    wanted = stats.t.logsf(t, df) + math.log(2)
+    found = two_sided(t, df)
+    if found > 1e-290:
+        assert math.log(found) == pytest.approx(wanted, rel=1e-6, abs=1e-6)
+    alpha = min(0.999, max(1e-12, found))
+    assert quantile(alpha, df) == pytest.approx(stats.t.isf(alpha / 2, df), rel=1e-5)
 
 
 def test_a_proportion_is_walds(table: pd.DataFrame) -> None:
@@ -132,7 +148,7 @@ def test_a_covariate_twice_or_constant_or_missing_changes_nothing(table: pd.Data
     once = effect(table, up.Mean("revenue", covariate="before"))
     more = table.assign(again=table["before"] * 1e-9, one=1.0, none=np.nan)
     twice = effect(more, up.Mean("revenue", covariate=["before", "again", "one", "none"]))
-    assert twice.difference.low == pytest.approx(once.difference.low, rel=1e-9)
+    assert twice.difference.low == pytest.approx(once.difference.low, rel=1e-6)
     assert twice.without == 0
     half = table.assign(half=table["before"].where(table.index % 2 == 0))
     some = effect(half, up.Mean("revenue", covariate="half"))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from statistics import NormalDist
 from typing import Literal
 
 from upturn.improve.experiment.spending import boundaries, repeated_p
+from upturn.improve.experiment.welch import quantile, two_sided
 from upturn.improve.statistics.interval import Interval
 
 Method = Literal["anytime", "fixed", "group-sequential"]
-_NORMAL = NormalDist()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +40,10 @@ class Rule:
         """Whether no planned look is reached yet."""
         return self.method == "group-sequential" and not self.reached
 
-    def multiplier(self, n: float, alpha: float | None = None) -> float:
+    def multiplier(self, n: float, alpha: float | None = None, df: float = math.inf) -> float:
         """How many standard errors wide the interval is to each side, with n units in all.
+
+        One look takes Student's t with `df` degrees of freedom.
 
         Looking at any time: the asymptotic confidence sequence with a Gaussian mixture
         (Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas 2024, arXiv:2103.06476, theorem 2.2).
@@ -56,9 +57,9 @@ class Rule:
             return math.sqrt(2 * grown / (grown - 1) * (0.5 * math.log(grown) - math.log(alpha)))
         if self.method == "group-sequential":
             return boundaries(self.looks, alpha)[self.reached - 1] if self.reached else math.inf
-        return -_NORMAL.inv_cdf(alpha / 2)
+        return quantile(alpha, df)
 
-    def p_value(self, z: float, n: float) -> float:
+    def p_value(self, z: float, n: float, df: float = math.inf) -> float:
         """The p-value of an estimate z standard errors away; always valid when looked at any time.
 
         >>> Rule("fixed").p_value(20, 1000) < 1e-80
@@ -70,23 +71,29 @@ class Rule:
             return math.exp(min(0.0, exponent))
         if self.method == "group-sequential":
             return repeated_p(self.looks, self.reached - 1, abs(z)) if self.reached else 1.0
-        return math.erfc(abs(z) / math.sqrt(2))
+        return two_sided(z, df)
 
     def interval(
-        self, estimate: float, variance: float, n: float, *, alpha: float | None = None
+        self,
+        estimate: float,
+        variance: float,
+        n: float,
+        *,
+        alpha: float | None = None,
+        df: float = math.inf,
     ) -> Interval:
         """The interval around an estimate with that variance, from n units in all."""
         alpha = self.alpha if alpha is None else alpha
         se = math.sqrt(variance) if variance >= 0 else math.nan
         if not (math.isfinite(estimate) and math.isfinite(se)) or se <= 0 or n < 2:
             return unsaid(estimate, alpha)
-        reach = self.multiplier(n, alpha) * se
+        reach = self.multiplier(n, alpha, df) * se
         return Interval(
             estimate=estimate,
             low=estimate - reach,
             high=estimate + reach,
             level=1 - alpha,
-            p_value=self.p_value(estimate / se, n),
+            p_value=self.p_value(estimate / se, n, df),
             method=self.label,
         )
 
@@ -95,7 +102,7 @@ class Rule:
         """What its intervals are called."""
         return {
             "anytime": "asymptotic confidence sequence",
-            "fixed": "normal",
+            "fixed": "Welch t",
             "group-sequential": "group-sequential",
         }[self.method]
 

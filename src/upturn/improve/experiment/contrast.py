@@ -6,6 +6,7 @@ import math
 
 from upturn.improve.experiment.bounds import Rule, unsaid
 from upturn.improve.experiment.estimate import Estimates, difference
+from upturn.improve.experiment.welch import degrees
 from upturn.improve.statistics.interval import Interval
 
 
@@ -21,7 +22,8 @@ def contrast(
     """
     n = float(found.n[arm] + found.n[control])
     gap, variance = difference(found, arm, control)
-    absolute = rule.interval(float(gap), float(variance), n, alpha=alpha)
+    df = freedom(found, arm, control)
+    absolute = rule.interval(float(gap), float(variance), n, alpha=alpha, df=df)
     if not math.isfinite(absolute.low):
         return absolute, unsaid(alpha=1 - absolute.level)
     low, high = fieller(
@@ -30,7 +32,7 @@ def contrast(
         float(found.cov[control, control]),
         float(found.cov[arm, arm]),
         float(found.cov[arm, control]),
-        rule.multiplier(n, alpha),
+        rule.multiplier(n, alpha, df),
     )
     base = abs(float(found.value[control]))
     relative = Interval(
@@ -42,6 +44,16 @@ def contrast(
         method=f"Fieller, {rule.label}",
     )
     return absolute, relative
+
+
+def freedom(found: Estimates, arm: int, control: int) -> float:
+    """The degrees of freedom of the difference of two arms, less one for each covariate."""
+    pair = [(float(found.cov[one, one]), float(found.n[one])) for one in (arm, control)]
+    (first, n_first), (second, n_second) = pair
+    if not (math.isfinite(first) and math.isfinite(second)):
+        return math.inf
+    lost = 1 + found.covariates
+    return degrees(first, second, max(1.0, n_first - lost), max(1.0, n_second - lost))
 
 
 def fieller(

@@ -11,7 +11,7 @@ import numpy as np
 from upturn.improve.experiment.bounds import Rule, unsaid
 from upturn.improve.experiment.contrast import contrast
 from upturn.improve.experiment.design import Design
-from upturn.improve.experiment.estimate import Estimates, estimate
+from upturn.improve.experiment.estimate import Estimates, difference, estimate
 from upturn.improve.experiment.metrics import Linear, Metric, Proportion
 from upturn.improve.experiment.moments import Moments
 from upturn.improve.experiment.result import Effect, Status
@@ -68,9 +68,7 @@ def effects_of(
         why = _unsaid_because(found, places, absolute.low)
         if found.covariates and not why:
             before = sum(float(found.raw_variance[place]) for place in places)
-            width = (absolute.high - absolute.low) / 2
-            n = float(sum(found.n[place] for place in places))
-            reduction = 1 - (width / rule.multiplier(n)) ** 2 / before
+            reduction = 1 - float(difference(found, *places)[1]) / before
     return Effect(
         metric=metric.title,
         kind=metric.kind,

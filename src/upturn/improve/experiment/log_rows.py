@@ -42,8 +42,8 @@ def log_rows(
     `latency_s`, `features.<name>`.
 
     With `outcomes`, a row for each of a unit's outcomes from its first prediction until the end
-    (of all of them, where outcomes have no `at`), with the Log's columns of that first one. The unit is that
-    of the route; where it has none, each prediction is a unit.
+    (of all of them, where outcomes have no `at`), with the Log's columns of that first one. The
+    unit is that of the route; where it has none, each prediction is a unit.
 
     Raises NotFound when no row is there.
     """
