@@ -308,6 +308,11 @@ def test_planned_looks_wait_and_then_say() -> None:
     assert "the first look is planned at 4,000 units" in made.analyze(table(2000)).verdict
     assert "the next look is planned at 12,000 units" in made.analyze(table(8000)).verdict
     assert "may be stopped now" in made.analyze(table(8000, lift=0.1)).verdict
+    once = experiment(method="fixed", units=8000)
+    early = once.analyze(table(2000, lift=0.3), at="at")
+    assert "the only look is planned at 8,000 units" in early.verdict
+    assert early.over_time == ()
+    assert "raises revenue" in once.analyze(table(8000, lift=0.1)).verdict
     assert "that was the last look" in made.analyze(table(16_000, seed=3)).verdict
 
 

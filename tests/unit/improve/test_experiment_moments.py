@@ -154,6 +154,24 @@ def test_names_of_columns_are_never_taken_for_our_own() -> None:
     assert repr(analyzed(odd, "")) == repr(analyzed(plain, "_"))
 
 
+@pytest.mark.parametrize("name", ["day", "mixed", "unit", "c0", "s0", "x", "seen_at", "data"])
+def test_a_unit_may_have_any_name(name: str) -> None:
+    table = rows() | {"kind": rows()["user"] % 2}
+    table[name] = table["user"] % 250
+    options: dict[str, Any] = {"arms": ARMS, "segments": ["kind"]}
+    metrics = [up.Mean("bought"), up.Quantile("bought", 0.5)]
+    at = table.pop("day") if name != "day" else rows()["day"]
+    table["when"] = at
+
+    def analyzed(unit: str) -> Any:
+        experiment = up.Experiment("x", unit=unit, metrics=metrics, **options)
+        found = experiment.analyze(table, at="when")
+        return repr((found, experiment.novelty(table, at="when", days=3)))
+
+    table["plain"] = table[name]
+    assert analyzed(name) == analyzed("plain")
+
+
 def test_rows_of_a_unit_are_made_one_and_crossed_units_are_counted() -> None:
     table = {
         "arm": ["control", "control", "new", "new", "new", "other", None, "new"],

@@ -157,7 +157,12 @@ def _judged(design: Design, effects: Mapping[Metric, list[Effect]]) -> tuple[Eff
 
 
 def _over_time(design: Design, groups: Mapping[Key, Group]) -> list[Point]:
-    """The effects on the units that had come in by each day: groups add up."""
+    """The effects on the units that had come in by each day: groups add up.
+
+    Intervals for one look are not drawn at every day: nobody is to be led into looking.
+    """
+    if design.method == "fixed":
+        return []
     days = sorted({cast("date", key[1]) for key in groups if key[1] is not None})
     reached: dict[str, Group] = {}
     made: list[Point] = []

@@ -30,7 +30,7 @@ class Rule:
 
     def at(self, units: int) -> Rule:
         """The rule when so many units are there, all arms together: at which look that is."""
-        if self.method != "group-sequential" or not self.units:
+        if self.method == "anytime" or not self.units:
             return self
         share = units / self.units * (1 + 1e-9)
         return replace(self, reached=sum(one <= share for one in self.looks))
@@ -38,7 +38,7 @@ class Rule:
     @property
     def waits(self) -> bool:
         """Whether no planned look is reached yet."""
-        return self.method == "group-sequential" and not self.reached
+        return bool(self.looks) and not self.reached
 
     def multiplier(self, n: float, alpha: float | None = None, df: float = math.inf) -> float:
         """How many standard errors wide the interval is to each side, with n units in all.

@@ -114,7 +114,8 @@ class Design:
     def rule(self) -> Rule:
         """How the experiment is looked at."""
         tuned = self.units or _TUNED
-        looks = self.looks if self.method == "group-sequential" else ()
+        planned = {"anytime": (), "fixed": (1.0,) if self.units else ()}
+        looks = planned.get(self.method, self.looks)
         return Rule(self.method, self.alpha, tuned, self.units, looks)
 
     def spec(self) -> dict[str, Any]:

@@ -101,7 +101,8 @@ def waiting(rule: Rule) -> str:
     """That the first planned look is not reached, if it is not."""
     if not rule.waits:
         return ""
-    return f"the first look is planned at {round(rule.looks[0] * (rule.units or 0)):,} units"
+    which = "first" if len(rule.looks) > 1 else "only"
+    return f"the {which} look is planned at {round(rule.looks[0] * (rule.units or 0)):,} units"
 
 
 def too_few(

@@ -60,15 +60,20 @@ def _arm(design: Design, found: Analysis, arm: str) -> str:
 
 
 def _until_when(design: Design, found: Analysis) -> str:
-    open_rails = any(one.status in ("open", "unsaid") for one in found.guardrails)
-    failed = any(one.status == "failed" for one in found.guardrails)
-    if open_rails and not failed:
+    if any(_waits(found, arm) for arm in design.others):
         return "go on until the guardrails have an answer"
     if design.method == "anytime":
         return "this holds at every look: it may be stopped now"
     if design.method == "fixed":
         return "this holds for one look, at a time that was planned before"
     return "this holds at the planned looks: it may be stopped now"
+
+
+def _waits(found: Analysis, arm: str) -> bool:
+    """Whether an arm looks good, and its guardrails have no answer yet."""
+    better = any(one.arm == arm and one.status == "better" for one in found.effects)
+    rails = {one.status for one in found.guardrails if one.effect.arm == arm}
+    return better and "failed" not in rails and bool(rails & {"open", "unsaid"})
 
 
 def _nothing(design: Design, found: Analysis) -> str:
