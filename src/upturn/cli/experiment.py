@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from upturn.improve.experiment.aa import SelfCheck
     from upturn.improve.experiment.experiment import Experiment
+    from upturn.improve.experiment.novelty import Novelty
     from upturn.improve.experiment.plan import Plan
     from upturn.improve.experiment.result import Analysis
     from upturn.improve.experiment.show import Shown
@@ -34,6 +35,7 @@ _COLOURS = {"better": "green", "worse": "red", "passed": "green", "failed": "red
 @click.option("--per-day", type=float, help="With --plan: units a day.  [default: by --at]")
 @click.option("--self-check", "splits", type=int, help="So many A/A tests on the data, as in 1000.")
 @click.option("--seed", default=0, show_default=True, help="With --self-check.")
+@click.option("--novelty", "days", type=int, help="Effects by day since a unit's first, as in 14.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("--html", type=click.Path(path_type=Path), help="Write a page to this file.")
 def command(
@@ -49,6 +51,7 @@ def command(
     per_day: float | None,
     splits: int | None,
     seed: int,
+    days: int | None,
     as_json: bool,
     html: Path | None,
 ) -> None:
@@ -71,6 +74,11 @@ def command(
             as_json,
             show_check,
         )
+    elif days is not None:
+        if at is None:
+            raise click.UsageError("Give the column of the time with --at COLUMN.")
+        rows = _history(data)
+        _print(experiment.novelty(rows, arm=arm, at=at, days=days), as_json, show_novelty)
     else:
         window = (since, until)
         found = _analyzed(experiment, data, arm, at, outcomes, window)
@@ -90,7 +98,7 @@ def _check_folder(html: Path | None) -> None:
 
 def _history(data: str | None) -> str:
     if data is None:
-        raise click.UsageError("Give the history with --data FILE.")
+        raise click.UsageError("Give the rows with --data FILE.")
     return data
 
 
@@ -249,6 +257,30 @@ def show_check(found: SelfCheck) -> Iterator[RenderableType]:
         yield f"No more than the {found.alpha:.0%} that alpha allows."
     else:
         yield "[red]More than alpha allows[/]: are rows of one unit taken for units?"
+
+
+def show_novelty(found: Sequence[Novelty]) -> Iterator[RenderableType]:
+    """The effects by days since a unit's first row, and whether they change."""
+    from upturn.cli.render import plain
+    from upturn.improve.experiment.verdict import interval_text
+
+    table = _table("metric", "arm")
+    for name in ("day", "units", "difference"):
+        table.add_column(name, justify="right")
+    for one in found:
+        for day in one.days:
+            gap = plain(interval_text(day.difference, signed=True))
+            table.add_row(one.metric, one.arm, str(day.day), f"{day.units:,}", gap)
+    yield table
+    for one in found:
+        change = interval_text(one.change, signed=True)
+        said = {
+            "fades": f"fades: {change} from the first half of the days to the second",
+            "grows": f"grows: {change} from the first half of the days to the second",
+            "open": f"is not shown to change: {change}",
+            "unsaid": "can't be said to change: too few units were there for all days",
+        }[one.trend]
+        yield plain(f"The effect of {one.arm} on {one.metric} {said}.")
 
 
 def _table(*columns: str) -> Table:

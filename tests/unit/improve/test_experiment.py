@@ -413,6 +413,8 @@ def test_the_command_prints_keeps_and_writes(
     assert (kept.seq, kept.says, kept.report) == (3, first["verdict"], first)
     assert "units, anytime" in run("--plan", "0.02", "--at", "at").output
     assert "A/A tests" in run("--self-check", "50").output
+    assert "on revenue" in run("--novelty", "2", "--at", "at").output
+    assert "--at COLUMN" in run("--novelty", "2").output
     for args, message in [
         (["--arm", "amr"], "Did you mean 'arm'"),
         (["--html", "nowhere/page.html"], "can't be written"),

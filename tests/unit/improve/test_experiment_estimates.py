@@ -19,6 +19,7 @@ import upturn as up
 from upturn.improve.experiment.bounds import Rule
 from upturn.improve.experiment.contrast import fieller
 from upturn.improve.experiment.corrections import adjusted
+from upturn.improve.experiment.mismatch import sample_ratio
 from upturn.improve.experiment.plan import units_needed
 from upturn.improve.experiment.spending import boundaries, repeated_p
 from upturn.improve.experiment.welch import quantile, two_sided
@@ -257,3 +258,44 @@ def test_group_sequential_bounds_are_published() -> None:
     steps = draw.normal(size=(100_000, 4)).cumsum(axis=1) / np.sqrt(np.arange(1, 5))
     crossed = (np.abs(steps) > np.array(boundaries((0.25, 0.5, 0.75, 1.0), 0.05))).any(axis=1)
     assert crossed.mean() == pytest.approx(0.05, abs=0.003)
+
+
+@given(st.lists(st.integers(0, 5000), min_size=2, max_size=4))
+def test_the_sample_ratio_is_tested_by_scipys_bayes_factor(counts: list[int]) -> None:
+    shares = np.arange(1, len(counts) + 1) / sum(range(1, len(counts) + 1))
+    n = sum(counts)
+    mixed = stats.dirichlet_multinomial.logpmf(counts, 10_000 * shares, n)
+    factor = mixed - stats.multinomial.logpmf(counts, n, shares)
+    names = [f"a{place}" for place in range(len(counts))]
+    found = sample_ratio(
+        dict(zip(names, counts, strict=True)), dict(zip(names, shares.tolist(), strict=True))
+    )
+    assert found.p_value == pytest.approx(math.exp(min(0.0, -factor)), rel=1e-4)
+    assert found.found == (found.p_value < 0.001)
+
+
+def test_units_are_pandas_groups(table: pd.DataFrame) -> None:
+    draw = np.random.default_rng(3)
+    rows = table.assign(user=draw.integers(0, 3000, len(table)))
+    rows["arm"] = np.where(rows["user"] % 2 == 0, "control", "new")
+    rows["at"] = pd.Timestamp("2026-01-01") + pd.to_timedelta(draw.permutation(len(rows)), "min")
+    units = (
+        rows.sort_values("at")
+        .groupby("user")
+        .agg(
+            arm=("arm", "first"),
+            revenue=("revenue", "sum"),
+            most=("revenue", "max"),
+            before=("before", "first"),
+            bought=("bought", "max"),
+        )
+    )
+    for metric, column, covariate in [
+        (up.Mean("revenue", covariate="before"), "revenue", "before"),
+        (up.Mean("revenue", within="max"), "most", ()),
+        (up.Proportion("bought"), "bought", ()),
+    ]:
+        made = up.Experiment("x", arms=ARMS, metrics=[metric], unit="user", method="fixed")
+        found = made.analyze(rows, at="at").effects[0]
+        wanted = effect(units, up.Mean(column, covariate=covariate))
+        assert found.difference.low == pytest.approx(wanted.difference.low, rel=1e-9)

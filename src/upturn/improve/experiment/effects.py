@@ -102,7 +102,7 @@ def waiting(rule: Rule) -> str:
     if not rule.waits:
         return ""
     which = "first" if len(rule.looks) > 1 else "only"
-    return f"the {which} look is planned at {round(rule.looks[0] * (rule.units or 0)):,} units"
+    return f"the {which} look is planned at {round(min(rule.looks) * (rule.units or 0)):,} units"
 
 
 def too_few(

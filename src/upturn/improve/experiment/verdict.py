@@ -81,7 +81,7 @@ def _nothing(design: Design, found: Analysis) -> str:
     if len(unsaid) == len(found.effects):
         return f"Nothing can be said yet: {unsaid[0].metric}: {unsaid[0].why}."
     said = [one for one in found.effects if one.status != "unsaid"]
-    closest = min(said, key=lambda one: (one.p_adjusted, one.metric))
+    closest = min(said, key=lambda one: (one.p_adjusted, one.difference.p_value))
     text = (
         f"Nothing can be said yet: {closest.arm} {_moved(closest)}, which may be chance, with "
         f"{found.units:,} units"
