@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from upturn.improve.experiment.metrics import non_inferior as non_inferior
     from upturn.improve.log import read_log as read_log
     from upturn.improve.loop import Loop as Loop
+    from upturn.improve.monitor.monitor import Monitor as Monitor
     from upturn.improve.rehearse import rehearse as rehearse
     from upturn.improve.rollout import beats as beats
     from upturn.improve.rollout import canary as canary
@@ -84,6 +85,7 @@ _HOMES = {
     "non_inferior": "improve.experiment.metrics",
     "read_log": "improve.log",
     "Loop": "improve.loop",
+    "Monitor": "improve.monitor.monitor",
     "rehearse": "improve.rehearse",
     "beats": "improve.rollout",
     "canary": "improve.rollout",

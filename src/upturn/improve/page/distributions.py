@@ -69,7 +69,7 @@ def histogram_pair(
     parts.append(svg.group("c1", svg.curve(steps, "l")))
     parts.append(svg.line(left, bottom, right, bottom, "x"))
     parts += _edge_names(inner, left, slot, bottom)
-    return svg.drawing(width, height, title, _describe(p, q, names), *parts, wide=False)
+    return svg.drawing(width, height, title, _describe(p, q, names), *parts, kind="")
 
 
 def category_pair(
@@ -100,9 +100,9 @@ def category_pair(
         sum(b for _, _, b in rest) + _part(other[1], total[1]),
     )
     if rest or any(other):
-        shown = [*shown, (f"{len(rest)} others" if rest else "other", *beyond)]
+        shown = [*shown, ("other values", *beyond)]
     height = 44 + 16 * max(1, len(shown))
-    label, right = 104.0, width - 44.0
+    label, right = 104.0, width - 52.0
     x = Scale(0.0, max([1e-9, *(max(a, b) for _, a, b in shown)]), label, right)
     parts = _frame(title, names)
     if missing is not None:
@@ -120,7 +120,7 @@ def category_pair(
             svg.text(width - 4, at + 9.5, share(b), "e"),
         ]
     p, q = [a for _, a, _ in shown], [b for _, _, b in shown]
-    return svg.drawing(width, height, title, _describe(p, q, names), *parts, wide=False)
+    return svg.drawing(width, height, title, _describe(p, q, names), *parts, kind="")
 
 
 def calibration(
@@ -160,7 +160,7 @@ def calibration(
     desc = "; ".join(
         f"{number(one.predicted)} predicted, {number(one.observed)} seen" for one in known
     )
-    return svg.drawing(width, height, title, desc or "No labelled rows.", *parts, wide=False)
+    return svg.drawing(width, height, title, desc or "No labelled rows.", *parts, kind="")
 
 
 def _shares(counts: Sequence[float]) -> list[float]:

@@ -96,7 +96,9 @@ def lines(
     parts += [_line(one, place, x_scale, y_scale, of_time) for place, one in enumerate(series)]
     parts += _marks(marks, x_scale, y_scale)
     parts.append(_legend(series, y_label, left))
-    return svg.drawing(width, height, title, _describe(series, of_time), *parts, wide=wide)
+    return svg.drawing(
+        width, height, title, _describe(series, of_time), *parts, kind="wide" if wide else ""
+    )
 
 
 def _thinned(one: Series) -> Series:

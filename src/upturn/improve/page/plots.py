@@ -76,7 +76,7 @@ def intervals(
         parts.append(svg.text((label + right) / 2, bottom + 30, x_label, "m"))
     desc = "; ".join(f"{row.label}: {_in_numbers(row)}" for row in rows)
     height = bottom + (36 if x_label else 20)
-    return svg.drawing(width, height, title, desc or "No rows.", *parts, wide=True)
+    return svg.drawing(width, height, title, desc or "No rows.", *parts, kind="wide")
 
 
 def _whisker(row: Row, at: float, x: Scale) -> str:
@@ -131,15 +131,23 @@ def heatmap(
     parts += _steps(steps, unit, label, bottom + 28)
     desc = _hottest(rows, columns, values)
     height = bottom + 44
-    return svg.drawing(width, height, title, desc, *parts, wide=True)
+    return svg.drawing(width, height, title, desc, *parts, kind="wide")
 
 
 def _column_names(columns: Sequence[str], left: float, slot: float, bottom: float) -> list[str]:
     room = 6.4 * max((len(name) for name in columns), default=1) + 8
     step = max(1, math.ceil(room / slot))
+    last = len(columns) - 1
+    right = left + slot * len(columns)
     return [
-        svg.text(left + slot * (place + 0.5), bottom + 13, columns[place], "m")
-        for place in range(0, len(columns), step)
+        svg.text(
+            # The last name stays within the picture.
+            min(left + slot * (place + 0.5), right - 3.2 * len(columns[place])),
+            bottom + 13,
+            columns[place],
+            "m",
+        )
+        for place in range(last % step, len(columns), step)
     ]
 
 
@@ -194,7 +202,7 @@ def bars(
         ]
     desc = "; ".join(f"{a}: {number(b)}" for a, b in zip(labels, values, strict=True))
     height = 8 + 22 * max(1, len(labels))
-    return svg.drawing(width, height, title, desc or "No rows.", *parts, wide=True)
+    return svg.drawing(width, height, title, desc or "No rows.", *parts, kind="wide")
 
 
 def spark(
@@ -211,4 +219,4 @@ def spark(
     parts += [svg.dot(*last[-1], 2.4, "f")] if last else []
     shown = [v for v in known if v == v]
     desc = f"From {number(shown[0])} to {number(shown[-1])}." if shown else "No values."
-    return svg.drawing(width, height, title, desc, svg.group("c0", *parts), wide=False)
+    return svg.drawing(width, height, title, desc, svg.group("c0", *parts), kind="spark")

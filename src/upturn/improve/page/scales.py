@@ -37,10 +37,15 @@ def span(values: Iterable[float], *, zero: bool = False) -> tuple[float, float]:
     >>> span([1.0, float("nan"), 3.0]), span([2.0]), span([])
     ((1.0, 3.0), (1.0, 3.0), (0.0, 1.0))
     """
-    finite = [value for value in values if math.isfinite(value) and abs(value) < 1e300]
+    # Beyond that, and closer to 0, steps between ticks have no numbers.
+    finite = [
+        value if abs(value) > 1e-290 else 0.0
+        for value in values
+        if math.isfinite(value) and abs(value) < 1e300
+    ]
     if zero:
         finite.append(0.0)
-    if not finite or finite == [0.0]:
+    if not any(finite):
         return 0.0, 1.0
     low, high = min(finite), max(finite)
     if high - low <= 1e-12 * max(abs(low), abs(high)):

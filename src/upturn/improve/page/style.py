@@ -37,6 +37,7 @@ th,td{text-align:left;padding:5px 12px 5px 0;border-bottom:1px solid var(--faint
 vertical-align:top}
 th{font-weight:600;color:var(--dim);white-space:nowrap}
 td:first-child{overflow-wrap:anywhere}
+time{white-space:nowrap}
 .n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 th:last-child,td:last-child{padding-right:0}
 .note{border-left:3px solid var(--faint);padding:2px 0 2px 12px;font-size:14px}
@@ -61,6 +62,7 @@ figure{margin:12px 0}figcaption{font-size:13px;margin-top:2px}
 details{margin:12px 0}summary{cursor:pointer;color:var(--c0)}
 svg{display:block;width:100%;height:auto;font:11.5px system-ui,-apple-system,"Segoe UI",Roboto,
 "Helvetica Neue",Arial,sans-serif;font-variant-numeric:tabular-nums}
+svg.spark{width:110px}
 svg text{fill:var(--dim)}svg .t{fill:var(--fg)}svg .h{fill:var(--fg);font-weight:600;font-size:13px}
 svg .m{text-anchor:middle}svg .e{text-anchor:end}
 svg .g{stroke:var(--grid);fill:none}svg .x{stroke:var(--dim);fill:none}

@@ -10,11 +10,14 @@ from upturn.improve.page.html import Html, escape
 Point = tuple[float, float]
 
 
-def drawing(width: float, height: float, title: str, desc: str, *parts: str, wide: bool) -> Html:
-    """A whole picture. The title and the description are what a screen reader says."""
+def drawing(width: float, height: float, title: str, desc: str, *parts: str, kind: str) -> Html:
+    """A whole picture. The title and the description are what a screen reader says.
+
+    A `wide` one is not made smaller than can be read: on a phone it scrolls.
+    """
+    name = f' class="{kind}"' if kind else ""
     return Html(
-        f'<svg viewBox="0 0 {at(width)} {at(height)}" role="img"'
-        f"{' class=' + chr(34) + 'wide' + chr(34) if wide else ''}>"
+        f'<svg viewBox="0 0 {at(width)} {at(height)}" role="img"{name}>'
         f"<title>{escape(title)}</title><desc>{escape(desc)}</desc>{''.join(parts)}</svg>"
     )
 
