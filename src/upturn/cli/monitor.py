@@ -78,7 +78,7 @@ def command(
                 baseline=version_named(workspace, baseline) if baseline else None,
             )
         elif once or at:
-            from upturn.improve.monitor.monitor import run_once
+            from upturn.improve.watch import run_once
 
             report = run_once(workspace, asked, now)
         else:
@@ -104,7 +104,12 @@ def _asked(name: str, *of_reports: object) -> str | Monitor:
             "A monitor in a file says itself what it looks at.",
             hint="Leave out --last, --until, --every, --by and --baseline.",
         )
-    return load_target(name, Monitor)
+    found = load_target(name, Monitor)
+    if found.alerts:  # better no watch than one of which somebody thinks that it would call
+        raise Invalid(
+            "Alerts can't be sent yet.", hint="Leave out alerts=…, and use --fail-on meanwhile."
+        )
+    return found
 
 
 def _refuse_timing(once: bool, at: str | None) -> None:
@@ -121,7 +126,7 @@ def _forever(workspace: Workspace, asked: Monitor, file: str | None, as_json: bo
     from upturn.cli.render import console
     from upturn.core.errors import UpturnError
     from upturn.core.time import spell, utcnow
-    from upturn.improve.monitor.monitor import run_forever
+    from upturn.improve.watch import run_forever
 
     out = console()
 

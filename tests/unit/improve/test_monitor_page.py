@@ -20,11 +20,12 @@ from upturn.core.schema import Field, Signature
 from upturn.core.settings import load_settings
 from upturn.core.time import instant, micros
 from upturn.improve.log import StoredLog
-from upturn.improve.monitor.monitor import check, run_forever, run_once
+from upturn.improve.monitor.monitor import check
 from upturn.improve.monitor.page import render
 from upturn.improve.monitor.report import MonitorReport, as_json, look
 from upturn.improve.monitor.windows import pieces, windows
 from upturn.improve.runner import sole_runner
+from upturn.improve.watch import run_forever, run_once
 from upturn.model.profile import profile_table
 from upturn.stores.logfile import LogWriter
 from upturn.stores.workspace import Workspace, open_workspace

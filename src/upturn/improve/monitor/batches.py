@@ -32,14 +32,15 @@ def metric_interval(
     scores: Floats,
     *,
     level: float = 0.95,
+    estimate: float | None = None,
 ) -> Interval | None:
     """An interval for a metric of rows in the order of time, each with a label and a score.
 
     The rows are cut into up to 20 batches of consecutive ones; the metric of each is taken as one
     observation of Student's t (batch means: Schmeiser 1982, Operations Research 30(3)). Rows that
     depend on others near by are in one batch with them, so that no independence of rows is needed,
-    only that of batches. None if it can't be said: fewer than 5 batches of 20 rows, or a batch in
-    which the metric is not defined.
+    only that of batches. `estimate` is the metric of all rows, where that is known already. None if
+    it can't be said: fewer than 5 batches of 20 rows, or a batch in which the metric is undefined.
 
     >>> from upturn.improve.metrics import brier
     >>> scores = np.full(1000, 0.5)
@@ -56,7 +57,7 @@ def metric_interval(
     found = np.array([function(labels[a:b], scores[a:b]) for a, b in pairs])
     if not np.isfinite(found).all():
         return None
-    estimate = function(labels, scores)
+    estimate = function(labels, scores) if estimate is None else estimate
     reach = t_quantile((1 + level) / 2, count - 1) * float(found.std(ddof=1)) / math.sqrt(count)
     return Interval(
         estimate=estimate,

@@ -260,8 +260,8 @@ def _intervals(
     usable = ~(np.isnan(labels) | np.isnan(predicted))
     labels, predicted = labels[usable], predicted[usable]
     intervals = {
-        name: metric_interval(METRICS[name].function, labels, predicted)
-        for name in found.values
+        name: metric_interval(METRICS[name].function, labels, predicted, estimate=value)
+        for name, value in found.values.items()
         if name in METRICS
     }
     return {name: interval for name, interval in intervals.items() if interval is not None}

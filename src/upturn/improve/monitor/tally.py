@@ -116,9 +116,9 @@ def sum_of(counts: Sequence[Counts]) -> Counts:
     >>> sum_of([Counts(counts=(1, 2), missing=0), Counts(counts=(3, 0), missing=1)])
     Counts(counts=(4, 2), missing=1, unseen=0)
     """
-    summed = np.sum([one.counts for one in counts], axis=0, dtype=np.int64)
+    rows = np.array([one.counts for one in counts], np.int64)
     return Counts(
-        counts=tuple(int(value) for value in summed),
+        counts=tuple(rows.sum(axis=0).tolist()),
         missing=sum(one.missing for one in counts),
         unseen=sum(one.unseen for one in counts),
     )

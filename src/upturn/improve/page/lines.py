@@ -155,8 +155,9 @@ def _ends(
     """The ends of intervals; one that is not bounded reaches to the edge of the plot."""
     found: list[svg.Point] = []
     for at, value in zip(xs, values, strict=True):
-        known = value is not None and not math.isnan(value)
-        bounded = value if known and math.isfinite(value) else (open_end if known else math.nan)
+        bounded = math.nan if value is None else value
+        if math.isinf(bounded):
+            bounded = open_end
         found.append((x(at), math.nan if math.isnan(bounded) else y(bounded)))
     return found
 

@@ -111,7 +111,7 @@ def time_ticks(low: float, high: float, count: int = 7) -> list[tuple[float, str
     [(0.0, '1 Jan 1970'), (2678400.0, '1 Feb')]
     """
     rough = (high - low) / max(1, count)
-    step = next((step for step in _STEPS if step >= rough), None)
+    step = next((step for step in _STEPS if step >= 0.75 * rough), None)
     if step is None or rough > 10 * _DAY:
         found = _months(low, high, rough)
         return _named(found, "%b" if rough > 27 * _DAY else "%-d %b")

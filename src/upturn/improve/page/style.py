@@ -62,7 +62,7 @@ figure{margin:12px 0}figcaption{font-size:13px;margin-top:2px}
 details{margin:12px 0}summary{cursor:pointer;color:var(--c0)}
 svg{display:block;width:100%;height:auto;font:11.5px system-ui,-apple-system,"Segoe UI",Roboto,
 "Helvetica Neue",Arial,sans-serif;font-variant-numeric:tabular-nums}
-svg.spark{width:110px}
+svg:not(.wide){max-width:420px}svg.spark{width:110px}
 svg text{fill:var(--dim)}svg .t{fill:var(--fg)}svg .h{fill:var(--fg);font-weight:600;font-size:13px}
 svg .m{text-anchor:middle}svg .e{text-anchor:end}
 svg .g{stroke:var(--grid);fill:none}svg .x{stroke:var(--dim);fill:none}
