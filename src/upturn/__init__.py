@@ -26,6 +26,13 @@ if TYPE_CHECKING:
     from upturn.develop.tune.result import Tuning as Tuning
     from upturn.develop.tune.space import integers as integers
     from upturn.develop.tune.space import uniform as uniform
+    from upturn.improve.experiment.experiment import Experiment as Experiment
+    from upturn.improve.experiment.metrics import Count as Count
+    from upturn.improve.experiment.metrics import Mean as Mean
+    from upturn.improve.experiment.metrics import Proportion as Proportion
+    from upturn.improve.experiment.metrics import Quantile as Quantile
+    from upturn.improve.experiment.metrics import Ratio as Ratio
+    from upturn.improve.experiment.metrics import non_inferior as non_inferior
     from upturn.improve.limits import budget as budget
     from upturn.improve.limits import quiet as quiet
     from upturn.improve.log import read_log as read_log
@@ -75,6 +82,13 @@ _HOMES = {
     "Tuning": "develop.tune.result",
     "integers": "develop.tune.space",
     "uniform": "develop.tune.space",
+    "Experiment": "improve.experiment.experiment",
+    "Count": "improve.experiment.metrics",
+    "Mean": "improve.experiment.metrics",
+    "Proportion": "improve.experiment.metrics",
+    "Quantile": "improve.experiment.metrics",
+    "Ratio": "improve.experiment.metrics",
+    "non_inferior": "improve.experiment.metrics",
     "read_log": "improve.log",
     "Loop": "improve.loop",
     "Monitor": "improve.monitor.monitor",
