@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from upturn.develop.tune.space import uniform as uniform
     from upturn.improve.log import read_log as read_log
     from upturn.improve.loop import Loop as Loop
+    from upturn.improve.offpolicy.evaluate import evaluate_policy as evaluate_policy
     from upturn.improve.rehearse import rehearse as rehearse
     from upturn.improve.rollout import beats as beats
     from upturn.improve.rollout import canary as canary
@@ -70,6 +71,7 @@ _HOMES = {
     "uniform": "develop.tune.space",
     "read_log": "improve.log",
     "Loop": "improve.loop",
+    "evaluate_policy": "improve.offpolicy.evaluate",
     "rehearse": "improve.rehearse",
     "beats": "improve.rollout",
     "canary": "improve.rollout",
