@@ -123,7 +123,8 @@ def balanced_winner(
     if not clicks:
         return None
     last = clicks[-1]
-    depth = min(rank.index(last) + 1 for rank in (list(a), list(b)) if last in rank)
+    ranks: list[list[Hashable]] = [list(a), list(b)]
+    depth = min(rank.index(last) + 1 for rank in ranks if last in rank)
     return _greater(
         sum(item in clicks for item in a[:depth]), sum(item in clicks for item in b[:depth])
     )

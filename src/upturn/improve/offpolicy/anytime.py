@@ -63,6 +63,7 @@ class LowerBound:
     """
 
     alpha: float  # of this side alone
+    tuned: int  # after how many rows it is tightest; not to depend on the values
     rows: int = 0
     total: float = 0.0  # of the values
     squares: float = 0.0  # of value − guess
@@ -79,9 +80,11 @@ class LowerBound:
         guess = np.minimum((0.5 + before) / (1 + n), 1.0)
         apart = (values - guess) ** 2
         spread = self.squares + np.concatenate([[0.0], np.cumsum(apart)[:-1]])
-        variance = (0.25 + spread) / (1 + n)
-        rate = np.sqrt(2 * math.log(1 / self.alpha) / (variance * (1 + n) * np.log(2 + n)))
-        rate = np.minimum(rate, 0.5)
+        variance = (1 + spread) / (1 + n)
+        # Steady up to the rows that it is tuned to; then falling, so that the bound goes on rising.
+        late = np.maximum((1 + n) / self.tuned, 1)
+        rows = self.tuned * late * (1 + np.log(late))
+        rate = np.minimum(np.sqrt(2 * math.log(1 / self.alpha) / (variance * rows)), 0.5)
         psi = -np.log1p(-rate) - rate
         return replace(
             self,
@@ -116,9 +119,9 @@ class EmpiricalBernstein:
     upper: LowerBound
 
     @staticmethod
-    def start(low: float, high: float, alpha: float) -> "EmpiricalBernstein":
+    def start(low: float, high: float, *, alpha: float, tuned: int) -> "EmpiricalBernstein":
         """Before the first row."""
-        side = LowerBound(alpha / 2)
+        side = LowerBound(alpha / 2, max(tuned, 1))
         return EmpiricalBernstein(low, high, side, side)
 
     def add(self, weights: Floats, rewards: Floats) -> "EmpiricalBernstein":

@@ -81,7 +81,7 @@ def evaluate_policy(
         cluster=cluster,
         by=by,
     )
-    _check(alpha, folds, bootstrap, reward_range)
+    _check(alpha, folds, bootstrap, tuned_rounds, reward_range)
     source = Source(log, columns, known_by=known_by or datetime.now(UTC))
     named = named_policies(policy)
     wanted = _wanted(source, named, model, context)
@@ -138,12 +138,18 @@ def _result(
 
 
 def _check(
-    alpha: float, folds: int, bootstrap: int, reward_range: tuple[float, float] | None
+    alpha: float,
+    folds: int,
+    bootstrap: int,
+    tuned_rounds: int,
+    reward_range: tuple[float, float] | None,
 ) -> None:
     if not 0 < alpha < 1:
         raise Invalid(f"alpha is {alpha}, not between 0 and 1.")
     if folds < 2:
         raise Invalid(f"{folds} folds can't teach each other.", hint="Give at least 2.")
+    if tuned_rounds < 1:
+        raise Invalid(f"An interval can't be tightest at {tuned_rounds} rounds.")
     if bootstrap < 0:
         raise Invalid(f"{bootstrap} bootstrap replicates can't be drawn.")
     if reward_range is not None:
@@ -176,7 +182,8 @@ def _learned(source: Source, actions: Actions, context: list[str], folds: int) -
     found = Ridge(context, folds)
     for rounds in source.rounds(actions, context):
         found.learn(rounds)
-    found.fit()
+    if actions.values:
+        found.fit()
     return found
 
 

@@ -7,11 +7,10 @@ from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from upturn.core.errors import Invalid
-from upturn.improve.offpolicy.rounds import Actions, Rounds
+from upturn.improve.offpolicy.rounds import Actions, Rounds, coded
 from upturn.improve.offpolicy.target import by_action
 from upturn.model.tables import floats
 
@@ -51,14 +50,10 @@ def describe(table: pa.Table, context: Sequence[str]) -> Floats:
             continue
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
             raise Invalid(f"The context {name!r} is {kind}; numbers, booleans and text can be.")
-        coded = pc.dictionary_encode(pc.fill_null(column.combine_chunks(), ""))
-        coded = coded.combine_chunks() if isinstance(coded, pa.ChunkedArray) else coded
-        buckets = np.array(
-            [crc32(str(v).encode()) % _BUCKETS for v in coded.dictionary.to_pylist()]
-        )
+        values, places = coded(column.fill_null(""))
+        buckets = np.array([crc32(str(one).encode()) % _BUCKETS for one in values], np.int64)
         hashed = np.zeros((table.num_rows, _BUCKETS))
-        places = buckets[coded.indices.to_numpy(zero_copy_only=False)]
-        hashed[np.arange(table.num_rows), places] = 1.0
+        hashed[np.arange(table.num_rows), buckets[places]] = 1.0
         parts.append(hashed)
     return np.hstack(parts)
 
@@ -106,7 +101,11 @@ class Ridge:
         rows = gram[..., 0, 0].sum(axis=1)
         prior = moment[..., 0].sum(axis=1) / np.maximum(rows, 1)  # (folds,)
         centred = moment - prior[:, None, None] * gram[..., 0]
-        found = np.linalg.solve(gram + _PENALTY * np.eye(width), centred[..., None])[..., 0]
+        # As large as one round is: a column in other units is drawn as much.
+        squares = np.einsum("fkii->fi", gram) / np.maximum(rows, 1)[:, None]
+        penalty = _PENALTY * np.where(squares > 0, squares, 1.0)
+        pulled = gram + penalty[:, None, None, :] * np.eye(width)
+        found = np.linalg.solve(pulled, centred[..., None])[..., 0]
         found[..., 0] += prior[:, None]
         self._fitted = found
 

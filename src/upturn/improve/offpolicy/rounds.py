@@ -74,11 +74,17 @@ class Actions:
 
     def codes(self, column: Any) -> Integers:
         """The places of a column's actions."""
-        coded = pc.dictionary_encode(column.combine_chunks())
-        if isinstance(coded, pa.ChunkedArray):
-            coded = coded.combine_chunks()
-        places = np.array([self.place(one) for one in coded.dictionary.to_pylist()], np.int64)
-        return places[coded.indices.to_numpy(zero_copy_only=False)]
+        values, places = coded(column)
+        known = np.array([self.place(one) for one in values], np.int64)
+        return known[places]
+
+
+def coded(column: Any) -> tuple[list[Any], Integers]:
+    """A column's different values, and for each row the place of its own."""
+    found: Any = pc.dictionary_encode(column.combine_chunks())
+    if isinstance(found, pa.ChunkedArray):
+        found = found.combine_chunks()
+    return found.dictionary.to_pylist(), found.indices.to_numpy(zero_copy_only=False)
 
 
 class Source:

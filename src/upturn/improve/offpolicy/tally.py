@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ class Weighed:
             codes=self.codes[rows],
             rewards=self.rewards[rows],
             propensities=self.propensities[rows],
-            clusters=None if clusters is None else [clusters[i] for i in np.flatnonzero(rows)],
+            clusters=None if clusters is None else list(compress(clusters, rows)),
             weights=self.weights[:, rows],
             direct=self.direct[:, rows],
             modelled=self.modelled[rows],
@@ -89,7 +90,9 @@ class Tally:
         self._masses = [np.zeros(0) for _ in self.names]
         bounds = options.reward_range if not options.clusters else None
         self._bounded = [
-            EmpiricalBernstein.start(*bounds, options.alpha) for _ in self.names if bounds
+            EmpiricalBernstein.start(*bounds, alpha=options.alpha, tuned=options.tuned_rounds)
+            for _ in self.names
+            if bounds
         ]
         if options.bootstrap and not options.clusters:
             self._drawn = PoissonBootstrap(width, options.bootstrap, options.seed)

@@ -116,4 +116,4 @@ def _shares(shares: Mapping[Any, Any]) -> Mapping[Any, float]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, Real | np.number) and not isinstance(value, bool)
+    return isinstance(value, (Real, np.number)) and value is not True and value is not False
