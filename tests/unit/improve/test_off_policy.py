@@ -515,7 +515,6 @@ def test_few_rounds_are_said_to_be_few() -> None:
 def test_a_log_that_says_little_gives_no_traceback_and_no_certainty(log: dict[str, Any]) -> None:
     for options in [{}, {"model": None}, {"bootstrap": 20}]:
         found: OffPolicy = up.evaluate_policy(log, NEW, **options)
-        assert math.isnan(found.logged.interval.low) or found.rounds > 1
         assert "nan" not in found.says
         for estimate in found.policies["policy"].estimates.values():
             ends = estimate.interval

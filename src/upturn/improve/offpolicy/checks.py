@@ -12,6 +12,7 @@ from upturn.improve.offpolicy.rounds import Rounds
 Floats = NDArray[np.float64]
 _CERTAIN = 1e-3  # a warning of a healthy log once in a thousand logs
 _ENOUGH = 100  # rounds of an action before a normal approximation is believed
+FEW = 20  # weighted rewards, before their mean is nearly normal
 _SHOWN = 3
 
 
@@ -82,11 +83,17 @@ class Propensities:
 
 
 def support_warnings(
-    name: str, unsupported: dict[str, float], mean: Any, effective: float, largest: float
+    name: str,
+    unsupported: dict[str, float],
+    mean: Any,
+    effective: float,
+    largest: float,
+    few: bool,
 ) -> tuple[str, ...]:
     """What makes the log say little of a policy, each as a sentence.
 
-    `mean` is the Interval of the mean weight, `largest` the greatest weight's share of all.
+    `mean` is the Interval of the mean weight, `largest` the greatest weight's share of all, and
+    `few` whether what it earned is that of a few rounds.
     """
     said: list[str] = []
     if unsupported:
@@ -107,7 +114,17 @@ def support_warnings(
         )
     if largest > 0.1:
         said.append(f"One round has {largest:.0%} of all the weight of {name}.")
+    if few:
+        said.append(
+            f"What {name} would have earned rests on rewards worth fewer than {FEW} rounds: "
+            "differences and intervals at every look are less certain than they say."
+        )
     return tuple(said)
+
+
+def few_rewards(total: float, squares: float) -> bool:
+    """Whether weighted rewards with this sum and this sum of squares are those of a few rounds."""
+    return total**2 < FEW * squares or not squares
 
 
 def unsupported(

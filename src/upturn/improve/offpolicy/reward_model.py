@@ -50,7 +50,7 @@ def describe(table: pa.Table, context: Sequence[str]) -> Floats:
             continue
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
             raise Invalid(f"The context {name!r} is {kind}; numbers, booleans and text can be.")
-        values, places = coded(column.fill_null(""))
+        values, places = coded(column.fill_null(pa.scalar("", kind)))
         buckets = np.array([crc32(str(one).encode()) % _BUCKETS for one in values], np.int64)
         hashed = np.zeros((table.num_rows, _BUCKETS))
         hashed[np.arange(table.num_rows), buckets[places]] = 1.0

@@ -6,12 +6,26 @@ from dataclasses import dataclass, field
 from itertools import compress
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from upturn.improve.offpolicy.anytime import EmpiricalBernstein, confidence_sequence
-from upturn.improve.offpolicy.checks import Propensities, support_warnings, unsupported
-from upturn.improve.offpolicy.estimators import ESTIMATORS, WIDTH, Estimator, columns, interval
+from upturn.improve.offpolicy.checks import (
+    Propensities,
+    few_rewards,
+    support_warnings,
+    unsupported,
+)
+from upturn.improve.offpolicy.estimators import (
+    ESTIMATORS,
+    WIDTH,
+    Estimator,
+    columns,
+    interval,
+    quantile,
+    share_ends,
+)
 from upturn.improve.offpolicy.moments import ClusterMoments, RowMoments
 from upturn.improve.offpolicy.resampling import PoissonBootstrap, cluster_means
 from upturn.improve.offpolicy.result import Difference, Estimate, OffPolicy, PolicyValue
@@ -77,9 +91,11 @@ class Tally:
     _thresholds: list[Thresholds] = field(init=False)
     _bounded: list[EmpiricalBernstein] = field(init=False)
     _drawn: PoissonBootstrap | None = None
+    _shares: bool = True  # whether all rewards are 0 and 1
     _heaviest: Floats = field(init=False)
     _squares: Floats = field(init=False)
     _masses: list[Floats] = field(init=False)
+    _earned: Floats = field(init=False)
 
     def __post_init__(self) -> None:
         width, count = 1 + WIDTH * len(self.names), len(self.names)
@@ -88,6 +104,7 @@ class Tally:
         self._thresholds = [Thresholds(options.clusters) for _ in self.names]
         self._heaviest, self._squares = np.zeros(count), np.zeros(count)
         self._masses = [np.zeros(0) for _ in self.names]
+        self._earned = np.zeros((count, 2))
         bounds = options.reward_range if not options.clusters else None
         self._bounded = [
             EmpiricalBernstein.start(*bounds, alpha=options.alpha, tuned=options.tuned_rounds)
@@ -104,6 +121,7 @@ class Tally:
         self.propensities.add(seen.codes, seen.propensities)
         low, high = self.range
         self.range = min(low, float(seen.rewards.min())), max(high, float(seen.rewards.max()))
+        self._shares &= bool(((seen.rewards == 0) | (seen.rewards == 1)).all())
         rewards = seen.rewards - self.shift
         parts = [rewards[:, None]]
         for place, weights in enumerate(seen.weights):
@@ -121,6 +139,8 @@ class Tally:
             self._thresholds[place].add(weights, seen.rewards, model, seen.clusters)
             self._heaviest[place] = max(self._heaviest[place], float(weights.max()))
             self._squares[place] += float(weights @ weights)
+            earned = weights * seen.rewards
+            self._earned[place] += float(earned.sum()), float(earned @ earned)
             self._add_mass(place, seen.every[place], len(weights))
             if self._bounded:
                 self._bounded[place] = self._bounded[place].add(weights, seen.rewards)
@@ -147,9 +167,8 @@ class Tally:
         policies = {
             name: self._policy(place, name, actions, drawn) for place, name in enumerate(self.names)
         }
-        logged = self._estimate(
-            "the log", self.shift + float(self._moments.mean[0]), self._unit(0), None
-        )
+        earned = self.shift + float(self._moments.mean[0])
+        logged = self._estimate("the log", earned, self._unit(0), None, effective=rounds)
         return OffPolicy(
             rounds=rounds,
             waiting=waiting,
@@ -177,11 +196,10 @@ class Tally:
             cut = thresholds.switched(low, high)
             estimates["switch-DR"] = self._cut("switch-DR", cut, low - high, high - low)
         total = self._moments.mean[1 + WIDTH * place] * rounds
-        squares = self._squares[place]
         mean = self._interval(
             total / rounds, self._variance(self._unit(1 + WIDTH * place)), "delta", null=1.0
         )
-        effective = float(total**2 / squares) if squares else 0.0
+        effective = self._effective(place)
         lacking = unsupported(self._masses[place], self.propensities, actions, rounds)
         largest = self._heaviest[place] / total if total else 0.0
         return PolicyValue(
@@ -194,8 +212,11 @@ class Tally:
             mean_weight=mean,
             unsupported=lacking,
             bounded=self._bounds(place, estimates["IPS"].interval.estimate),
-            warnings=support_warnings(name, lacking, mean, effective, largest),
+            warnings=support_warnings(name, lacking, mean, effective, largest, self._few(place)),
         )
+
+    def _few(self, place: int) -> bool:
+        return few_rewards(*self._earned[place])
 
     def _by(self, key: str, estimator: Estimator, place: int, drawn: Floats | None) -> Estimate:
         own = slice(1 + WIDTH * place, 1 + WIDTH * (place + 1))
@@ -207,7 +228,19 @@ class Tally:
             why = "the log never took what it takes."
             return self._estimate(key, value, None, None, why=why)
         replicates = None if drawn is None else estimator.value(drawn[:, own], self.shift)
-        return self._estimate(key, value, self._gradient(key, place), replicates)
+        effective = self._effective(place)
+        return self._estimate(
+            key,
+            value,
+            self._gradient(key, place),
+            replicates,
+            effective=effective,
+            few=self._few(place),
+        )
+
+    def _effective(self, place: int) -> float:
+        total = self._moments.mean[1 + WIDTH * place] * self.propensities.rows
+        return float(total**2 / self._squares[place]) if self._squares[place] else 0.0
 
     def _gradient(self, key: str, place: int) -> Floats:
         own = slice(1 + WIDTH * place, 1 + WIDTH * (place + 1))
@@ -222,19 +255,31 @@ class Tally:
         gradient: Floats | None,
         replicates: Floats | None,
         *,
+        effective: float = 0.0,
+        few: bool = False,
         why: str = "",
     ) -> Estimate:
         variance = math.nan if gradient is None else self._variance(gradient)
-        if not why and not variance > 0:
+        found = self._interval(value, variance, "delta")
+        if self._shares and not why:
+            found = self._of_shares(found, variance, effective, few)
+        if not why and math.isnan(found.low):
             why = "its rounds do not vary." if variance == 0 else "there are too few rounds."
         return Estimate(
             estimator=estimator,
-            interval=self._interval(value, variance, "delta"),
+            interval=found,
             anytime=self._anytime(value, variance),
             se=math.sqrt(variance) if variance > 0 else math.nan,
             bootstrap=None if replicates is None else self._percentiles(value, replicates),
             why=why,
         )
+
+    def _of_shares(self, found: Interval, variance: float, effective: float, few: bool) -> Interval:
+        z = quantile(self.options.alpha, self._clusters)
+        ends = share_ends(found.estimate, variance, effective, z, few=few)
+        if ends is None:
+            return found
+        return msgspec.structs.replace(found, low=ends[0], high=ends[1], method="delta, Wilson")
 
     def _cut(self, name: str, cut: Cut, low: float, high: float) -> Estimate:
         """An estimate whose ends also hold what was cut off: between low and high of it."""
@@ -286,9 +331,14 @@ class Tally:
     def _interval(
         self, value: float, variance: float, method: str, *, null: float = 0.0
     ) -> Interval:
-        clusters = self._moments.units if self.options.clusters else None
         alpha = self.options.alpha
-        return interval(value, variance, alpha=alpha, clusters=clusters, method=method, null=null)
+        return interval(
+            value, variance, alpha=alpha, clusters=self._clusters, method=method, null=null
+        )
+
+    @property
+    def _clusters(self) -> int | None:
+        return self._moments.units if self.options.clusters else None
 
     def _anytime(self, value: float, variance: float) -> Interval:
         se = math.sqrt(variance) if variance > 0 else math.nan
@@ -330,11 +380,6 @@ class Tally:
 
 
 def _widened(found: Interval, below: float, above: float) -> Interval:
-    return Interval(
-        estimate=found.estimate,
-        low=found.low + below,
-        high=found.high + above,
-        level=found.level,
-        p_value=math.nan,
-        method=found.method,
+    return msgspec.structs.replace(
+        found, low=found.low + below, high=found.high + above, p_value=math.nan
     )
