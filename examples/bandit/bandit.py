@@ -136,8 +136,8 @@ def summarize(findings: list[Finding]) -> None:
     least, most = min(one.clicks for one in findings), max(one.clicks for one in findings)
     agree = len(findings) - len(apart)
     print(
-        f"{agree} of {len(findings)} estimates (DR) agree with what the policy really earned, as far "
-        f"as {least} to {most} clicks can say."
+        f"{agree} of {len(findings)} estimates (DR) agree with what the policy really earned, "
+        f"as far as {least} to {most} clicks can say."
     )
     for one in apart:
         print(f"  not: {one.campaign}, {one.judged.name}")
