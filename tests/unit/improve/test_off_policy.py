@@ -213,12 +213,13 @@ def test_the_ridge_model_is_learned_from_the_other_folds() -> None:
 # ---- what intervals cover --------------------------------------------------------------------
 
 
-def covered(rounds: int, logs: int, **options: Any) -> dict[str, float]:
+def covered(rounds: int, logs: int, *, scale: float = 1.0) -> dict[str, float]:
     """How often the intervals of many logs hold the truth; rewards are 0 and 1."""
     random = np.random.default_rng(11)
     propensity, new = np.array([0.5, 0.3, 0.2]), np.array([0.1, 0.2, 0.7])
-    chance = np.array([[0.1, 0.3, 0.5], [0.3, 0.2, 0.3]])
+    chance = scale * np.array([[0.1, 0.3, 0.5], [0.3, 0.2, 0.3]])
     truth = float((chance @ new).mean())
+    more = truth - float((chance @ propensity).mean())
     hits: dict[str, int] = {}
     for _ in range(logs):
         x = random.integers(0, 2, rounds)
@@ -231,8 +232,10 @@ def covered(rounds: int, logs: int, **options: Any) -> dict[str, float]:
                 "x": x,
             }
         )
-        found = one(table, {0: 0.1, 1: 0.2, 2: 0.7}, context=["x"], **options)
-        for name, estimate in found.estimates.items():
+        found = up.evaluate_policy(table, {0: 0.1, 1: 0.2, 2: 0.7}, context=["x"])
+        ends = found.difference("policy").interval
+        hits["difference"] = hits.get("difference", 0) + (ends.low <= more <= ends.high)
+        for name, estimate in found.policies["policy"].estimates.items():
             ends = estimate.interval
             hits[name] = hits.get(name, 0) + (ends.low <= truth <= ends.high)
     return {name: count / logs for name, count in hits.items()}
@@ -240,10 +243,16 @@ def covered(rounds: int, logs: int, **options: Any) -> dict[str, float]:
 
 def test_intervals_cover_what_they_say() -> None:
     found = covered(400, 800)
-    for name in ["IPS", "SNIPS", "DR", "SNDR"]:
+    for name in ["IPS", "SNIPS", "DR", "SNDR", "difference"]:
         assert 0.93 <= found[name] <= 0.97, found
     for name in ["clipped", "switch-DR"]:  # the bound on what was cut comes on top
         assert found[name] >= 0.93, found
+
+
+def test_intervals_of_seven_rewards_cover_what_they_say() -> None:
+    found = covered(200, 500, scale=0.1)
+    for name in ["IPS", "SNIPS", "DR", "SNDR", "clipped", "switch-DR"]:
+        assert 0.92 <= found[name] <= 0.98, found
 
 
 def test_an_anytime_valid_interval_holds_at_every_look_and_a_fixed_one_does_not() -> None:
@@ -459,6 +468,8 @@ def test_no_propensities_no_estimate(bad: float | None) -> None:
         ({"reward": [math.inf] * 300}, NEW, {}, "finite"),
         ({"reward": [None] * 300}, NEW, {}, "no round"),
         ({"action": [None] * 300}, NEW, {}, "no action"),
+        ({"action": [["a"]] * 300}, NEW, {}, "'action' has lists"),
+        ({"day": [[1]] * 300}, NEW, {"cluster": "day"}, "'day' has lists"),
     ],
 )
 def test_what_makes_no_sense_is_refused(
@@ -471,6 +482,10 @@ def test_what_makes_no_sense_is_refused(
 def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         up.evaluate_policy(tmp_path / "log.parquet", NEW)
+    pq.write_table(pa.table(logged(10)), tmp_path / "0.parquet")
+    pq.write_table(pa.table(logged(10)).drop_columns(["reward"]), tmp_path / "1.parquet")
+    with pytest.raises(Invalid, match=r"1\.parquet has no column 'reward'"):
+        up.evaluate_policy(tmp_path, NEW)
     (tmp_path / "log.parquet").write_text("no")
     with pytest.raises(Invalid, match="not a Parquet file"):
         up.evaluate_policy(tmp_path / "log.parquet", NEW)

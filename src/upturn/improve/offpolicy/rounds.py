@@ -147,6 +147,9 @@ class Source:
                 hint=_NO_PROPENSITIES,
             )
         action = table[self._columns.action]
+        for name in self._columns.names():
+            if pa.types.is_nested(table.schema.field(name).type):
+                raise Invalid(f"The column {name!r} has lists or records, not single values.")
         if action.null_count:
             raise Invalid(f"{action.null_count:,} rounds have no action.")
         clusters, by = self._columns.cluster, self._columns.by
@@ -168,6 +171,9 @@ class Source:
         for path in self._paths:
             # Pre-buffering would hold whole row groups of all columns at once.
             with pq.ParquetFile(path, pre_buffer=False) as file:
+                lacking = set(names) - set(file.schema_arrow.names)
+                if lacking:
+                    raise Invalid(f"{path.name} has no column {min(lacking)!r}, which others have.")
                 for batch in file.iter_batches(CHUNK, columns=names, use_threads=False):
                     yield without_dictionaries(pa.Table.from_batches([batch]))
 

@@ -191,10 +191,12 @@ class Tally:
                 estimates[key] = self._by(key, estimator, place, drawn)
         low, high = options.reward_range or self.range
         thresholds = self._thresholds[place]
-        estimates["clipped"] = self._cut("clipped", thresholds.clipped(low, high), low, high)
+        estimates["clipped"] = self._cut(
+            "clipped", thresholds.clipped(low, high), (low, high), place
+        )
         if modelled:
             cut = thresholds.switched(low, high)
-            estimates["switch-DR"] = self._cut("switch-DR", cut, low - high, high - low)
+            estimates["switch-DR"] = self._cut("switch-DR", cut, (low - high, high - low), place)
         total = self._moments.mean[1 + WIDTH * place] * rounds
         mean = self._interval(
             total / rounds, self._variance(self._unit(1 + WIDTH * place)), "delta", null=1.0
@@ -281,9 +283,12 @@ class Tally:
             return found
         return msgspec.structs.replace(found, low=ends[0], high=ends[1], method="delta, Wilson")
 
-    def _cut(self, name: str, cut: Cut, low: float, high: float) -> Estimate:
+    def _cut(self, name: str, cut: Cut, missed: tuple[float, float], place: int) -> Estimate:
         """An estimate whose ends also hold what was cut off: between low and high of it."""
-        found = self._interval(cut.value, cut.variance, "delta and bias bound")
+        low, high = missed
+        found = self._interval(cut.value, cut.variance, "delta")
+        if self._shares:
+            found = self._of_shares(found, cut.variance, self._effective(place), self._few(place))
         anytime = self._anytime(cut.value, cut.variance)
         below, above = min(cut.beyond * low, 0.0), max(cut.beyond * high, 0.0)
         return Estimate(
@@ -293,7 +298,7 @@ class Tally:
             se=math.sqrt(cut.variance) if cut.variance > 0 else math.nan,
             threshold=cut.threshold,
             bias_bound=max(-below, above),
-            why="" if cut.variance > 0 else "its rounds do not vary.",
+            why="its rounds do not vary." if math.isnan(found.low) else "",
         )
 
     def _differences(self, policies: dict[str, PolicyValue]) -> list[Difference]:
@@ -380,6 +385,5 @@ class Tally:
 
 
 def _widened(found: Interval, below: float, above: float) -> Interval:
-    return msgspec.structs.replace(
-        found, low=found.low + below, high=found.high + above, p_value=math.nan
-    )
+    low, high, method = found.low + below, found.high + above, f"{found.method}, bias bound"
+    return msgspec.structs.replace(found, low=low, high=high, p_value=math.nan, method=method)
