@@ -15,6 +15,7 @@ import pytest
 import statsmodels.api as sm
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 import upturn as up
 from upturn.core.errors import Invalid, NotFound
@@ -23,6 +24,7 @@ from upturn.improve.offpolicy.anytime import EmpiricalBernstein, confidence_sequ
 from upturn.improve.offpolicy.moments import ClusterMoments, RowMoments
 from upturn.improve.offpolicy.result import OffPolicy
 from upturn.improve.offpolicy.rounds import CHUNK
+from upturn.improve.offpolicy.tails import t_reach, t_two_sided
 
 NEW = {"a": 0.1, "b": 0.2, "c": 0.7}
 
@@ -255,6 +257,28 @@ def test_intervals_of_seven_rewards_cover_what_they_say() -> None:
         assert 0.92 <= found[name] <= 0.98, found
 
 
+def test_a_self_normalised_interval_knows_that_its_normaliser_varies_too() -> None:
+    """Where it is taken for a constant, as by a bootstrap of w·r / mean(w), it is far too wide."""
+    random = np.random.default_rng(8)
+    values, ours, constant = [], [], []
+    for _ in range(400):
+        action = (random.random(500) < 0.3).astype(int)
+        reward = (random.random(500) < np.array([0.6, 0.8])[action]).astype(float)
+        propensity = np.array([0.7, 0.3])[action]
+        found = one(
+            {"action": action, "reward": reward, "propensity": propensity},
+            {0: 0.2, 1: 0.8},
+            model=None,
+        ).estimates["SNIPS"]
+        w = np.array([0.2, 0.8])[action] / propensity
+        values.append(found.interval.estimate)
+        ours.append(found.se)
+        constant.append((w * reward / w.mean()).std() / math.sqrt(500))
+    sd = np.std(values)
+    assert np.mean(ours) / sd == pytest.approx(1, abs=0.08)
+    assert np.mean(constant) / sd > 1.7
+
+
 def test_an_anytime_valid_interval_holds_at_every_look_and_a_fixed_one_does_not() -> None:
     random = np.random.default_rng(3)
     truth, wrong, fixed = 0.3, 0, 0
@@ -337,6 +361,13 @@ def test_moments_of_parts_are_those_of_the_whole(values: list[float], cut: int, 
     gradient = np.array([2.0, -1.0])
     expected = gradient @ np.cov(rows.T) @ gradient / len(rows)
     assert first.variance(gradient) == pytest.approx(expected, rel=1e-6, abs=1e-6)
+
+
+@given(t=st.floats(0, 1e6), df=st.integers(1, 5000))
+def test_tails_of_t_are_scipys(t: float, df: int) -> None:
+    expected = 2 * stats.t.sf(t, df)
+    assert t_two_sided(t, df) == pytest.approx(expected, rel=1e-8, abs=1e-305)
+    assert t_reach(0.05, df) == pytest.approx(stats.t.ppf(0.975, df), rel=1e-9)
 
 
 def test_clusters_of_one_row_are_rows() -> None:

@@ -13,8 +13,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from upturn.improve.offpolicy.tails import t_reach, t_two_sided
 from upturn.improve.statistics.interval import Interval
-from upturn.improve.student import t_cdf, t_quantile
 
 Floats = NDArray[np.float64]
 Method = Literal["IPS", "SNIPS", "DM", "DR", "SNDR"]
@@ -120,7 +120,7 @@ def interval(
     half = quantile(alpha, clusters) * se
     p_value = math.nan
     if not math.isnan(z):
-        p_value = math.erfc(z / math.sqrt(2)) if clusters is None else 2 * t_cdf(-z, clusters - 1)
+        p_value = math.erfc(z / math.sqrt(2)) if clusters is None else t_two_sided(z, clusters - 1)
     return Interval(
         estimate=estimate,
         low=estimate - half,
@@ -136,7 +136,7 @@ def quantile(alpha: float, clusters: int | None) -> float:
     """By how many standard errors a two-sided interval reaches; nan of a single cluster."""
     if clusters is None:
         return NormalDist().inv_cdf(1 - alpha / 2)
-    return t_quantile(1 - alpha / 2, clusters - 1) if clusters > 1 else math.nan
+    return t_reach(alpha, clusters - 1) if clusters > 1 else math.nan
 
 
 def share_ends(
