@@ -430,7 +430,7 @@ def test_by_position() -> None:
     assert sum(part.rounds for part in whole.by.values()) == whole.rounds
 
 
-def test_the_arms_of_an_endpoint() -> None:
+def arms(units: list[str | None]) -> tuple[MemoryLog, Any, Any, list[datetime]]:
     random = np.random.default_rng(2)
     at = [datetime(2025, 1, 1, tzinfo=UTC) + timedelta(minutes=i) for i in range(400)]
     arm = random.choice(["champion", "canary"], 400, p=[0.8, 0.2])
@@ -445,17 +445,35 @@ def test_the_arms_of_an_endpoint() -> None:
                 "arm": arm,
                 "propensity": np.where(arm == "canary", 0.2, 0.8),
                 "score": np.full(400, 0.5),
+                "unit": units,
             }
         ),
         pa.table({"id": ids[:390], "label": label[:390].astype(float), "known_at": at[:390]}),
     )
-    found = up.evaluate_policy(log, {"champion": 0.0, "canary": 1.0}, known_by=at[-1])
+    return log, arm[:390], label[:390], at
+
+
+CANARY = {"champion": 0.0, "canary": 1.0}
+
+
+def test_the_arms_of_an_endpoint() -> None:
+    log, arm, label, at = arms([None] * 400)
+    found = up.evaluate_policy(log, CANARY, known_by=at[-1])
     assert (found.rounds, found.waiting) == (390, 10)
     assert found.policies["policy"].estimates["SNIPS"].interval.estimate == pytest.approx(
-        label[:390][arm[:390] == "canary"].mean()
+        label[arm == "canary"].mean()
     )
-    early = up.evaluate_policy(log, {"champion": 0.0, "canary": 1.0}, known_by=at[99])
+    early = up.evaluate_policy(log, CANARY, known_by=at[99])
     assert early.rounds == 100
+
+
+def test_a_unit_of_an_endpoint_is_one_draw_of_its_route() -> None:
+    log, *_, at = arms([str(i // 8) for i in range(400)])
+    by_unit = up.evaluate_policy(log, CANARY, known_by=at[-1])
+    same = up.evaluate_policy(log, CANARY, known_by=at[-1], cluster="unit")
+    rows = up.evaluate_policy(log, CANARY, known_by=at[-1], cluster="id")
+    assert by_unit.policies["policy"].value == same.policies["policy"].value
+    assert by_unit.policies["policy"].value != rows.policies["policy"].value
 
 
 # ---- what can't be said --------------------------------------------------------------------

@@ -12,7 +12,7 @@ from upturn.core.errors import Invalid
 from upturn.improve.offpolicy.checks import cells
 from upturn.improve.offpolicy.result import OffPolicy
 from upturn.improve.offpolicy.reward_model import RewardModel, Ridge, predictions
-from upturn.improve.offpolicy.rounds import Actions, Columns, Rounds, Source
+from upturn.improve.offpolicy.rounds import Actions, Columns, Rounds, Source, is_log
 from upturn.improve.offpolicy.tally import Options, Tally, Weighed
 from upturn.improve.offpolicy.target import Policy, Probabilities, named_policies, probabilities
 
@@ -59,7 +59,8 @@ def evaluate_policy(
     Intervals are of the delta method, for one look; `anytime` ones hold at every look and are
     tightest at `tuned_rounds`, which must not depend on the log. Of rewards within `reward_range`
     the `bounded` one holds with no approximation at all. Rows of one `cluster` (a unit, a day)
-    may depend on each other. `by` adds the same for each value of a column, such as the position
+    may depend on each other; of a Log whose rows all have a unit that is the cluster, since a unit
+    gets the same arm each time. `by` adds the same for each value of a column, such as the position
     in a list; the whole is then a round's average over positions. Memory does not grow with the
     rows. A reward model of our own reads the log twice.
 
@@ -75,8 +76,8 @@ def evaluate_policy(
     0.667
     """
     columns = Columns(
-        action=action or ("arm" if hasattr(log, "joined") else "action"),
-        reward=reward or ("label" if hasattr(log, "joined") else "reward"),
+        action=action or ("arm" if is_log(log) else "action"),
+        reward=reward or ("label" if is_log(log) else "reward"),
         propensity=propensity,
         cluster=cluster,
         by=by,
@@ -94,9 +95,8 @@ def evaluate_policy(
         answers = _answers(model, ridge, rounds, actions)
         if options is None:
             modelled = tuple(answers is not None and one.every is not None for one in given)
-            clusters = cluster is not None
             options = Options(
-                alpha, clusters, reward_range, bootstrap, seed, tuned_rounds, modelled
+                alpha, source.clustered, reward_range, bootstrap, seed, tuned_rounds, modelled
             )
             tallies[None] = Tally(list(named), options, float(rounds.rewards.mean()))
         _check_range(rounds, reward_range)

@@ -1,7 +1,7 @@
 """Rounds: what a log says of the actions taken, read in chunks of bounded size and checked."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,6 @@ class Source:
     """A log that can be read more than once: a table, Parquet files, or an endpoint's Log."""
 
     def __init__(self, log: Any, columns: Columns, *, known_by: datetime | None = None) -> None:
-        self._columns = columns
         self._paths: list[Path] = []
         self._table: pa.Table | None = None
         self.waiting = 0  # rows without a reward, of the last reading
@@ -101,7 +100,11 @@ class Source:
         else:
             self._table = _table(log, known_by)
             known = self._table.column_names
+            if is_log(log) and columns.cluster is None and not self._table["unit"].null_count:
+                # A unit gets the same arm each time, so its rows are one draw of the route.
+                columns = replace(columns, cluster="unit")
         self.column_names: list[str] = known
+        self._columns = columns
         if columns.propensity not in known:
             raise Invalid(
                 f"The log has no propensities: no column {columns.propensity!r}.",
@@ -109,6 +112,11 @@ class Source:
             )
         for name in columns.names():
             self.require(name)
+
+    @property
+    def clustered(self) -> bool:
+        """Whether rows belong to clusters."""
+        return self._columns.cluster is not None
 
     def require(self, name: str) -> None:
         """Raise Invalid when the log has no such column."""
@@ -189,8 +197,13 @@ def _files(path: Path) -> list[Path]:
     return found
 
 
+def is_log(log: Any) -> bool:
+    """Whether this is an endpoint's Log."""
+    return hasattr(log, "joined") and hasattr(log, "endpoint")
+
+
 def _table(log: Any, known_by: datetime | None) -> pa.Table:
-    if hasattr(log, "joined") and hasattr(log, "endpoint"):
+    if is_log(log):
         view: LogView = log
         if known_by is None:
             raise ValueError("known_by is needed to read a Log")
