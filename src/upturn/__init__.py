@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from upturn.improve.log import read_log as read_log
     from upturn.improve.loop import Loop as Loop
     from upturn.improve.monitor.monitor import Monitor as Monitor
+    from upturn.improve.offpolicy.evaluate import evaluate_policy as evaluate_policy
     from upturn.improve.rehearse import rehearse as rehearse
     from upturn.improve.rollout import approval as approval
     from upturn.improve.rollout import beats as beats
@@ -92,6 +93,7 @@ _HOMES = {
     "read_log": "improve.log",
     "Loop": "improve.loop",
     "Monitor": "improve.monitor.monitor",
+    "evaluate_policy": "improve.offpolicy.evaluate",
     "rehearse": "improve.rehearse",
     "budget": "improve.limits",
     "quiet": "improve.limits",
