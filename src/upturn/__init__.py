@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from upturn.improve.limits import quiet as quiet
     from upturn.improve.log import read_log as read_log
     from upturn.improve.loop import Loop as Loop
+    from upturn.improve.monitor.monitor import Monitor as Monitor
     from upturn.improve.rehearse import rehearse as rehearse
     from upturn.improve.rollout import approval as approval
     from upturn.improve.rollout import beats as beats
@@ -76,6 +77,7 @@ _HOMES = {
     "uniform": "develop.tune.space",
     "read_log": "improve.log",
     "Loop": "improve.loop",
+    "Monitor": "improve.monitor.monitor",
     "rehearse": "improve.rehearse",
     "budget": "improve.limits",
     "quiet": "improve.limits",

@@ -268,13 +268,15 @@ def act(state: State, actions: Actions, now: datetime, *, why: str) -> str:
 
 
 @contextmanager
-def sole_runner(store: MetaStore, name: str, *, ttl_s: float = 15.0) -> Generator[None]:
+def sole_runner(
+    store: MetaStore, name: str, *, kind: str = "loop", ttl_s: float = 15.0
+) -> Generator[None]:
     """Hold the loop's lease meanwhile, renewed by a thread. Raises Conflict if another has it.
 
     The lease of a runner that died on this machine is taken over at once, any other's when it
     expires.
     """
-    lease, host = f"loop/{name}", socket.gethostname()
+    lease, host = f"{kind}/{name}", socket.gethostname()
     owner = f"{host}:{os.getpid()}:{new_id()}"
     payload = {"pid": os.getpid(), "host": host}
     held = store.lease(lease)
@@ -292,7 +294,7 @@ def sole_runner(store: MetaStore, name: str, *, ttl_s: float = 15.0) -> Generato
             else "another"
         )
         raise Conflict(
-            f"The loop {name!r} is being run by {who}.",
+            f"The {kind} {name!r} is being run by {who}.",
             hint="One runner is enough; stop that one first.",
         )
     ended = threading.Event()

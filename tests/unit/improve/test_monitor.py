@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from upturn.cli.monitor import command, show
+from upturn.cli.monitor import command
+from upturn.cli.monitored import show
 from upturn.core.errors import Invalid, NotFound
 from upturn.core.log import FeedbackBatch, PredictionBatch
 from upturn.core.records import Arm, Check, Endpoint, Environment, Route, Version

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from upturn.core.log import FEATURE_PREFIX
 from upturn.core.schema import ColumnProfile, Profile
-from upturn.model.profile import count_into
+from upturn.model.profile import Counts, count_into
 
 PREDICTION = "prediction"
 _EPSILON = 0.5  # rows added to every bin, so that an empty one costs much but not infinity
@@ -55,7 +55,7 @@ def drift(profile: Profile, table: pa.Table, columns: Sequence[str] | None = Non
     missing.
     """
     return [
-        _drift(column, table[column.name])
+        drift_of(column, count_into(column, table[column.name]))
         for column in profile.columns
         if column.name in table.column_names and (columns is None or column.name in columns)
     ]
@@ -117,9 +117,9 @@ def ks(before: NDArray[np.int64], after: NDArray[np.int64]) -> tuple[float, floa
     return at_edges, max(0.0, inside - at_edges)
 
 
-def _drift(before: ColumnProfile, values: "pa.ChunkedArray[Any]") -> Drift:
-    after = count_into(before, values)
-    rows = len(values)
+def drift_of(before: ColumnProfile, after: Counts) -> Drift:
+    """How far rows that were counted on the profile's bins have moved from it."""
+    rows = sum(after.counts) + after.missing + after.unseen
     index, noise = psi(
         np.array([*before.counts, before.missing, before.other], np.int64),
         np.array([*after.counts, after.missing, after.unseen], np.int64),

@@ -1,6 +1,9 @@
 """MonitorReport: traffic, latency, drift and performance of an endpoint over a span of time."""
 
-from datetime import datetime, timedelta
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -10,13 +13,21 @@ import pyarrow.compute as pc
 
 from upturn.core.errors import Invalid
 from upturn.core.records import Check, Endpoint, Route, Version
+from upturn.core.schema import Signature
 from upturn.improve.log import StoredLog
-from upturn.improve.monitor.drift import Drift, drift, observed
-from upturn.improve.monitor.performance import Performance, performance, performance_by
+from upturn.improve.metrics import METRICS
+from upturn.improve.monitor.batches import CalibrationBin, calibration_bins, metric_interval
+from upturn.improve.monitor.drift import PREDICTION, Drift, drift_of
+from upturn.improve.monitor.performance import Performance, outcomes, performance, scores
+from upturn.improve.monitor.segments import Segment, top_values
+from upturn.improve.monitor.symptom import Symptom
+from upturn.improve.monitor.symptoms import ranked, symptoms_of
+from upturn.improve.monitor.tally import OTHERS, Tally, numbers
+from upturn.improve.monitor.windows import Windows, pieces, runs, windows
+from upturn.improve.statistics.interval import Interval
 from upturn.stores.workspace import Workspace
 
 _QUANTILES = (0.5, 0.9, 0.99)
-_BY_MONTH_FROM = timedelta(days=62)  # longer reports show months, shorter ones days
 
 
 class ArmTraffic(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,26 +41,65 @@ class ArmTraffic(msgspec.Struct, frozen=True, kw_only=True):
     latency_s: dict[str, float]  # 'p50', 'p90', 'p99'
 
 
+class Distribution(msgspec.Struct, frozen=True, kw_only=True):
+    """One column in the report's rows and in the baseline, on the baseline's bins."""
+
+    column: str
+    kind: str
+    edges: tuple[float, ...] = ()  # of numbers: the inner ones
+    values: tuple[str, ...] = ()  # of categories
+    before: tuple[int, ...]
+    now: tuple[int, ...]
+    missing: tuple[int, int]  # before, now
+    other: tuple[int, int]  # values that are none of those listed: before, now
+
+
+class WindowReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One window of the report: what was answered, how fast, how good, how far from training."""
+
+    name: str
+    since: datetime
+    until: datetime
+    rows: int
+    performance: Performance
+    latency_s: dict[str, float]
+    psi: dict[str, float]  # of each column, beyond chance: from 0 up
+    intervals: dict[str, Interval] = {}  # of the metrics of which it can be said
+
+
 class MonitorReport(msgspec.Struct, frozen=True, kw_only=True):
     """One answer to: how is this endpoint? It can be computed again from the Log.
 
     `rows` are answered predictions with `since` <= at < `until`; labels count as far as they were
     known at `known_by`. `drift` compares the rows with the baseline of `version`, the champion now
     (the prediction only on its own rows), most drifted first. `performance` is of the answered
-    rows, whichever version answered; `periods` is the same by month or by day.
+    rows, whichever version answered; `windows` is the same by window, those without rows left out.
+    `symptoms` are what the checks found, the worst first. `intervals` are of the metrics of which
+    it can be said, `calibration` of models that answer probabilities.
     """
 
     endpoint: str
     since: datetime
     until: datetime
     known_by: datetime
+    every: str
     rows: int
     version: str | None
+    symptoms: tuple[Symptom, ...]
     arms: tuple[ArmTraffic, ...]
     drift: tuple[Drift, ...]
     performance: Performance
-    periods: dict[str, Performance]
+    intervals: dict[str, Interval]
+    calibration: tuple[CalibrationBin, ...]
+    windows: tuple[WindowReport, ...]
+    segments: tuple[Segment, ...]
+    distributions: tuple[Distribution, ...]
     unmatched_feedback: int  # ids with feedback received in the span, but no prediction at all
+
+    @property
+    def periods(self) -> dict[str, Performance]:
+        """The performance of each window, by its name."""
+        return {window.name: window.performance for window in self.windows}
 
 
 def monitor(
@@ -60,19 +110,42 @@ def monitor(
     until: datetime,
     now: datetime,
     known_by: datetime | None = None,
+    every: str | None = None,
+    segments: Sequence[str] = (),
+    baseline: Version | None = None,
 ) -> MonitorReport:
     """Report on the endpoint's predictions in [since, until), and store the answer as a Check.
 
-    Labels count that were known by `known_by`, which is `until` unless given. Raises NotFound when
-    there is no such endpoint, Invalid when the span is empty.
+    Labels count that were known by `known_by`, which is `until` unless given. `every` and
+    `segments` say what is told apart: windows ('1d', '7d', 'month') and values of features. The
+    baseline is the champion's unless given. Raises NotFound when there is no such endpoint or
+    feature, Invalid when the span is empty.
     """
     report = look(
-        workspace, StoredLog(workspace, endpoint), since=since, until=until, known_by=known_by
+        workspace,
+        StoredLog(workspace, endpoint),
+        since=since,
+        until=until,
+        known_by=known_by,
+        every=every,
+        segments=segments,
+        baseline=baseline,
     )
-    workspace.meta.add(
-        Check(endpoint=endpoint, since=since, until=until, report=as_json(report), at=now)
-    )
+    keep(workspace, report, now)
     return report
+
+
+def keep(workspace: Workspace, report: MonitorReport, now: datetime) -> Check:
+    """Store the report as a Check of its endpoint."""
+    return workspace.meta.add(
+        Check(
+            endpoint=report.endpoint,
+            since=report.since,
+            until=report.until,
+            report=as_json(report),
+            at=now,
+        )
+    )
 
 
 def look(
@@ -82,28 +155,46 @@ def look(
     since: datetime,
     until: datetime,
     known_by: datetime | None = None,
+    every: str | None = None,
+    segments: Sequence[str] = (),
+    baseline: Version | None = None,
 ) -> MonitorReport:
-    """The report of `monitor`, not stored: the same Log gives the same report."""
-    if not since < until:
-        raise Invalid(f"There is no time between {since.isoformat()} and {until.isoformat()}.")
+    """The report of `monitor`, not stored: the same Log gives the same report.
+
+    Features are read some 150,000 rows at a time and kept as counts; of each row remain its label,
+    score, latency and segments, some 40 bytes.
+    """
     endpoint = workspace.meta.get(Endpoint, log.endpoint).name
     known_by = known_by or until
-    rows = log.joined(since=since, until=until, known_by=known_by, features=True)
-    answered = rows.filter(pc.invert(rows["shadow"]))
-    version = _champion(workspace, endpoint)
+    spans = windows(since, until, every)
+    version = baseline or _champion(workspace, endpoint)
+    values = top_values(log, segments, since=since, until=until)
+    tally = Tally(spans, version, values)
+    for rows in pieces(log, since, until, known_by):
+        tally.add(rows)
     signature = version.signature if version else None
-    period = "month" if until - since >= _BY_MONTH_FROM else "day"
+    slim = tally.rows
+    overall = performance(slim, signature=signature)
+    drifts = _drift(tally)
+    found = _windows(tally, slim, spans, signature)
+    apart = _segments(tally, slim, signature)
     return MonitorReport(
         endpoint=endpoint,
         since=since,
         until=until,
         known_by=known_by,
-        rows=answered.num_rows,
+        every=spans.every,
+        rows=slim.num_rows,
         version=version.name if version else None,
-        arms=_traffic(rows),
-        drift=_drift(answered, version),
-        performance=performance(answered, signature=signature),
-        periods=performance_by(answered, period, signature=signature),
+        symptoms=ranked(symptoms_of(drifts, {one.since: one.psi for one in found}, apart)),
+        arms=_traffic(tally),
+        drift=drifts,
+        performance=overall,
+        intervals=_intervals(slim, overall, signature),
+        calibration=_calibration(slim, signature),
+        windows=found,
+        segments=apart,
+        distributions=_distributions(tally),
         unmatched_feedback=log.unmatched(since=since, until=until),
     )
 
@@ -111,6 +202,14 @@ def look(
 def as_json(report: MonitorReport) -> dict[str, Any]:
     """The report as JSON values: nan becomes null, instants become text."""
     return msgspec.json.decode(msgspec.json.encode(report))
+
+
+def version_named(workspace: Workspace, name: str) -> Version:
+    """The version that 'delays:3' names. Raises NotFound, or Invalid for another form."""
+    model, colon, number = name.rpartition(":")
+    if not colon or not number.isdecimal():
+        raise Invalid(f"{name!r} names no version.", hint="Write MODEL:NUMBER, as in delays:3")
+    return workspace.meta.get(Version, model, int(number))
 
 
 def _champion(workspace: Workspace, endpoint: str) -> Version | None:
@@ -121,45 +220,133 @@ def _champion(workspace: Workspace, endpoint: str) -> Version | None:
     return workspace.meta.find(Version, route.model, champion.version)
 
 
-def _drift(answered: pa.Table, version: Version | None) -> tuple[Drift, ...]:
-    if version is None or not answered.num_rows:
-        return ()
-    own = answered.filter(pc.field("version") == version.number)
-    names = version.signature.names
-    found = drift(version.profile, observed(answered), names)
-    found += drift(version.profile, observed(own), ("prediction",))
-    return tuple(sorted(found, key=lambda one: -np.nan_to_num(one.excess)))
+def _sorted(drifts: Sequence[Drift]) -> tuple[Drift, ...]:
+    return tuple(sorted(drifts, key=lambda one: -np.nan_to_num(one.excess)))
 
 
-def _traffic(rows: pa.Table) -> tuple[ArmTraffic, ...]:
-    """One entry for each arm and version, those that answered most first."""
-    # A row that was logged at a rate of a tenth stands for ten that were answered.
-    weighed = rows.select(["arm", "version", "shadow"]).append_column(
-        "weight", pc.divide(pa.scalar(1.0), rows["rate"])
+def _drift(tally: Tally) -> tuple[Drift, ...]:
+    found = [
+        drift_of(column, counts)
+        for place, column in enumerate(tally.columns)
+        if (counts := tally.total(place)) is not None
+    ]
+    # What the model was given comes before what it made of it.
+    return _sorted(sorted(found, key=lambda one: one.column == PREDICTION))
+
+
+def _distributions(tally: Tally) -> tuple[Distribution, ...]:
+    return tuple(
+        Distribution(
+            column=column.name,
+            kind=column.kind,
+            edges=column.edges,
+            values=column.values,
+            before=column.counts,
+            now=counts.counts,
+            missing=(column.missing, counts.missing),
+            other=(column.other, counts.unseen),
+        )
+        for place, column in enumerate(tally.columns)
+        if (counts := tally.total(place)) is not None
     )
-    groups = weighed.group_by(["arm", "version", "shadow"])
+
+
+def _intervals(
+    rows: pa.Table, found: Performance, signature: Signature | None
+) -> dict[str, Interval]:
+    if signature is not None and signature.output in ("label", "scores"):
+        return {}
+    labels, predicted = outcomes(rows, signature), scores(rows)
+    usable = ~(np.isnan(labels) | np.isnan(predicted))
+    labels, predicted = labels[usable], predicted[usable]
+    intervals = {
+        name: metric_interval(METRICS[name].function, labels, predicted, estimate=value)
+        for name, value in found.values.items()
+        if name in METRICS
+    }
+    return {name: interval for name, interval in intervals.items() if interval is not None}
+
+
+def _calibration(rows: pa.Table, signature: Signature | None) -> tuple[CalibrationBin, ...]:
+    if signature is None or signature.output != "probability":
+        return ()
+    return calibration_bins(outcomes(rows, signature), scores(rows))
+
+
+def _windows(
+    tally: Tally, slim: pa.Table, spans: Windows, signature: Signature | None
+) -> tuple[WindowReport, ...]:
+    places = slim["window"].combine_chunks().to_numpy(zero_copy_only=False)
+    made: list[WindowReport] = []
+    for place, begin, end in runs(places):
+        rows = slim.slice(begin, end - begin)
+        psi = {
+            column.name: drift_of(column, tally.by_window[place, number]).excess
+            for number, column in enumerate(tally.columns)
+            if (place, number) in tally.by_window
+        }
+        figures = performance(rows, signature=signature)
+        made.append(
+            WindowReport(
+                name=spans.name(place),
+                since=spans.starts[place],
+                until=spans.starts[place + 1],
+                rows=end - begin,
+                performance=figures,
+                latency_s=_quantiles(numbers(rows["latency_s"])),
+                psi=psi,
+                intervals=_intervals(rows, figures, signature),
+            )
+        )
+    return tuple(made)
+
+
+def _segments(tally: Tally, slim: pa.Table, signature: Signature | None) -> tuple[Segment, ...]:
+    made: list[Segment] = []
+    for name, values in tally.segments.items():
+        for code in [*range(len(values)), OTHERS]:
+            rows = slim.filter(pc.equal(slim[f"@{name}"], pa.scalar(code, pa.int16())))
+            if not rows.num_rows:
+                continue
+            drifts = [
+                drift_of(column, tally.by_segment[name, code, place])
+                for place, column in enumerate(tally.columns)
+                if (name, code, place) in tally.by_segment and column.name != name
+            ]
+            made.append(
+                Segment(
+                    column=name,
+                    value=None if code == OTHERS else values[code],
+                    rows=rows.num_rows,
+                    share=rows.num_rows / slim.num_rows,
+                    performance=performance(rows, signature=signature),
+                    drift=_sorted(drifts),
+                )
+            )
+    return tuple(made)
+
+
+def _traffic(tally: Tally) -> tuple[ArmTraffic, ...]:
+    """One entry for each arm and version, those that answered most first."""
+    total = sum(weight for arm, weight in tally.weights.items() if not arm[2])
     found: list[ArmTraffic] = []
-    each = groups.aggregate([([], "count_all"), ("weight", "sum")]).to_pylist()
-    answered = sum(group["weight_sum"] for group in each if not group["shadow"])
-    for group in each:
-        own = pc.field("arm") == group["arm"]
-        own &= pc.field("version") == group["version"]
-        own &= pc.field("shadow") == group["shadow"]
+    for (arm, version, shadow), parts in tally.latencies.items():
+        values = np.concatenate(parts)
         found.append(
             ArmTraffic(
-                arm=group["arm"],
-                version=group["version"],
-                shadow=group["shadow"],
-                rows=group["count_all"],
-                share=group["weight_sum"] / answered if answered else float("nan"),
-                latency_s=_quantiles(rows.filter(own)["latency_s"]),
+                arm=arm,
+                version=version,
+                shadow=shadow,
+                rows=len(values),
+                share=tally.weights[arm, version, shadow] / total if total else float("nan"),
+                latency_s=_quantiles(values),
             )
         )
     return tuple(sorted(found, key=lambda arm: (arm.shadow, -arm.rows, arm.arm, arm.version)))
 
 
-def _quantiles(latency_s: "pa.ChunkedArray[Any]") -> dict[str, float]:
-    values = np.asarray(latency_s.drop_null().to_numpy(), np.float64)
+def _quantiles(latency_s: np.ndarray[Any, np.dtype[np.float64]]) -> dict[str, float]:
+    values = latency_s[~np.isnan(latency_s)]
     if not len(values):
         return {}
     found = np.quantile(values, _QUANTILES, method="inverted_cdf")

@@ -1,1 +1,1 @@
-"""Pages: self-contained HTML with plots, for reports that people keep and send."""
+"""Pages: findings as one self-contained HTML document, with plots in SVG."""

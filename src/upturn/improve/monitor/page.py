@@ -1,0 +1,276 @@
+"""The monitor's page: a report as one HTML document, the symptoms first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from upturn.improve.metrics import METRICS
+from upturn.improve.monitor.drift import Drift
+from upturn.improve.monitor.performance import Performance
+from upturn.improve.monitor.report import Distribution, MonitorReport
+from upturn.improve.monitor.symptom import Severity, Symptom
+from upturn.improve.page import plots
+from upturn.improve.page.html import (
+    Html,
+    Tone,
+    badge,
+    details,
+    figure,
+    grid,
+    join,
+    note,
+    page,
+    section,
+    table,
+    tiles,
+)
+from upturn.improve.page.scales import number, share
+from upturn.improve.statistics.interval import Interval
+
+TONES: dict[Severity, Tone] = {"fine": "good", "warning": "warning", "critical": "critical"}
+_ROWS = 60  # of a table or a heatmap; the rest is counted
+
+
+def render(
+    report: MonitorReport, marks: Sequence[plots.Mark] = (), *, made_at: datetime | None = None
+) -> Html:
+    """The report as a page; marks are decisions and releases. The same report, the same bytes."""
+    span = f"{report.since:%Y-%m-%d %H:%M} to {report.until:%Y-%m-%d %H:%M} UTC"
+    known = f"labels known by {report.known_by:%Y-%m-%d %H:%M}"
+    champion = f"compared with {report.version}" if report.version else "nothing deployed"
+    written = [f"written {made_at:%Y-%m-%d %H:%M}"] if made_at else []
+    parts = [
+        _symptoms(report),
+        _performance(report, marks),
+        _drift(report),
+        _distributions(report),
+        _segments(report),
+        _traffic(report, marks),
+    ]
+    return page(
+        f"{report.endpoint}: how it is doing",
+        *(part for part in parts if part is not None),
+        subtitle=" · ".join([span, champion, known, *written]),
+    )
+
+
+def _symptoms(report: MonitorReport) -> Html:
+    found = [one for one in report.symptoms if one.severity != "fine"]
+    fine = len(report.symptoms) - len(found)
+    looked = f"{fine} of {len(report.symptoms)} things looked at are fine."
+    main: list[str] = [_tiles(report)]
+    if found:
+        rows = [_symptom(one) for one in found[:_ROWS]]
+        main.append(table(["", "what", "since"], rows, numeric=[]))
+    elif report.symptoms:
+        main.append(note("Nothing to see to.", "good"))
+    return section("What changed", *main, looked if report.symptoms else None)
+
+
+def _symptom(one: Symptom) -> list[object]:
+    since = f"{one.began_at:%Y-%m-%d %H:%M}" if one.began_at else ""
+    when = Html(f"<time>{since.removesuffix(' 00:00')}</time>")
+    return [badge(one.severity, TONES[one.severity]), one.says, when]
+
+
+def _tiles(report: MonitorReport) -> Html:
+    found = report.performance
+    figures: list[tuple[str, object, str]] = [
+        ("predictions", f"{report.rows:,}", f"{len(report.windows)} windows of {report.every}"),
+        ("labelled", share(found.completeness), f"{found.labelled:,} rows"),
+    ]
+    figures += [
+        (say(name), number(value, 4), _ends(report.intervals.get(name)))
+        for name, value in _metrics(found)[:2]
+    ]
+    answering = [arm for arm in report.arms if not arm.shadow and arm.latency_s]
+    if answering:
+        p99 = 1000 * answering[0].latency_s["p99"]
+        figures.append(("latency p99", f"{number(p99)} ms", answering[0].arm))
+    return tiles(figures)
+
+
+def _ends(interval: Interval | None) -> str:
+    return "" if interval is None else f"{number(interval.low, 4)} to {number(interval.high, 4)}"
+
+
+def _metrics(found: Performance) -> list[tuple[str, float]]:
+    return [(name, value) for name, value in found.values.items() if name != "base_rate"]
+
+
+def say(metric: str) -> str:
+    """A metric's name for people.
+
+    >>> say("log_loss"), say("auc")
+    ('log loss', 'AUC')
+    """
+    short = {"auc": "AUC", "mae": "MAE", "rmse": "RMSE", "brier": "Brier"}
+    return short.get(metric, metric.replace("_", " "))
+
+
+def _performance(report: MonitorReport, marks: Sequence[plots.Mark]) -> Html | None:
+    if not report.windows:
+        return None
+    # What the model is judged by comes first, and large; the labels' own mean says less.
+    names = sorted(report.performance.values, key=lambda name: name not in METRICS)
+    middles = [one.since + (one.until - one.since) / 2 for one in report.windows]
+    shown: list[str] = []
+    for name in names:
+        values = [one.performance.values.get(name) for one in report.windows]
+        ends = [one.intervals.get(name) for one in report.windows]
+        low = [None if end is None else end.low for end in ends]
+        high = [None if end is None else end.high for end in ends]
+        series = [plots.Series(say(name), middles, values, low, high)]
+        big = name in METRICS and not shown
+        drawn = plots.lines(
+            series,
+            title=f"{say(name)} by {report.every}",
+            y_label=say(name),
+            marks=marks if big else (),
+            width=880 if big else 320,
+            height=240 if big else 150,
+        )
+        shown.append(figure(drawn))
+    complete = [one.performance.completeness for one in report.windows]
+    drawn = plots.lines(
+        [plots.Series("labelled", middles, complete, colour=5)],
+        title="share of rows with a label",
+        y_label="labelled",
+        zero=True,
+        width=320,
+        height=150,
+    )
+    small = grid(*shown[1:], figure(drawn))
+    rows = [_row(one.name, one.performance, names) for one in report.windows]
+    rows.append(_row("all", report.performance, names))
+    columns = ["window", "rows", "labelled", *(say(name) for name in names)]
+    numbers = details("The figures", table(columns, rows))
+    some = any(one.intervals for one in report.windows)
+    words = "The bands are 95 % intervals, from batches of consecutive rows." if some else None
+    return section("Performance", *shown[:1], small, words, _calibration(report), numbers)
+
+
+def _calibration(report: MonitorReport) -> Html | None:
+    if not report.calibration:
+        return None
+    points = [
+        plots.Reliability(
+            predicted=one.predicted,
+            observed=one.observed,
+            low=one.low,
+            high=one.high,
+            rows=one.rows,
+        )
+        for one in report.calibration
+    ]
+    drawn = plots.calibration(points, title="calibration")
+    words = "Calibration: of rows with like scores, the share that came true. 95 % intervals."
+    return grid(figure(drawn, words))
+
+
+def _row(name: str, found: Performance, names: Sequence[str]) -> list[object]:
+    values = [number(found.values.get(metric), 4) for metric in names]
+    return [name, f"{found.rows:,}", share(found.completeness), *values]
+
+
+def _drift(report: MonitorReport) -> Html | None:
+    if not report.drift:
+        return None
+    columns = [one.column for one in report.drift[:_ROWS]]
+    names = [one.name for one in report.windows]
+    values = [[one.psi.get(column) for one in report.windows] for column in columns]
+    drawn = plots.heatmap(columns, names, values, title="PSI beyond chance by column and window")
+    words = (
+        "PSI beyond chance, by column and window. Below 0.1 is usual, from 0.2 on a great change."
+    )
+    head = ["column", "PSI", "by chance", "KS", "missing", "before", "unseen"]
+    numbers = table(head, [_drift_row(one) for one in report.drift[:_ROWS]])
+    more = len(report.drift) - _ROWS
+    rest = note(f"{more} columns that drifted less are not shown.") if more > 0 else None
+    return section("Drift", figure(drawn, words), details("The figures", numbers), rest)
+
+
+def _drift_row(one: Drift) -> list[object]:
+    ks = "" if one.ks is None else number(one.ks)
+    unseen = share(one.unseen) if one.unseen else ""
+    missing = share(one.missing), share(one.missing_before)
+    return [one.column, number(one.psi), number(one.psi_noise), ks, *missing, unseen]
+
+
+def _distributions(report: MonitorReport) -> Html | None:
+    order = {one.column: place for place, one in enumerate(report.drift)}
+    found = sorted(report.distributions, key=lambda one: order.get(one.column, len(order)))
+    if not found:
+        return None
+    shown = [figure(distribution(one)) for one in found[:_ROWS]]
+    lead = "Shares of rows in the baseline's bins, the most drifted column first."
+    return section("Distributions", grid(*shown), lead=lead)
+
+
+def distribution(one: Distribution) -> Html:
+    """One column now and in the baseline."""
+    known = sum(one.before) + one.other[0], sum(one.now) + one.other[1]
+    missing = tuple(
+        part / (part + rest) if part + rest else 0.0
+        for part, rest in zip(one.missing, known, strict=True)
+    )
+    pair = (missing[0], missing[1]) if any(missing) else None
+    if one.kind == "number":
+        return plots.histogram_pair(one.edges, one.before, one.now, title=one.column, missing=pair)
+    return plots.category_pair(
+        one.values, one.before, one.now, title=one.column, other=one.other, missing=pair
+    )
+
+
+def _segments(report: MonitorReport) -> Html | None:
+    if not report.segments:
+        return None
+    names = list(report.performance.values)
+    parts: list[str] = []
+    for column in dict.fromkeys(one.column for one in report.segments):
+        rows: list[list[object]] = []
+        for one in report.segments:
+            if one.column == column:
+                figures = [number(one.performance.values.get(name), 4) for name in names]
+                most = one.drift[0] if one.drift else None
+                drifted = join(most.column, f" {number(most.excess)}") if most else ""
+                value = "(others)" if one.value is None else one.value
+                labelled = share(one.performance.completeness)
+                rows.append([value, f"{one.rows:,}", share(one.share), labelled, *figures, drifted])
+        head = [column, "rows", "share", "labelled", *(say(name) for name in names)]
+        parts.append(table([*head, "most unlike training: PSI"], rows))
+    return section("Segments", *parts)
+
+
+def _traffic(report: MonitorReport, marks: Sequence[plots.Mark]) -> Html | None:
+    if not report.windows:
+        return section("Traffic", f"No predictions of {report.endpoint} in this time.")
+    middles = [one.since + (one.until - one.since) / 2 for one in report.windows]
+    rows = plots.lines(
+        [plots.Series("predictions", middles, [float(one.rows) for one in report.windows])],
+        title="predictions",
+        y_label=f"predictions by {report.every}",
+        marks=marks,
+        zero=True,
+        height=180,
+    )
+    times = [
+        plots.Series(
+            name, middles, [1000 * one.latency_s.get(name, float("nan")) for one in report.windows]
+        )
+        for name in ("p50", "p90", "p99")
+    ]
+    latency = plots.lines(times, title="latency", y_label="latency, ms", zero=True, height=180)
+    head = ["arm", "version", "rows", "share", "p50", "p90", "p99"]
+    body = [
+        [
+            f"{arm.arm} (shadow)" if arm.shadow else arm.arm,
+            arm.version,
+            f"{arm.rows:,}",
+            share(arm.share),
+            *(f"{number(1000 * value)} ms" for value in arm.latency_s.values()),
+        ]
+        for arm in report.arms
+    ]
+    return section("Traffic", figure(rows), figure(latency), table(head, body))
