@@ -84,10 +84,10 @@ def performance(
 
     The metrics are those that fit the signature's output, probabilities if there is none. Rows
     count by 1 / `rate`, the share of such rows that the Log holds. For a model that answers labels
-    or the probabilities of several classes, `accuracy` is the share of answers equal to the label (the most
-    likely class), `macro_f1` the mean F1 of the classes; of probabilities there are `log_loss` and
-    `brier` too. With a `level`, 0.95 say, each gets an interval by the jackknife over the
-    days of `at`. Raises NotFound for a metric that does not exist.
+    or the probabilities of several classes, `accuracy` is the share of answers equal to the label
+    (the most likely class), `macro_f1` the mean F1 of the classes; of probabilities there are
+    `log_loss` and `brier` too. With a `level`, 0.95 say, each gets an interval by the jackknife
+    over the days of `at`. Raises NotFound for a metric that does not exist.
     """
     found = judged(joined, metrics, signature=signature)
     labelled = joined.num_rows - joined["label"].null_count
