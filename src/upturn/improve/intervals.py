@@ -34,12 +34,14 @@ class Blocks:
     index: NDArray[np.intp]
     count: int
     name: str  # 'days', 'hours', 'batches of rows', '' when there are too few rows
+    days: float = 0.0  # that a block holds; 0 of those that are shorter
 
     def merged(self, most: int) -> Blocks:
         """At most so many blocks, of neighbours put together."""
         if self.count <= most:
             return self
-        return Blocks(self.index * most // self.count, most, f"{most} runs of {self.name}")
+        index, days = self.index * most // self.count, self.days * self.count / most
+        return Blocks(index, most, f"{most} runs of {self.name}", days)
 
 
 def blocks_of(at: NDArray[np.int64]) -> Blocks:
@@ -55,7 +57,7 @@ def blocks_of(at: NDArray[np.int64]) -> Blocks:
     for length, name in ((_DAY, "days"), (_HOUR, "hours")):
         found, index = np.unique(at // length, return_inverse=True)
         if len(found) >= FEWEST:
-            return Blocks(index, len(found), name)
+            return Blocks(index, len(found), name, float(length == _DAY))
     count = min(_BATCHES, len(at) // _ROWS)
     if count < FEWEST:
         return Blocks(np.zeros(len(at), np.intp), min(1, len(at)), "")
