@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from upturn.improve.measures.arrays import Floats
 from upturn.improve.statistics.interval import Interval
 
+_TRIMMED = 0.3685  # mean of the lower three quarters of a chi-squared of one degree of freedom
+_CHUNK = 100_000  # terms of a tail that are summed at once
+
 
 def share_interval(count: float, rows: float, level: float = 0.95) -> Interval:
     """A share with Wilson's interval (1927), which takes rows for independent; nan of no rows.
@@ -57,10 +60,10 @@ def grown(
     """Whether a share is greater now than before, one-sided; `counts` of `rows`, one each a day.
 
     Fisher's exact test: given how many there are in all, their number among the rows of now is
-    hypergeometric. Where the share varies between days by more than chance (Pearson's chi-squared
-    over its degrees of freedom, 1 at least), numbers are divided by that, as with quasi-likelihood
-    (Wedderburn 1974). With fewer than 3 days that can't be seen, and is taken as 1. nan without
-    rows.
+    hypergeometric. Where the share varies from day to day by more than chance (the mean of the
+    lower three quarters of squared standardised steps over that of a chi-squared one, 1 at least),
+    numbers are divided by that, as with quasi-likelihood (Wedderburn 1974). With fewer than 3 days
+    it can't be seen, and is taken as 1. nan without rows.
 
     >>> grown(np.array([30, 31]), np.full(2, 100), 10, 1000).p_value < 1e-20
     True
@@ -74,7 +77,7 @@ def grown(
     if not of or not rows_before > 0:
         return Growth(before=math.nan, now=math.nan, rows=int(of), p_value=math.nan, dispersion=1.0)
     share = total / of
-    spread = _dispersion(counts, rows, share)
+    spread = _dispersion(counts, rows)
     p_value = fisher_upper(
         math.floor(total / spread + 1e-9),
         math.ceil(of / spread - 1e-9),
@@ -105,12 +108,7 @@ def fisher_upper(count: int, rows: int, other: int, other_rows: int) -> float:
         return 1.0
     if count > most:
         return 0.0
-    x = np.arange(count, most, dtype=np.float64)
-    steps = (marked - x) * (rows - x) / ((x + 1) * (everything - marked - rows + x + 1))
-    # Far beyond the mode terms fall fast; what is below the first one by e-50 adds nothing.
-    logs = np.concatenate(([0.0], np.cumsum(np.log(steps))))
-    top = float(logs.max())
-    tail = float(np.exp(logs - top).sum())
+    top, tail = _log_sum(count, most, marked, rows, everything)
     first = (
         _log_choose(marked, count)
         + _log_choose(everything - marked, rows - count)
@@ -119,13 +117,33 @@ def fisher_upper(count: int, rows: int, other: int, other_rows: int) -> float:
     return min(1.0, math.exp(min(0.0, first + top + math.log(tail))))
 
 
+def _log_sum(count: int, most: int, marked: int, rows: int, everything: int) -> tuple[float, float]:
+    """The terms from `count` on over the first one: the log of a scale, and their sum over that."""
+    top, tail, last = 0.0, 1.0, 0.0
+    for begin in range(count, most, _CHUNK):
+        x = np.arange(begin, min(begin + _CHUNK, most), dtype=np.float64)
+        steps = (marked - x) * (rows - x) / ((x + 1) * (everything - marked - rows + x + 1))
+        logs = last + np.cumsum(np.log(steps))
+        last, high = float(logs[-1]), max(top, float(logs.max()))
+        tail = tail * math.exp(top - high) + float(np.exp(logs - high).sum())
+        top = high
+        if steps[-1] < 1 and last < top - 50:  # from here on terms only fall
+            break
+    return top, tail
+
+
 def _log_choose(of: int, some: int) -> float:
     return math.lgamma(of + 1) - math.lgamma(some + 1) - math.lgamma(of - some + 1)
 
 
-def _dispersion(counts: Floats, rows: Floats, share: float) -> float:
-    if len(rows) < 3 or not 0 < share < 1:
+def _dispersion(counts: Floats, rows: Floats) -> float:
+    """From each day to the next, so that a share that has jumped does not hide itself by it."""
+    if len(rows) < 3:
         return 1.0
-    expected = rows * share
-    chi2 = float((np.square(counts - expected) / (expected * (1 - share))).sum())
-    return max(1.0, chi2 / (len(rows) - 1))
+    both = rows[1:] + rows[:-1]
+    share = (counts[1:] + counts[:-1]) / both
+    expected = share * (1 - share) * (1 / rows[1:] + 1 / rows[:-1])
+    steps = np.square(np.diff(counts / rows))
+    terms = np.divide(steps, expected, out=np.zeros(len(steps)), where=expected > 0)
+    least = np.sort(terms)[: max(1, 3 * len(terms) // 4)]
+    return max(1.0, float(least.mean()) / _TRIMMED)
