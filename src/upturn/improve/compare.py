@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from upturn.improve.comparison import Comparison
 from upturn.improve.metrics import ROW_LOSSES, Floats, get_metric
-from upturn.improve.student import t_cdf, t_quantile
+from upturn.improve.statistics.distributions import t_quantile, t_sf
 
 __all__ = ["Comparison", "compare_paired", "p_beyond"]
 
@@ -92,7 +92,7 @@ def p_beyond(comparison: Comparison, margin: float, *, more: bool) -> float:
     beyond = (comparison.difference if more else -comparison.difference) - margin
     if error == 0:
         return 0.0 if beyond > 0 else 1.0
-    return max(0.0, t_cdf(-beyond / error, df))
+    return t_sf(beyond / error, df)
 
 
 def _compare(

@@ -15,7 +15,7 @@ from upturn.improve.evidence import SliceSeen
 from upturn.improve.judging import harmed
 from upturn.improve.metrics import METRICS
 from upturn.improve.rollout import beats
-from upturn.improve.student import t_quantile
+from upturn.improve.statistics.distributions import t_quantile
 
 
 def two_models(
