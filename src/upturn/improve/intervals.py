@@ -18,8 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 from upturn.improve.measures.arrays import Floats, aligned, ratio, undefined
 from upturn.improve.measures.probability import weight_below
 from upturn.improve.metrics import MetricDef, get_metric
-from upturn.improve.statistics.interval import Interval
-from upturn.improve.student import t_quantile
+from upturn.improve.statistics.distributions import t_quantile
+from upturn.improve.statistics.interval import Interval, unsaid
 
 FEWEST = 5  # blocks: a t quantile of fewer says next to nothing
 _HOUR, _DAY = 3_600_000_000, 86_400_000_000  # microseconds
@@ -79,7 +79,7 @@ def metric_interval(
 
     Student's t has one degree of freedom less than blocks, of blocks that differ in weight less
     than that: one less than Kish's effective number of them. The interval is cut to the values that
-    the metric can have. Its ends are nan, and `method` says why, where there are fewer than 5
+    the metric can have. It says nothing, and `method` why, where there are fewer than 5
     blocks, where the metric is the same whatever block is left out (that says nothing of chance),
     or where it is not defined without one of them. Raises NotFound for an unknown metric.
 
@@ -127,7 +127,7 @@ def interval_of(
     worth = effective(sizes)
     if worth < FEWEST - 1:
         return _unsaid(whole, level, f"most rows are in a few of the {name}")
-    reach = t_quantile((1 + level) / 2, max(1, int(worth + 1e-9) - 1)) * error
+    reach = t_quantile((1 + level) / 2, worth - 1) * error
     counted = "" if name[:1].isdigit() else f"{count} "
     return Interval(
         estimate=whole,
@@ -218,11 +218,4 @@ def _won_inside(up: tuple[Floats, Floats], down: tuple[Floats, Floats]) -> float
 
 
 def _unsaid(estimate: float, level: float, why: str) -> Interval:
-    return Interval(
-        estimate=estimate,
-        low=math.nan,
-        high=math.nan,
-        level=level,
-        p_value=math.nan,
-        method=f"can't be said: {why}",
-    )
+    return unsaid(estimate, alpha=1 - level, method=f"can't be said: {why}", null=math.nan)

@@ -87,7 +87,7 @@ def test_what_is_odd() -> None:
     assert found.began_at == START + timedelta(days=3)
     assert "of x are missing" in found.says
     assert found.p_value is not None
-    assert found.p_value < 1e-10
+    assert found.p_value < 1e-3
     late = random.choice(["a", "b", "z"], 3000, p=[0.6, 0.35, 0.05])
     assert odd(quality(SIGNATURE, profile, log(random, kind=late))) == {
         "quality/kind/unseen": "warning"

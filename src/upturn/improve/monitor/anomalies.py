@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 
 from upturn.core.time import from_micros, micros
 from upturn.improve.measures.arrays import Floats
+from upturn.improve.monitor.shares import count_tail
 from upturn.improve.monitor.symptom import Severity, Symptom
 from upturn.improve.monitor.traffic import Traffic
-from upturn.improve.student import t_cdf
+from upturn.improve.statistics.distributions import t_sf
 
 ALPHA = 1 / 8760  # a false alarm a year of hours, of each series
 _KAPPA = 0.25
@@ -262,11 +263,11 @@ def _watched(
         if value != value:
             continue
         if counts and expected <= _SMALL:
-            p_values[place] = _count_tail(value, expected, spread, worse)
+            p_values[place] = count_tail(value, expected, spread, worse)
         else:
             log = math.log(value + 0.5) if counts else math.log(max(value, 1e-12))
             z = (log - float(forecast.logs[place])) / error
-            p_values[place] = max(1e-300, t_cdf(z if worse == "low" else -z, _DF))
+            p_values[place] = t_sf(-z if worse == "low" else z, _DF)
     return Watched(
         name=name,
         starts=found.starts,
@@ -278,20 +279,6 @@ def _watched(
         p_values=p_values,
         worse=worse,
     )
-
-
-def _count_tail(value: float, mean: float, spread: float, worse: str) -> float:
-    """P(as few, or as many) of a negative binomial count with variance mean + (spread · mean)²."""
-    size = 1 / max(spread**2, 1e-6)
-    top = int(max(value, mean + 40 * math.sqrt(mean + (spread * mean) ** 2))) + 20
-    x = np.arange(min(top, 100_000))
-    share = size / (size + mean)
-    steps = np.log(size + x[:-1]) - np.log(x[1:]) + math.log1p(-share)
-    logs = size * math.log(share) + np.concatenate(([0.0], np.cumsum(steps)))
-    chance = np.exp(logs)
-    if worse == "low":
-        return min(1.0, float(chance[: int(value) + 1].sum()))
-    return min(1.0, float(chance[math.ceil(value) :].sum()) or 1e-300)
 
 
 def _symptom(one: Watched, found: Traffic, begin: int) -> Symptom | None:

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from upturn.improve.intervals import FEWEST, Blocks, effective, interval_of
 from upturn.improve.measures.arrays import Floats
 from upturn.improve.measures.probability import calibration_error, ece, equal_bins
-from upturn.improve.monitor.shares import share_interval
 from upturn.improve.monitor.symptom import Severity, Symptom
-from upturn.improve.statistics.interval import Interval
-from upturn.improve.student import t_quantile
+from upturn.improve.statistics.distributions import t_quantile
+from upturn.improve.statistics.fixed import wilson
+from upturn.improve.statistics.interval import Interval, unsaid
 
 _CLIP = 1e-6  # of scores, before their log odds
 _STEPS, _STEEPEST = 50, 50.0
@@ -107,7 +107,7 @@ def calibration_bins(
     worth = weight**2 / np.bincount(place, weights=weights**2, minlength=count)
     made: list[CalibrationBin] = []
     for one in range(count):
-        share = share_interval(float(came[one] * worth[one]), float(worth[one]), level)
+        share = wilson(float(came[one] * worth[one]), float(worth[one]), alpha=1 - level)
         made.append(
             CalibrationBin(
                 predicted=float(said[one]),
@@ -211,7 +211,7 @@ def _recalibrated(
     worth = effective(np.bincount(blocks.index, weights=weights, minlength=blocks.count))
     groups = max(2.0, worth)
     cover = bread @ (parts @ parts.T) @ bread * groups / (groups - 1)
-    reach = t_quantile(0.975, max(1, int(groups + 1e-9) - 1))
+    reach = t_quantile(0.975, groups - 1)
     made = [
         Interval(
             estimate=float(beta[place]),
@@ -248,7 +248,4 @@ def _newton(
 
 
 def _none(value: float, why: str) -> Interval:
-    nan = math.nan
-    return Interval(
-        estimate=value, low=nan, high=nan, level=0.95, p_value=nan, method=f"can't be said: {why}"
-    )
+    return unsaid(value, alpha=0.05, method=f"can't be said: {why}", null=math.nan)

@@ -12,7 +12,7 @@ from upturn.improve.metrics import METRICS, get_metric
 from upturn.improve.monitor.estimated import Estimated
 from upturn.improve.monitor.performance import Performance
 from upturn.improve.monitor.symptom import Severity, Symptom
-from upturn.improve.student import t_cdf
+from upturn.improve.statistics.distributions import t_sf
 
 FEWEST = 5  # windows before, to tell how much a metric varies between them
 ALPHA = 0.001  # of a metric and a window: one false alarm in a thousand of them
@@ -120,9 +120,7 @@ def _worse(
     now, count, middle = known[-1][1], len(before), float(before.mean())
     error = float(before.std(ddof=1)) * math.sqrt(1 + 1 / count)
     harm = _harm(name, middle, now)
-    p_value = (
-        (1.0 if harm <= 0 else 0.0) if error == 0 else max(0.0, t_cdf(-harm / error, count - 1))
-    )
+    p_value = (1.0 if harm <= 0 else 0.0) if error == 0 else t_sf(harm / error, count - 1)
     severity = _severity(name, middle, harm) if p_value <= alpha and error > 0 else "fine"
     change = "is worse" if severity != "fine" else "is as it was"
     says = (

@@ -33,8 +33,8 @@ from upturn.improve.measures.probability import equal_bins, weight_below
 from upturn.improve.measures.trees import Trees, fit_trees
 from upturn.improve.metrics import MetricDef, default_metrics, get_metric
 from upturn.improve.monitor.performance import instants, judged, scores, weights_of
+from upturn.improve.statistics.distributions import t_quantile
 from upturn.improve.statistics.interval import Interval
-from upturn.improve.student import t_quantile
 
 _GROUPS = 2000  # of scores, that a calibration is fitted on
 _BLOCKS, _FOLDS = 20, 5

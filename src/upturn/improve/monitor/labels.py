@@ -14,8 +14,9 @@ from upturn.core.time import duration, micros, spell
 from upturn.improve.monitor.delays import labelled_by
 from upturn.improve.monitor.kinds import FEW, ages_s
 from upturn.improve.monitor.performance import instants
-from upturn.improve.monitor.shares import share_interval
 from upturn.improve.monitor.symptom import Severity, Symptom
+from upturn.improve.statistics.distributions import normal_cdf
+from upturn.improve.statistics.fixed import wilson
 
 _HOURS = (1, 6, 24, 48, 96, 168, 336, 720, 1440, 2160, 4320, 8760)
 
@@ -56,7 +57,7 @@ def completeness_by_age(
     found: list[AgeBand] = []
     for one in np.unique(place).tolist():
         rows, labelled = int((place == one).sum()), int(has[place == one].sum())
-        share = share_interval(labelled, rows)
+        share = wilson(labelled, rows)
         found.append(
             AgeBand(
                 from_s=float(starts[one]),
@@ -97,7 +98,7 @@ def label_symptoms(
     expected = float((curve.at(age) - curve.at(np.maximum(age - span_s, -1.0))).sum())
     error = math.sqrt(expected + (0.15 * expected) ** 2)
     z = (lately + 0.5 - expected) / error if error else 0.0
-    p_value = 0.5 * math.erfc(-z / math.sqrt(2))
+    p_value = normal_cdf(z)
     severity: Severity = "fine"
     if p_value < 0.001 and lately < 0.8 * expected:
         severity = "critical" if lately < 0.5 * expected else "warning"

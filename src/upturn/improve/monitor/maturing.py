@@ -18,8 +18,8 @@ from upturn.improve.intervals import Blocks, blocks_of, left_out
 from upturn.improve.metrics import Floats, MetricDef, default_metrics, get_metric
 from upturn.improve.monitor.delays import DelayCurve
 from upturn.improve.monitor.kinds import FEW, Kinds, LabelRows
+from upturn.improve.statistics.distributions import t_quantile
 from upturn.improve.statistics.interval import Interval
-from upturn.improve.student import t_quantile
 
 LEAST = 0.1  # of a group's labels have to have arrived: a row never stands for more than ten
 _BLOCKS = 20  # of the history, that are left out one after the other

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,6 +18,7 @@ from upturn.core.schema import ColumnProfile, Field, Profile, Signature
 from upturn.improve.monitor.performance import days
 from upturn.improve.monitor.shares import Growth, grown
 from upturn.improve.monitor.symptom import Severity, Symptom
+from upturn.improve.statistics.multiplicity import holm
 
 ALPHA = 0.01  # of one false alarm in all that is looked at
 MARGIN, MAJOR = 0.01, 0.1  # a share that grew by less does not matter; by so much it is critical
@@ -71,7 +72,11 @@ class QualityTally:
     def symptoms(self, *, alpha: float = ALPHA, failed: float = _FAILED) -> list[Symptom]:
         """See `quality`."""
         tests = list(self._tests(failed))
-        found = [test.symptom() for test in _holm(tests, alpha)]
+        adjusted = holm([test.growth.p_value for test in tests])
+        found = [
+            test.symptom(shown=p_value <= alpha)
+            for test, p_value in zip(tests, adjusted, strict=True)
+        ]
         found += [_gone(name) for name in sorted(self._absent) if self._rows]
         found += self._constant(alpha)
         if self._rows:
@@ -206,14 +211,13 @@ class _Test:
         self._counts = np.array([odd.get(day, 0) for day in self._days], np.float64)
         self._rows = np.array([rows[day] for day in self._days], np.float64)
         self.growth: Growth = grown(self._counts, self._rows, count_before, rows_before)
-        self.rejected = False
 
-    def symptom(self) -> Symptom:
+    def symptom(self, *, shown: bool) -> Symptom:
         found = self.growth
         more = found.now - found.before
         severity: Severity = "fine"
         margin = MARGIN if self.name != "quality/failed" else 0.0
-        if self.rejected and more >= margin:
+        if shown and more >= margin:
             severity = "critical" if more >= MAJOR else "warning"
         return Symptom(
             name=self.name,
@@ -234,19 +238,6 @@ class _Test:
                 break
             began = self._days[place]
         return None if began is None else datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=began)
-
-
-def _holm(tests: Sequence[_Test], alpha: float) -> Sequence[_Test]:
-    """Marks the tests that Holm's procedure rejects (1979)."""
-    known = sorted(
-        (test for test in tests if math.isfinite(test.growth.p_value)),
-        key=lambda test: test.growth.p_value,
-    )
-    for place, test in enumerate(known):
-        if test.growth.p_value > alpha / (len(known) - place):
-            break
-        test.rejected = True
-    return tests
 
 
 def _oddities(field: Field, before: ColumnProfile, column: Any) -> tuple[Bools, dict[str, Bools]]:

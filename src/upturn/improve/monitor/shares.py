@@ -1,41 +1,19 @@
-"""Shares of rows: their intervals, and whether one has grown by more than chance."""
+"""Shares and counts of rows: whether they are more than chance and days explain."""
 
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from upturn.improve.measures.arrays import Floats
-from upturn.improve.statistics.interval import Interval
+from upturn.improve.statistics.distributions import normal_isf, t_sf
 
 _TRIMMED = 0.3685  # mean of the lower three quarters of a chi-squared of one degree of freedom
+_ENOUGH = 7  # steps between days, to know how much days vary
 _CHUNK = 100_000  # terms of a tail that are summed at once
-
-
-def share_interval(count: float, rows: float, level: float = 0.95) -> Interval:
-    """A share with Wilson's interval (1927), which takes rows for independent; nan of no rows.
-
-    >>> found = share_interval(0, 10)
-    >>> found.low, round(found.high, 4)
-    (0.0, 0.2775)
-    """
-    if not rows > 0:
-        estimate = low = high = math.nan
-    else:
-        estimate = count / rows
-        z = NormalDist().inv_cdf((1 + level) / 2)
-        shrink = 1 + z * z / rows
-        middle = (estimate + z * z / (2 * rows)) / shrink
-        reach = z / shrink * math.sqrt(estimate * (1 - estimate) / rows + (z / (2 * rows)) ** 2)
-        low = 0.0 if count <= 0 else max(0.0, middle - reach)
-        high = 1.0 if count >= rows else min(1.0, middle + reach)
-    return Interval(
-        estimate=estimate, low=low, high=high, level=level, p_value=math.nan, method="Wilson"
-    )
 
 
 class Growth(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,8 +40,9 @@ def grown(
     Fisher's exact test: given how many there are in all, their number among the rows of now is
     hypergeometric. Where the share varies from day to day by more than chance (the mean of the
     lower three quarters of squared standardised steps over that of a chi-squared one, 1 at least),
-    numbers are divided by that, as with quasi-likelihood (Wedderburn 1974). With fewer than 3 days
-    it can't be seen, and is taken as 1. nan without rows.
+    numbers are divided by that (quasi-likelihood, Wedderburn 1974), and the tail is that of
+    Student's t with one degree of freedom less than days. Of fewer than 8 days the steps that lack
+    are taken to be as chance has them. nan without rows.
 
     >>> grown(np.array([30, 31]), np.full(2, 100), 10, 1000).p_value < 1e-20
     True
@@ -84,6 +63,12 @@ def grown(
         math.ceil(count_before / spread - 1e-9),
         math.floor(rows_before / spread + 1e-9),
     )
+    if spread > 1:  # it is itself uncertain, by as many days
+        p_value = (
+            t_sf(normal_isf(p_value), max(len(rows), _ENOUGH + 1) - 1)
+            if 0 < p_value < 1
+            else p_value
+        )
     return Growth(
         before=count_before / rows_before,
         now=share,
@@ -132,6 +117,24 @@ def _log_sum(count: int, most: int, marked: int, rows: int, everything: int) -> 
     return top, tail
 
 
+def count_tail(value: float, mean: float, spread: float, worse: str) -> float:
+    """P(as few, or as many) of a negative binomial count with variance mean + (spread · mean)².
+
+    >>> round(count_tail(0, 3.0, 0.3, "low"), 4)
+    0.0703
+    """
+    size = 1 / max(spread**2, 1e-6)
+    top = int(max(value, mean + 40 * math.sqrt(mean + (spread * mean) ** 2))) + 20
+    x = np.arange(min(top, 100_000))
+    share = size / (size + mean)
+    steps = np.log(size + x[:-1]) - np.log(x[1:]) + math.log1p(-share)
+    logs = size * math.log(share) + np.concatenate(([0.0], np.cumsum(steps)))
+    chance = np.exp(logs)
+    if worse == "low":
+        return min(1.0, float(chance[: int(value) + 1].sum()))
+    return min(1.0, float(chance[math.ceil(value) :].sum()) or 1e-300)
+
+
 def _log_choose(of: int, some: int) -> float:
     return math.lgamma(of + 1) - math.lgamma(some + 1) - math.lgamma(of - some + 1)
 
@@ -146,4 +149,6 @@ def _dispersion(counts: Floats, rows: Floats) -> float:
     steps = np.square(np.diff(counts / rows))
     terms = np.divide(steps, expected, out=np.zeros(len(steps)), where=expected > 0)
     least = np.sort(terms)[: max(1, 3 * len(terms) // 4)]
-    return max(1.0, float(least.mean()) / _TRIMMED)
+    seen = float(least.mean()) / _TRIMMED
+    few = max(0, _ENOUGH - len(terms))  # steps that are taken to be as chance has them
+    return max(1.0, (len(terms) * seen + few) / (len(terms) + few))

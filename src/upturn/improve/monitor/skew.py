@@ -19,8 +19,8 @@ from upturn.core.schema import Profile
 from upturn.core.time import duration, micros, spell
 from upturn.improve.monitor.drift import PREDICTION, drift, observed
 from upturn.improve.monitor.performance import instants
-from upturn.improve.monitor.shares import share_interval
 from upturn.improve.monitor.symptom import Severity, Symptom
+from upturn.improve.statistics.fixed import wilson
 
 MINOR, MAJOR = 0.1, 0.2  # of PSI beyond chance, as of drift
 _DIFFER, _MANY = 0.001, 0.05  # the share of rows that differ, from which it is a symptom
@@ -233,7 +233,7 @@ def _column(
 ) -> ColumnSkew:
     differ, missing = _different(served, offline, tolerance)
     rows, count = len(differ), int(differ.sum())
-    share = share_interval(count, rows)
+    share = wilson(count, rows)
     shown = np.flatnonzero(differ)[:examples].tolist()
     return ColumnSkew(
         column=name,
