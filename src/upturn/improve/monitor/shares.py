@@ -121,7 +121,7 @@ def count_tail(value: float, mean: float, spread: float, worse: str) -> float:
     """P(as few, or as many) of a negative binomial count with variance mean + (spread · mean)².
 
     >>> round(count_tail(0, 3.0, 0.3, "low"), 4)
-    0.0703
+    0.0702
     """
     size = 1 / max(spread**2, 1e-6)
     top = int(max(value, mean + 40 * math.sqrt(mean + (spread * mean) ** 2))) + 20
