@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from upturn.improve.triggers import drop as drop
     from upturn.improve.triggers import rows as rows
     from upturn.improve.triggers import stale as stale
+    from upturn.model.profile import profile as profile
     from upturn.model.user_model import Model as Model
     from upturn.scoring import score as score
     from upturn.scoring import version as version
@@ -119,6 +120,7 @@ _HOMES = {
     "stale": "improve.triggers",
     "score": "scoring",
     "version": "scoring",
+    "profile": "model.profile",
     "Model": "model.user_model",
     "Workspace": "stores.workspace",
     "open_workspace": "stores.workspace",
