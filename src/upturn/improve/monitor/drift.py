@@ -26,7 +26,8 @@ class Drift(msgspec.Struct, frozen=True, kw_only=True):
     the edges of the bins (numbers only, missing values left out); between edges it may be larger,
     by `ks_error` at most. `jensen_shannon`, `hellinger` and `total_variation` are distances from 0
     to 1 over the bins, missing and unseen ones included. `missing` and `unseen` are shares of the
-    rows, `unseen` of values that are none of the baseline's kept categories; `…_before` are the baseline's.
+    rows, `unseen` of values that are none of the baseline's kept categories; `…_before` are the
+    baseline's.
     """
 
     column: str
