@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from upturn.improve.measures.arrays import Floats, aligned, ratio, undefined
+from upturn.improve.measures.arrays import Floats, aligned, ratio, sums_by, undefined
 from upturn.improve.measures.probability import weight_below
 from upturn.improve.metrics import MetricDef, get_metric
 from upturn.improve.statistics.distributions import t_quantile
@@ -101,7 +101,7 @@ def metric_interval(
     return interval_of(
         whole,
         without,
-        np.bincount(used.index, weights=weights, minlength=used.count),
+        sums_by(used.index, weights, used.count),
         metric.span,
         level=level,
         name=used.name,

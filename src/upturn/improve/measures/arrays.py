@@ -40,3 +40,12 @@ def ratio(over: ArrayLike, under: ArrayLike) -> Floats:
     over, under = np.asarray(over, np.float64), np.asarray(under, np.float64)
     shape = np.broadcast_shapes(over.shape, under.shape)
     return np.divide(over, under, out=np.full(shape, np.nan), where=under != 0)
+
+
+def sums_by(place: NDArray[np.intp], values: Floats, count: int) -> Floats:
+    """The sum of the values at each of `count` places.
+
+    >>> sums_by(np.array([0, 2, 2]), np.array([0.5, 1.0, 2.0]), 3)
+    array([0.5, 0. , 3. ])
+    """
+    return np.asarray(np.bincount(place, weights=values, minlength=count), dtype=np.float64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from upturn.improve.measures.arrays import Floats, aligned, ratio, undefined
+from upturn.improve.measures.arrays import Floats, aligned, ratio, sums_by, undefined
 from upturn.improve.measures.rows import hits, log_losses, squared_errors
 from upturn.improve.measures.sums import Summed, confusion, mean_of
 
@@ -226,7 +226,7 @@ def _calibration_sums(
     counted = weights > 0
     labels, scores, weights = labels[counted] > 0.5, scores[counted], weights[counted]
     place, count = equal_bins(scores, weights, bins)
-    weight = np.bincount(place, weights=weights, minlength=count)
+    weight = sums_by(place, weights, count)
     came = np.bincount(place, weights=weights * labels, minlength=count) / weight
     said = np.bincount(place, weights=weights * scores, minlength=count) / weight
     effective = weight**2 / np.bincount(place, weights=weights**2, minlength=count)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from upturn.improve.measures.arrays import Floats, ratio
+from upturn.improve.measures.arrays import Floats, ratio, sums_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Ranked:
 
     def sums(self, values: Floats) -> Floats:
         """The sum of each query's rows."""
-        return np.bincount(self.query, weights=values, minlength=self.queries)
+        return sums_by(self.query, values, self.queries)
 
 
 def ranked(relevance: ArrayLike, scores: ArrayLike, queries: ArrayLike) -> Ranked:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from upturn.improve.measures.arrays import Floats, aligned, ratio, undefined
+from upturn.improve.measures.arrays import Floats, aligned, ratio, sums_by, undefined
 
 Rows = Callable[[Floats, Floats], Floats]
 
@@ -40,9 +40,7 @@ class Summed:
     ) -> Floats:
         """The sums of each block of rows: (blocks, k)."""
         columns = self.columns(labels, scores)
-        return np.stack(
-            [np.bincount(block, weights=weights * one, minlength=blocks) for one in columns], axis=1
-        )
+        return np.stack([sums_by(block, weights * one, blocks) for one in columns], axis=1)
 
 
 def mean_of(rows: Rows) -> Summed:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from upturn.improve.measures.arrays import Floats, ratio
+from upturn.improve.measures.arrays import Floats, ratio, sums_by
 
 Codes = NDArray[np.intp]
 _BINS, _CATEGORIES = 32, 30
@@ -139,8 +139,8 @@ def _grow(
         for place, size in enumerate(sizes):
             keys = node * size + codes[place]
             gain, where = _best_cut(
-                np.bincount(keys, weights=pull, minlength=nodes * size).reshape(nodes, size),
-                np.bincount(keys, weights=weights, minlength=nodes * size).reshape(nodes, size),
+                sums_by(keys, pull, nodes * size).reshape(nodes, size),
+                sums_by(keys, weights, nodes * size).reshape(nodes, size),
                 least,
             )
             better = gain > best

@@ -19,7 +19,7 @@ UNKNOWN = -1
 Key = float | str
 
 
-def key(value: str | int | bool) -> Key:
+def key(value: str | float | bool) -> Key:
     """A class or a label as what it is compared by: '1', 1, 1.0 and true are the same.
 
     >>> key("True"), key("late")
@@ -112,3 +112,8 @@ def _class_of(value: Any, *, decode: bool) -> Key | None:
             return None
     found = key(value) if isinstance(value, str | int | float) else str(value)
     return None if found != found else found
+
+
+def arrow_rows(rows: NDArray[Any]) -> Any:
+    """Numbers of rows as Arrow takes them."""
+    return pa.array(rows)

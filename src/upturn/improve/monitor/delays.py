@@ -80,7 +80,8 @@ def labelled_by(delay_s: Floats, age_s: Floats) -> DelayCurve:
     steps, place = np.unique(time[has], return_inverse=True)
     events = np.bincount(place, minlength=len(steps)).astype(np.float64)
     at_risk = len(time) - np.searchsorted(np.sort(time), steps, side="left")
-    return _curve(steps, 1 - np.cumprod(1 - ratio(events, at_risk)), int(has.sum()))
+    arrived = np.asarray(1 - np.cumprod(1 - ratio(events, at_risk)), dtype=np.float64)
+    return _curve(steps, arrived, int(has.sum()))
 
 
 def _curve(steps: Floats, arrived: Floats, rows: int) -> DelayCurve:

@@ -32,6 +32,7 @@ from upturn.improve.measures.isotonic import Isotonic, isotonic
 from upturn.improve.measures.probability import equal_bins, weight_below
 from upturn.improve.measures.trees import Trees, fit_trees
 from upturn.improve.metrics import MetricDef, default_metrics, get_metric
+from upturn.improve.monitor.answers import arrow_rows
 from upturn.improve.monitor.performance import instants, judged, scores, weights_of
 from upturn.improve.statistics.distributions import t_quantile
 from upturn.improve.statistics.interval import Interval
@@ -100,7 +101,7 @@ class Estimator:
         intervals: dict[str, Interval] = {}
         if not unsaid:
             weights = weights_of(rows)[use]
-            values = self._values(rows.take(pa.array(use)), score[use], weights)
+            values = self._values(rows.take(arrow_rows(use)), score[use], weights)
             days = len(np.unique(instants(rows)[use] // _DAY))
             for metric in self.metrics:
                 residuals = self.residuals.get(metric.name)
@@ -175,7 +176,7 @@ def fit_estimator(
         )
     if output == "probability":
         return _cbpe(wanted, labels, score, weights, blocks, known)
-    table = _inputs(reference.take(pa.array(found.rows)), score)
+    table = _inputs(reference.take(arrow_rows(found.rows)), score)
     return _dle(wanted, table, labels, score, weights, blocks, known)
 
 
@@ -257,7 +258,7 @@ def _dle(
     def fit(metric: str, rows: np.ndarray) -> Trees:
         step = max(1, len(rows) // _FITTED)
         rows = rows[::step]
-        part = table.take(pa.array(rows))
+        part = table.take(arrow_rows(rows))
         return fit_trees(part, names, losses[metric][rows], weights[rows])
 
     # Blocks are held out a fifth of them at a time: a model is dear.
@@ -267,7 +268,7 @@ def _dle(
         out = np.flatnonzero(fold == one)
         for name in losses:
             predicted[name][out] = fit(name, np.flatnonzero(fold != one)).predict(
-                table.take(pa.array(out))
+                table.take(arrow_rows(out))
             )
 
     def estimate(block: int) -> dict[str, float]:

@@ -16,7 +16,7 @@ from upturn.improve.measures.classes import class_accuracy, macro_f1, own_losses
 from upturn.improve.measures.ranking import RANKING, ranked
 from upturn.improve.measures.sums import Summed, mean_of
 from upturn.improve.metrics import Floats, MetricDef, base_rate, default_metrics, get_metric
-from upturn.improve.monitor.answers import UNKNOWN, class_places, class_shares, key
+from upturn.improve.monitor.answers import UNKNOWN, arrow_rows, class_places, class_shares, key
 from upturn.improve.statistics.interval import Interval
 
 _DAY = 86_400_000_000  # microseconds
@@ -168,7 +168,7 @@ def ranking_performance(
     rows = np.flatnonzero(
         np.isfinite(labels) & np.isfinite(predicted) & np.asarray(groups.is_valid())
     )
-    names = groups.take(pa.array(rows)).dictionary_encode().indices.to_numpy(zero_copy_only=False)
+    names = groups.take(arrow_rows(rows)).dictionary_encode().indices.to_numpy(zero_copy_only=False)
     found = ranked(labels[rows], predicted[rows], names)
     first = np.searchsorted(found.query, np.arange(found.queries))
     heads = rows[found.order[first]] if found.queries else rows[:0]
