@@ -115,5 +115,5 @@ def _class_of(value: Any, *, decode: bool) -> Key | None:
 
 
 def arrow_rows(rows: NDArray[Any]) -> Any:
-    """Numbers of rows as Arrow takes them."""
+    """Numbers of rows, or which ones, as Arrow takes them."""
     return pa.array(rows)

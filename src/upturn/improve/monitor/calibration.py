@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upturn.improve.intervals import FEWEST, Blocks, effective, interval_of
-from upturn.improve.measures.arrays import Floats
+from upturn.improve.measures.arrays import Floats, sums_by
 from upturn.improve.measures.probability import calibration_error, ece, equal_bins
 from upturn.improve.monitor.symptom import Severity, Symptom
 from upturn.improve.statistics.distributions import t_quantile
@@ -101,10 +101,10 @@ def calibration_bins(
         return ()
     place, count = equal_bins(scores, weights, bins)
     rows = np.bincount(place, minlength=count)
-    weight = np.bincount(place, weights=weights, minlength=count)
-    came = np.bincount(place, weights=weights * labels, minlength=count) / weight
-    said = np.bincount(place, weights=weights * scores, minlength=count) / weight
-    worth = weight**2 / np.bincount(place, weights=weights**2, minlength=count)
+    weight = sums_by(place, weights, count)
+    came = sums_by(place, weights * labels, count) / weight
+    said = sums_by(place, weights * scores, count) / weight
+    worth = weight**2 / sums_by(place, weights**2, count)
     made: list[CalibrationBin] = []
     for one in range(count):
         share = wilson(float(came[one] * worth[one]), float(worth[one]), alpha=1 - level)
@@ -173,9 +173,9 @@ def calibration_symptoms(found: Calibration) -> list[Symptom]:
 
 
 def _ratio(labels: Floats, scores: Floats, weights: Floats, blocks: Blocks) -> Interval:
-    came = np.bincount(blocks.index, weights=weights * labels, minlength=blocks.count)
-    said = np.bincount(blocks.index, weights=weights * scores, minlength=blocks.count)
-    sizes = np.bincount(blocks.index, weights=weights, minlength=blocks.count)
+    came = sums_by(blocks.index, weights * labels, blocks.count)
+    said = sums_by(blocks.index, weights * scores, blocks.count)
+    sizes = sums_by(blocks.index, weights, blocks.count)
     total = float(said.sum())
     if not total > 0 or blocks.count < FEWEST:
         value = float(came.sum()) / total if total > 0 else math.nan
@@ -203,12 +203,9 @@ def _recalibrated(
     if blocks.count < FEWEST or not blocks.name:
         return _none(float(beta[1]), "too few rows"), _none(float(beta[0]), "too few rows")
     parts = np.stack(
-        [
-            np.bincount(blocks.index, weights=weights * residual * one, minlength=blocks.count)
-            for one in design
-        ]
+        [sums_by(blocks.index, weights * residual * one, blocks.count) for one in design]
     )
-    worth = effective(np.bincount(blocks.index, weights=weights, minlength=blocks.count))
+    worth = effective(sums_by(blocks.index, weights, blocks.count))
     groups = max(2.0, worth)
     cover = bread @ (parts @ parts.T) @ bread * groups / (groups - 1)
     reach = t_quantile(0.975, groups - 1)
@@ -243,8 +240,12 @@ def _newton(
         if np.abs(beta).max() > _STEEPEST:
             return None
         if np.abs(step).max() < 1e-10:
-            return beta, np.linalg.inv(information), labels - chance
+            return np.asarray(beta, np.float64), _inverse(information), labels - chance
     return None
+
+
+def _inverse(matrix: Floats) -> Floats:
+    return np.asarray(np.linalg.inv(matrix), dtype=np.float64)
 
 
 def _none(value: float, why: str) -> Interval:

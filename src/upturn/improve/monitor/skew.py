@@ -17,6 +17,7 @@ from upturn.core.errors import Invalid, did_you_mean
 from upturn.core.log import FEATURE_PREFIX
 from upturn.core.schema import Profile
 from upturn.core.time import duration, micros, spell
+from upturn.improve.monitor.answers import arrow_rows
 from upturn.improve.monitor.drift import PREDICTION, drift, observed
 from upturn.improve.monitor.performance import instants
 from upturn.improve.monitor.symptom import Severity, Symptom
@@ -57,7 +58,7 @@ def release_skew(
     length = duration(span)
     at = instants(rows)
     first = (at >= micros(released_at)) & (at < micros(released_at + length))
-    mine = rows.filter(pa.array(first))
+    mine = rows.filter(arrow_rows(first))
     if mine.num_rows < _LEAST:
         return []
     made: list[Symptom] = []
@@ -191,11 +192,12 @@ def _met(
     ours: Mapping[str, str],
     keys: Mapping[str, str],
     at: str | None,
-) -> tuple[pa.Array, pa.Array]:
+) -> tuple[Any, Any]:
     """The places of rows that are about the same, in both tables."""
-    left = {f"k{place}": served[ours[name]] for place, name in enumerate(keys)}
-    right = {f"k{place}": offline[name] for place, name in enumerate(keys.values())}
-    left["i"], right["j"] = np.arange(served.num_rows), np.arange(offline.num_rows)
+    left: dict[str, Any] = {f"k{place}": served[ours[name]] for place, name in enumerate(keys)}
+    right: dict[str, Any] = {f"k{place}": offline[name] for place, name in enumerate(keys.values())}
+    left["i"] = arrow_rows(np.arange(served.num_rows))
+    right["j"] = arrow_rows(np.arange(offline.num_rows))
     same = " AND ".join(f"s.k{place} = o.k{place}" for place in range(len(keys)))
     if at is not None:
         left["at"], right["at"] = served["at"], offline[at]
@@ -206,8 +208,8 @@ def _met(
     )
     with duckdb.connect(":memory:") as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        connection.register("s", pa.table(left))
-        connection.register("o", pa.table(right))
+        connection.register("s", pa.Table.from_pydict(left))
+        connection.register("o", pa.Table.from_pydict(right))
         try:
             found = connection.sql(query).to_arrow_table()
         except duckdb.Error as error:
@@ -225,8 +227,8 @@ def _met(
 
 def _column(
     name: str,
-    served: pa.Array,
-    offline: pa.Array,
+    served: Any,
+    offline: Any,
     keys: Mapping[str, Any],
     tolerance: float,
     examples: int,
@@ -250,7 +252,7 @@ def _column(
     )
 
 
-def _different(served: pa.Array, offline: pa.Array, tolerance: float) -> tuple[Bools, Bools]:
+def _different(served: Any, offline: Any, tolerance: float) -> tuple[Bools, Bools]:
     if _is_number(served.type) and _is_number(offline.type):
         one, other = _numbers(served), _numbers(offline)
         gone, lost = np.isnan(one), np.isnan(other)
@@ -261,7 +263,7 @@ def _different(served: pa.Array, offline: pa.Array, tolerance: float) -> tuple[B
         return np.where(gone | lost, gone != lost, unequal), gone != lost
     one, other = served.cast(pa.string()), offline.cast(pa.string())
     gone, lost = np.asarray(one.is_null()), np.asarray(other.is_null())
-    equal = np.asarray(pc.fill_null(pc.equal(one, other), False))
+    equal = np.asarray(pc.equal(one, other).fill_null(False))
     return np.where(gone | lost, gone != lost, ~equal), gone != lost
 
 
@@ -274,11 +276,11 @@ def _is_number(kind: pa.DataType) -> bool:
     )
 
 
-def _numbers(column: pa.Array) -> NDArray[np.float64]:
+def _numbers(column: Any) -> NDArray[np.float64]:
     return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False))
 
 
-def _whole(column: Any) -> pa.Array:
+def _whole(column: Any) -> Any:
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
-from statistics import median
 
 from upturn.core.time import duration, spell
 from upturn.improve.monitor.symptom import Severity, Symptom
@@ -24,9 +23,9 @@ def staleness(
     """'staleness': the age of the training data, which end at `trained_until`.
 
     With a `limit` it is a warning from that age on, critical from twice that. Otherwise it is held
-    against the habit, the median time between the ends of the training data of `earlier` versions
-    and this one: a warning at twice the habit, critical at four times. With fewer than three
-    intervals there is no habit, and without `trained_until` nothing to say.
+    against the habit, the (upper) median time between the ends of the training data of `earlier`
+    versions and this one: a warning at twice the habit, critical at four times. With fewer than
+    three intervals there is no habit, and without `trained_until` nothing to say.
 
     >>> from upturn.core.time import instant
     >>> days = [instant(f"2013-0{month}-01") for month in (1, 2, 3, 4)]
@@ -43,7 +42,7 @@ def staleness(
     if limit is not None:
         usual, of = duration(limit), "where the limit is"
     elif len(gaps) >= _HABIT:
-        usual, of = median(gaps), "where a new model is made every"
+        usual, of = sorted(gaps)[len(gaps) // 2], "where a new model is made every"
         late, very_late = _LATE, _VERY_LATE
     severity: Severity = "fine"
     days = age.total_seconds() / 86400

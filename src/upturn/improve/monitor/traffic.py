@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from upturn.core.errors import Invalid
 from upturn.core.time import duration, micros
-from upturn.improve.measures.arrays import Floats
+from upturn.improve.measures.arrays import Floats, sums_by
+from upturn.improve.monitor.answers import arrow_rows
 from upturn.improve.monitor.performance import instants, weights_of
 
 _LEAST = {"p50": 20, "p99": 200}  # answers in an hour, below which its quantile says nothing
@@ -58,7 +59,7 @@ def traffic(
         rows = rows.filter(pc.invert(rows["shadow"]))
     place = instants(rows) // wide - first
     inside = (place >= 0) & (place < count)
-    rows, place = rows.filter(pa.array(inside)), place[inside]
+    rows, place = rows.filter(arrow_rows(inside)), place[inside]
     weights = weights_of(rows)
     failed = np.zeros(len(place), np.bool_)
     if "error" in rows.column_names:
@@ -66,8 +67,8 @@ def traffic(
     return Traffic(
         starts=(np.arange(count) + first) * wide,
         step=length,
-        requests=np.bincount(place, weights=weights, minlength=count),
-        failed=np.bincount(place, weights=weights * failed, minlength=count),
+        requests=sums_by(place, weights, count),
+        failed=sums_by(place, weights * failed, count),
         latency_s=_latencies(rows, place, count),
     )
 
