@@ -13,9 +13,11 @@ from upturn.improve.monitor.estimated import Estimated
 from upturn.improve.monitor.performance import Performance
 from upturn.improve.monitor.symptom import Severity, Symptom
 from upturn.improve.statistics.distributions import t_sf
+from upturn.improve.statistics.interval import Interval
 
 FEWEST = 5  # windows before, to tell how much a metric varies between them
 ALPHA = 0.001  # of a metric and a window: one false alarm in a thousand of them
+_SURE = 1.7  # times a 95 % interval's reach is a 99.8 % one's, of 20 blocks
 _MINOR, _MAJOR = 0.01, 0.05  # harm to a metric between 0 and 1
 _MINOR_SHARE, _MAJOR_SHARE = 0.05, 0.2  # and to another, as a share of what it was
 
@@ -48,8 +50,9 @@ def performance_symptoms(
 def estimated_symptoms(estimated: Estimated) -> list[Symptom]:
     """'estimated/METRIC': whether a metric is likely to be worse than on the reference.
 
-    A warning where the interval of the estimate leaves the reference's value out on the worse side,
-    by harm that matters as in `performance_symptoms`. The sentence says what it can't see.
+    A warning where the reference's value is beyond 1.7 times the reach of a 95 % interval of the
+    estimate, which chance brings in one case of a thousand, on the better side, by harm that
+    matters as in `performance_symptoms`. The sentence says what it can't see.
     """
     made: list[Symptom] = []
     for name, interval in estimated.intervals.items():
@@ -57,7 +60,7 @@ def estimated_symptoms(estimated: Estimated) -> list[Symptom]:
         if not math.isfinite(interval.low + interval.high + before):
             continue
         harm = _harm(name, before, interval.estimate)
-        shown = interval.excludes(before) and harm > 0
+        shown = _beyond(interval, before) and harm > 0
         severity = _severity(name, before, harm) if shown else "fine"
         change = "likely to be worse" if severity != "fine" else "likely to be as it was"
         ends = _ends(interval.estimate, interval.low, interval.high)
@@ -80,9 +83,10 @@ def estimated_symptoms(estimated: Estimated) -> list[Symptom]:
 def surprises(estimated: Estimated, realised: Performance) -> list[Symptom]:
     """'concept/METRIC': whether labels say otherwise than inputs and scores let expect.
 
-    Both are of the same rows. A realised metric outside of the estimate's interval, on the worse
-    side and by harm that matters, means that inputs no longer mean what they did (concept shift),
-    or that the labels that are there are not like the others.
+    Both are of the same rows. A realised metric that far outside of the estimate's interval (1.7
+    times its reach, see `estimated_symptoms`), on the worse side and by harm that matters, means
+    that inputs no longer mean what they did (concept shift), or that the labels that are there are
+    not like the others.
     """
     made: list[Symptom] = []
     for name, interval in estimated.intervals.items():
@@ -90,7 +94,7 @@ def surprises(estimated: Estimated, realised: Performance) -> list[Symptom]:
         if not math.isfinite(interval.low + interval.high + now):
             continue
         harm = _harm(name, interval.estimate, now)
-        shown = interval.excludes(now) and harm > 0
+        shown = _beyond(interval, now) and harm > 0
         severity = _severity(name, interval.estimate, harm) if shown else "fine"
         ends = _ends(interval.estimate, interval.low, interval.high)
         says = f"{name} is {now:.4g} by its labels, where inputs and scores let expect {ends}"
@@ -107,6 +111,12 @@ def surprises(estimated: Estimated, realised: Performance) -> list[Symptom]:
             )
         )
     return made
+
+
+def _beyond(interval: Interval, value: float) -> bool:
+    """Whether a value is farther out than chance brings in one case of a thousand."""
+    reach = max(interval.high - interval.estimate, interval.estimate - interval.low)
+    return abs(value - interval.estimate) > _SURE * reach
 
 
 def _worse(
