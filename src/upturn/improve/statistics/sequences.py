@@ -62,7 +62,7 @@ def asymptotic_bound(
     """A lower or an upper bound of a mean that holds at every look, with its one-sided p-value.
 
     Mixed over the effects on one side alone, by the positive half of a normal distribution (Howard,
-    Ramdas, McAuliffe & Sekhon 2021, proposition 6; arXiv 2103.06476, appendix B.1, has the slightly
+    Ramdas, McAuliffe & Sekhon 2021, arXiv 1810.08240; arXiv 2103.06476, appendix B, has a slightly
     wider bound in closed form). A low bound goes with the hypothesis that the truth is `null` or
     less.
 
@@ -100,8 +100,8 @@ def mixture_sprt(
 ) -> Interval:
     """The mixture sequential probability ratio test: effects mixed by a normal of variance `tau2`.
 
-    Robbins (1970); Johari, Koomen, Pekelis & Walsh, "Always valid inference" (arXiv 1512.04922),
-    eq. (6). `variance` is that of one value, `estimate` the mean of n; for a difference of arms,
+    Robbins (1970); Johari, Koomen, Pekelis & Walsh, "Always valid inference" (arXiv 1512.04922).
+    `variance` is that of one value, `estimate` the mean of n; for a difference of arms,
     variance / n is its squared standard error. `tau2` is the variance of the effects that one
     expects; nothing but the width depends on it. With tau2 = rho² · variance it is
     `asymptotic_interval`.
@@ -177,7 +177,7 @@ def t_sequence(
 def tuned_rho2(alpha: float, tuned_n: float) -> float:
     """The rho² with which a two-sided boundary is narrowest at `tuned_n`.
 
-    n·rho² = x solves x = log(1 + x) − 2·log alpha (2103.06476, appendix B.2, by Lambert's W).
+    n·rho² = x solves x = log(1 + x) − 2·log alpha (2103.06476, appendix B, by Lambert's W).
 
     >>> round(1000 * tuned_rho2(0.05, 1000), 3)
     8.212
