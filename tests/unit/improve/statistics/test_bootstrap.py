@@ -94,7 +94,7 @@ def test_the_variance_of_a_dependent_series() -> None:
         )
     ]
     assert found == pytest.approx([around[0], tapered, geometric], rel=0.04)
-    assert found[1] > 2.5 * found[0]
+    assert found[1] > 1.5 * found[0]
 
 
 def test_intervals_cover_where_days_are_alike() -> None:
