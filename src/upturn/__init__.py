@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from upturn.develop.tune.result import Tuning as Tuning
     from upturn.develop.tune.space import integers as integers
     from upturn.develop.tune.space import uniform as uniform
+    from upturn.improve.alerts.command import Command as Command
+    from upturn.improve.alerts.mail import Email as Email
+    from upturn.improve.alerts.webhook import Slack as Slack
+    from upturn.improve.alerts.webhook import Webhook as Webhook
     from upturn.improve.experiment.experiment import Experiment as Experiment
     from upturn.improve.experiment.metrics import Count as Count
     from upturn.improve.experiment.metrics import Mean as Mean
@@ -52,6 +56,7 @@ if TYPE_CHECKING:
     from upturn.improve.triggers import drop as drop
     from upturn.improve.triggers import rows as rows
     from upturn.improve.triggers import stale as stale
+    from upturn.model.profile import profile as profile
     from upturn.model.user_model import Model as Model
     from upturn.scoring import score as score
     from upturn.scoring import version as version
@@ -83,6 +88,10 @@ _HOMES = {
     "Tuning": "develop.tune.result",
     "integers": "develop.tune.space",
     "uniform": "develop.tune.space",
+    "Command": "improve.alerts.command",
+    "Email": "improve.alerts.mail",
+    "Slack": "improve.alerts.webhook",
+    "Webhook": "improve.alerts.webhook",
     "Experiment": "improve.experiment.experiment",
     "Count": "improve.experiment.metrics",
     "Mean": "improve.experiment.metrics",
@@ -111,6 +120,7 @@ _HOMES = {
     "stale": "improve.triggers",
     "score": "scoring",
     "version": "scoring",
+    "profile": "model.profile",
     "Model": "model.user_model",
     "Workspace": "stores.workspace",
     "open_workspace": "stores.workspace",
