@@ -203,3 +203,41 @@ def solve(
                 break
         x = to
     return x
+
+
+def log_beta_ratio(a: float, b: float, k: float, rest: float) -> float:
+    """log of B(a + k, b + rest) / B(a, b): the chance of k and rest tosses under a beta prior.
+
+    >>> round(math.exp(log_beta_ratio(1, 1, 2, 1)), 6)
+    0.083333
+    """
+    ups = math.lgamma(a + k) - math.lgamma(a) + math.lgamma(b + rest) - math.lgamma(b)
+    return ups - (math.lgamma(a + b + k + rest) - math.lgamma(a + b))
+
+
+_GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+def least_value(function: Callable[[float], float], low: float, high: float) -> tuple[float, float]:
+    """Where a function with one valley is least between `low` and `high`, and its value there.
+
+    Golden sections (Kiefer 1953).
+
+    >>> at, value = least_value(lambda x: (x - 1) ** 2, 0, 3)
+    >>> round(at, 6), round(value, 6)
+    (1.0, 0.0)
+    """
+    one, other = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+    at_one, at_other = function(one), function(other)
+    for _ in range(60):
+        if at_one < at_other:
+            high, other, at_other = other, one, at_one
+            one = high - _GOLDEN * (high - low)
+            at_one = function(one)
+        else:
+            low, one, at_one = one, other, at_other
+            other = low + _GOLDEN * (high - low)
+            at_other = function(other)
+        if high - low <= 1e-12 * max(abs(low), abs(high)):
+            break
+    return (one, at_one) if at_one < at_other else (other, at_other)
