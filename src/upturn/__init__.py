@@ -26,17 +26,31 @@ if TYPE_CHECKING:
     from upturn.develop.tune.result import Tuning as Tuning
     from upturn.develop.tune.space import integers as integers
     from upturn.develop.tune.space import uniform as uniform
+    from upturn.improve.experiment.experiment import Experiment as Experiment
+    from upturn.improve.experiment.metrics import Count as Count
+    from upturn.improve.experiment.metrics import Mean as Mean
+    from upturn.improve.experiment.metrics import Proportion as Proportion
+    from upturn.improve.experiment.metrics import Quantile as Quantile
+    from upturn.improve.experiment.metrics import Ratio as Ratio
+    from upturn.improve.experiment.metrics import non_inferior as non_inferior
+    from upturn.improve.limits import budget as budget
+    from upturn.improve.limits import quiet as quiet
     from upturn.improve.log import read_log as read_log
     from upturn.improve.loop import Loop as Loop
     from upturn.improve.monitor.monitor import Monitor as Monitor
+    from upturn.improve.offpolicy.evaluate import evaluate_policy as evaluate_policy
     from upturn.improve.rehearse import rehearse as rehearse
+    from upturn.improve.rollout import approval as approval
     from upturn.improve.rollout import beats as beats
     from upturn.improve.rollout import canary as canary
     from upturn.improve.rollout import full as full
     from upturn.improve.rollout import no_worse as no_worse
     from upturn.improve.rollout import shadow as shadow
+    from upturn.improve.triggers import after as after
+    from upturn.improve.triggers import alarm as alarm
     from upturn.improve.triggers import drift as drift
     from upturn.improve.triggers import drop as drop
+    from upturn.improve.triggers import rows as rows
     from upturn.improve.triggers import stale as stale
     from upturn.model.profile import profile as profile
     from upturn.model.user_model import Model as Model
@@ -70,17 +84,31 @@ _HOMES = {
     "Tuning": "develop.tune.result",
     "integers": "develop.tune.space",
     "uniform": "develop.tune.space",
+    "Experiment": "improve.experiment.experiment",
+    "Count": "improve.experiment.metrics",
+    "Mean": "improve.experiment.metrics",
+    "Proportion": "improve.experiment.metrics",
+    "Quantile": "improve.experiment.metrics",
+    "Ratio": "improve.experiment.metrics",
+    "non_inferior": "improve.experiment.metrics",
     "read_log": "improve.log",
     "Loop": "improve.loop",
     "Monitor": "improve.monitor.monitor",
+    "evaluate_policy": "improve.offpolicy.evaluate",
     "rehearse": "improve.rehearse",
+    "budget": "improve.limits",
+    "quiet": "improve.limits",
+    "approval": "improve.rollout",
     "beats": "improve.rollout",
     "canary": "improve.rollout",
     "full": "improve.rollout",
     "no_worse": "improve.rollout",
     "shadow": "improve.rollout",
+    "after": "improve.triggers",
+    "alarm": "improve.triggers",
     "drift": "improve.triggers",
     "drop": "improve.triggers",
+    "rows": "improve.triggers",
     "stale": "improve.triggers",
     "score": "scoring",
     "version": "scoring",

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from upturn.core.errors import Invalid
-from upturn.core.records import Arm, Endpoint, Route, Version
-from upturn.deploy.endpoint import create_endpoint
+from upturn.core.records import Alert, Approval, Arm, Check, Endpoint, Route, Version
+from upturn.deploy.endpoint import create_endpoint, get_endpoint
 from upturn.deploy.route import current_route, set_route
 from upturn.deploy.running import wait_until_served
 from upturn.improve.actions import train, trained_as
-from upturn.improve.evidence import Trained, TrainingFailed
+from upturn.improve.evidence import AlarmsSeen, ApprovalSeen, Trained, TrainingFailed
 from upturn.improve.loop import Loop, Trains
 from upturn.stores.workspace import Workspace
 
@@ -32,13 +33,21 @@ class RealActions:
         self,
         workspace: Workspace,
         endpoint: Endpoint,
-        flow: Trains,
+        flow: Trains | None,
         *,
+        loop: str | None = None,
         served_within_s: float = SERVED_WITHIN_S,
+        heard: Callable[[str], None] = lambda _: None,
     ) -> None:
+        """`loop` is the name under which people approve; `heard` is told of trainings.
+
+        Without a flow nothing can be trained: enough to look, and to undo.
+        """
         self._workspace = workspace
         self._endpoint = endpoint
         self._flow = flow
+        self._loop = loop or endpoint.name
+        self._heard = heard
         self._served_within_s = served_within_s
         self._predictors: dict[int, Predictor] = {}
 
@@ -54,7 +63,9 @@ class RealActions:
 
     def train(self, start: datetime, until: datetime) -> Trained | TrainingFailed:
         """See Actions."""
-        return train(self._flow, start, until)
+        if self._flow is None:
+            raise Invalid("There is no flow to train with here.")
+        return train(self._flow, start, until, heard=self._heard)
 
     def version(self, number: int) -> Version:
         """See Actions."""
@@ -63,6 +74,24 @@ class RealActions:
     def trained(self, number: int) -> Trained:
         """See Actions."""
         return trained_as(self.version(number))
+
+    def alarms(self) -> AlarmsSeen | None:
+        """See Actions. Where no monitor has ever looked, nobody watches."""
+        last = self._workspace.meta.last_each(Alert, endpoint=self._endpoint.name)
+        if not last and self._workspace.meta.find(Check, self._endpoint.name) is None:
+            return None
+        going_on = {alert.name: alert.says for alert in last if alert.status != "over"}
+        return AlarmsSeen(going_on=going_on)
+
+    def approval(self, asked: int) -> ApprovalSeen | None:
+        """See Actions. The first answer counts."""
+        said = self._workspace.meta.select(Approval, loop=self._loop)
+        for one in said:
+            if one.decision == asked:
+                return ApprovalSeen(
+                    decision=asked, approved=one.approved, who=one.who, why=one.why, at=one.at
+                )
+        return None
 
     def score(self, number: int, rows: pa.Table) -> np.ndarray:
         """See Actions."""
@@ -81,9 +110,16 @@ class RealActions:
         return scores
 
 
-def loop_parts(workspace: Workspace, loop: Loop) -> tuple[StoredLog, RealActions]:
+def loop_parts(
+    workspace: Workspace, loop: Loop, *, heard: Callable[[str], None] = lambda _: None
+) -> tuple[StoredLog, RealActions]:
     """What a loop runs on: its endpoint's Log and the real actions."""
     from upturn.improve.log import StoredLog
 
-    actions = RealActions(workspace, loop.endpoint, loop.train)
+    actions = RealActions(workspace, loop.endpoint, loop.train, loop=loop.name, heard=heard)
     return StoredLog(workspace, loop.endpoint.name), actions
+
+
+def route_actions(workspace: Workspace, endpoint: str) -> RealActions:
+    """The real actions without a flow: to put a route back."""
+    return RealActions(workspace, get_endpoint(workspace, endpoint), None)

@@ -32,6 +32,16 @@ def test_the_demo_reaches_its_report(tmp_path: Path) -> None:
     # From the answer back to the files that its model was made from.
     for thing in ("prediction/", "route/delays/1", "version/delays:1", "/train/0", "flights.csv"):
         assert thing in done.stdout
+    checked = subprocess.run(
+        [sys.executable, "-m", "upturn", "decisions", "check", f"{DEMO.parent}/flights.py:loop"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    same = re.match(r"(\d+) of (\d+) decisions come out as they were stored", checked.stdout)
+    assert same is not None, checked.stdout + checked.stderr
+    assert same[1] == same[2]
     left = subprocess.run(
         [sys.executable, "-m", "upturn", "status"],
         env=environment,

@@ -1,40 +1,43 @@
-"""`upturn decisions LOOP`: what a loop decided, and the evidence that it rests on."""
+"""`upturn decisions LOOP`: what a loop decided, explained, undone, approved and made again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from upturn.cli.decision_table import decisions_table, find_decisions, versions
+
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from upturn.core.records import Decision
-    from upturn.stores.workspace import Workspace
 
-_STYLES = {
-    "promote": "green",
-    "adopt": "green",
-    "rollback": "red",
-    "failed": "red",
-    "refuse": "yellow",
-    "extend": "yellow",
-    "yield": "yellow",
-}
+__all__ = ["command", "decisions_table"]
 
 
-@click.command("decisions")
+class _Decisions(click.Group):
+    """A first word that is no verb is a loop, whose decisions are listed."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in ("-h", "--help") and args[0] not in self.commands:
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group("decisions", cls=_Decisions, context_settings={"help_option_names": ["-h", "--help"]})
+def command() -> None:
+    """Show what a loop decided, and why: `upturn decisions LOOP`, or one of the commands below.
+
+    A rehearsal's decisions are those of the loop `rehearsal/ID`.
+    """
+
+
+@command.command("list")
 @click.argument("loop")
 @click.argument("seq", required=False, type=click.IntRange(min=1))
 @click.option("--all", "everything", is_flag=True, help="Also those by which nothing changed.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, one decision a line.")
-def command(loop: str, seq: int | None, everything: bool, as_json: bool) -> None:
-    """Show what LOOP decided, newest last; with SEQ, one decision with all its evidence.
-
-    A rehearsal's decisions are those of the loop `rehearsal/ID`.
-    """
+def list_decisions(loop: str, seq: int | None, everything: bool, as_json: bool) -> None:
+    """List what LOOP decided, newest last; with SEQ, one decision with all its evidence, raw."""
     import msgspec
 
     from upturn.cli.render import console
@@ -42,7 +45,7 @@ def command(loop: str, seq: int | None, everything: bool, as_json: bool) -> None
 
     workspace = open_workspace()
     try:
-        found = _find(workspace, loop, seq)
+        found = find_decisions(workspace, loop, seq)
         if as_json:
             for decision in found:
                 click.echo(msgspec.json.encode(decision).decode())
@@ -54,75 +57,64 @@ def command(loop: str, seq: int | None, everything: bool, as_json: bool) -> None
         workspace.close()
 
 
-def _find(workspace: Workspace, loop: str, seq: int | None) -> list[Decision]:
-    from upturn.core.errors import NotFound, did_you_mean
+@command.command("show")
+@click.argument("loop")
+@click.argument("seq", required=False, type=click.IntRange(min=1))
+def show(loop: str, seq: int | None) -> None:
+    """Explain one decision of LOOP, the last one unless SEQ says which."""
+    from upturn.cli.decided import print_explanation
     from upturn.core.records import Decision
+    from upturn.stores.workspace import open_workspace
 
-    if seq is not None:
-        return [workspace.meta.get(Decision, loop, seq)]
-    found = workspace.meta.select(Decision, loop=loop)
-    if not found:
-        names = [decision.loop for decision in workspace.meta.last_each(Decision)]
-        raise NotFound(f"No decisions of a loop {loop!r}.", hint=did_you_mean(loop, names))
-    return found
-
-
-def decisions_table(decisions: Sequence[Decision], *, everything: bool = False) -> Table:
-    """The decisions as a table; those by which nothing changed are counted, unless `everything`."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("#", "when", "action", "versions", "why", box=None, pad_edge=False)
-    for row in _rows(decisions, everything=everything):
-        if isinstance(row, str):
-            table.add_row("", "", Text(row, style="dim"), "", "")
-            continue
-        style = _STYLES.get(row.action, "")
-        table.add_row(
-            str(row.seq),
-            f"{row.at:%Y-%m-%d %H:%M}",
-            Text(row.action, style=style),
-            versions(row),
-            Text(row.why),
-        )
-    return table
+    workspace = open_workspace()
+    try:
+        decision = find_decisions(workspace, loop, seq)[-1]
+        print_explanation(decision, workspace.meta.find(Decision, loop, decision.seq - 1))
+    finally:
+        workspace.close()
 
 
-def _rows(decisions: Sequence[Decision], *, everything: bool) -> Iterator[Decision | str]:
-    from upturn.improve.policy import QUIET
+@command.command("undo")
+@click.argument("loop")
+@click.argument("seq", required=False, type=click.IntRange(min=1))
+@click.option("--why", default="", help="The reason, for those who read the decisions.")
+@click.option("--who", help="Who says so; the user of this machine, if it is left out.")
+@click.option("--cooldown", default="7d", show_default=True, help="No training for so long.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def undo(loop: str, seq: int | None, why: str, who: str | None, cooldown: str, yes: bool) -> None:
+    """Take a decision of LOOP back, the last that changed anything unless SEQ says which.
 
-    for quiet, run in groupby(decisions, lambda one: one.action in QUIET and not everything):
-        if not quiet:
-            yield from run
-            continue
-        actions = [decision.action for decision in run]
-        counts = {action: actions.count(action) for action in dict.fromkeys(actions)}
-        yield "… " + ", ".join(f"{count} × {action}" for action, count in counts.items())
-
-
-def versions(decision: Decision) -> str:
-    """The champion after the decision, and the candidate: ':3 ← :4'.
-
-    >>> from upturn.core.records import Decision
-    >>> from upturn.core.time import instant
-    >>> now = instant("2013-05-01")
-    >>> versions(
-    ...     Decision(
-    ...         loop="l",
-    ...         action="judge",
-    ...         why="",
-    ...         evidence={},
-    ...         at=now,
-    ...         recorded_at=now,
-    ...         state={"champion": {"version": 3}, "candidate": {"version": 4}},
-    ...     )
-    ... )
-    ':3 ← :4'
+    What it moved on counts as rolled back, and the champion of before answers alone. Of a rollback,
+    the stage that it ended begins anew.
     """
-    champion: dict[str, Any] = decision.state.get("champion") or {}
-    candidate: dict[str, Any] = decision.state.get("candidate") or {}
-    named = f":{champion['version']}" if champion else ""
-    return f"{named} ← :{candidate['version']}" if candidate else named
+    from upturn.cli.decided import undo_decision
+
+    undo_decision(loop, seq, why=why, who=who, cooldown=cooldown, yes=yes)
+
+
+@command.command("approve")
+@click.argument("loop")
+@click.option("--reject", is_flag=True, help="Say no.")
+@click.option("--why", default="", help="The reason, for those who read the decisions.")
+@click.option("--who", help="Who says so; the user of this machine, if it is left out.")
+def approve(loop: str, reject: bool, why: str, who: str | None) -> None:
+    """Say yes to the candidate for which LOOP waits; with --reject, no."""
+    from upturn.cli.decided import answer
+
+    answer(loop, approved=not reject, why=why, who=who)
+
+
+@command.command("check")
+@click.argument("loop", metavar="LOOP|FILE:LOOP")
+@click.argument("seq", required=False, type=click.IntRange(min=1))
+def check(loop: str, seq: int | None) -> int:
+    """Make the decisions of LOOP again from the Log, all of them unless SEQ says which one.
+
+    The exit status is 1 when one comes out otherwise than it was stored.
+    """
+    from upturn.cli.decided import check_decisions
+
+    return check_decisions(loop, seq)
 
 
 def _print_one(decision: Decision) -> None:

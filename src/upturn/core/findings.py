@@ -22,6 +22,10 @@ class Decision(Record, frozen=True, kw_only=True):
     state: dict[str, Any]
     at: datetime  # on the loop's clock
     recorded_at: datetime
+    otherwise: str = ""  # what would have changed it
+    endpoint: str = ""
+    entry: str = ""  # where the loop is, if it was said: '/srv/flights.py:loop'
+    gathered_at: datetime | None = None  # when its evidence was asked of the Log, by our clock
 
 
 class Check(Record, frozen=True, kw_only=True):

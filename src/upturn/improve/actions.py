@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from upturn.core.errors import Invalid, UpturnError
 from upturn.core.records import Arm, Route, Version
 from upturn.core.time import instant
-from upturn.improve.evidence import Trained, TrainingFailed
+from upturn.improve.evidence import AlarmsSeen, ApprovalSeen, Trained, TrainingFailed
 from upturn.improve.loop import Trains
 
 if TYPE_CHECKING:
@@ -49,6 +49,14 @@ class Actions(Protocol):
         """What is known of how that version was trained."""
         ...
 
+    def alarms(self) -> AlarmsSeen | None:
+        """The alarms of the endpoint's monitors that go on; None where nobody watches."""
+        ...
+
+    def approval(self, asked: int) -> ApprovalSeen | None:
+        """What a person said to the loop's decision of that number; None as long as nobody did."""
+        ...
+
     def score(self, number: int, rows: pa.Table) -> np.ndarray:
         """The version's score of each row (nan for none). Columns are the inputs by name, and `id`.
 
@@ -57,16 +65,24 @@ class Actions(Protocol):
         ...
 
 
-def train(flow: Trains, start: datetime, until: datetime) -> Trained | TrainingFailed:
+def train(
+    flow: Trains,
+    start: datetime,
+    until: datetime,
+    *,
+    heard: Callable[[str], None] = lambda _: None,
+) -> Trained | TrainingFailed:
     """Run the flow on [start, until) in this process; its version, or why there is none.
 
-    Runs reuse what others have made, so repeating a training that was interrupted repeats no
-    finished step.
+    `heard` is told when it begins, and which run it was. Runs reuse what others have made, so
+    repeating a training that was interrupted repeats no finished step.
     """
     run: str | None = None
+    heard(f"training {flow.name} on {start:%Y-%m-%d %H:%M} until {until:%Y-%m-%d %H:%M}")
     try:
         handle = flow.run(**window_params(flow, start, until))
         run = handle.id
+        heard(f"trained by run {run}")
         version = handle.result()
         if not isinstance(version, Version):
             raise Invalid(
@@ -76,7 +92,11 @@ def train(flow: Trains, start: datetime, until: datetime) -> Trained | TrainingF
     except UpturnError as error:
         return TrainingFailed(problem=error.problem, run=run or error.fields.get("run"))
     return Trained(
-        version=version.number, trained_until=until, metrics=dict(version.metrics), run=run
+        version=version.number,
+        trained_until=until,
+        metrics=dict(version.metrics),
+        run=run,
+        artifact=version.artifact,
     )
 
 
@@ -114,6 +134,7 @@ def trained_as(version: Version) -> Trained:
         trained_until=trained_until(version),
         metrics=dict(version.metrics),
         run=version.run,
+        artifact=version.artifact,
     )
 
 

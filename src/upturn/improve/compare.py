@@ -21,9 +21,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from upturn.improve.comparison import Comparison
 from upturn.improve.metrics import ROW_LOSSES, Floats, get_metric
-from upturn.improve.student import t_quantile
+from upturn.improve.statistics.distributions import t_quantile, t_sf
 
-__all__ = ["Comparison", "compare_latency", "compare_paired"]
+__all__ = ["Comparison", "compare_paired", "p_beyond"]
 
 # The metric's value in each draw, from how often each draw has each block: (draws, blocks) → draws.
 _Drawn = Callable[[Floats], Floats]
@@ -75,48 +75,24 @@ def compare_paired(
     )
 
 
-def compare_latency(
-    champion_s: ArrayLike,
-    candidate_s: ArrayLike,
-    *,
-    quantile: float = 0.99,
-    alpha: float = 0.05,
-    draws: int = 1000,
-    seed: int = 0,
-) -> Comparison:
-    """Compare a quantile of two arms' latencies in seconds; `difference` is their ratio − 1.
+def p_beyond(comparison: Comparison, margin: float, *, more: bool) -> float:
+    """The one-sided p-value of a difference of up to `margin`: small where it is more than that.
 
-    Rows are drawn one by one, which takes requests for independent: a pause that hits many of them
-    at once makes the interval too narrow. The k-th smallest of a sample drawn from n values is the
-    value at rank ⌈n·B⌉ with B ~ Beta(k, n-k+1), so a draw costs one random number; the interval is
-    the percentile one (Efron & Tibshirani 1993, chapter 13). It is nan below the least sample whose
-    maximum bounds the quantile at this level, quantileⁿ <= alpha (Wilks 1941): 299 rows for p99.
+    `more` looks upwards, at the difference, otherwise downwards, at its opposite. `comparison` is
+    one of `compare_paired`, whose statistic has Student's t distribution. nan without an interval.
 
-    >>> round(compare_latency([0.010] * 400, [0.012] * 400).difference, 3)
-    0.2
+    >>> found = compare_paired("brier", [1, 0] * 40, [0.6] * 80, [0.7, 0.4] * 40, range(80))
+    >>> p_beyond(found, 0.0, more=True) > 0.9 > 0.1 > p_beyond(found, 0.0, more=False)
+    True
     """
-    one, other = (np.sort(_without_nan(values)) for values in (champion_s, candidate_s))
-    rows = min(len(one), len(other))
-    champion, candidate = _rank_value(one, quantile), _rank_value(other, quantile)
-    low = high = float("nan")
-    if rows and quantile**rows <= alpha and champion > 0:
-        random = np.random.default_rng(seed)
-        drawn = _drawn_quantiles(other, quantile, draws, random) / _drawn_quantiles(
-            one, quantile, draws, random
-        )
-        low, high = (float(value) - 1 for value in np.quantile(drawn, (alpha, 1 - alpha)))
-    return Comparison(
-        metric=f"latency_p{100 * quantile:g}",
-        champion=champion,
-        candidate=candidate,
-        difference=candidate / champion - 1 if champion > 0 else float("nan"),
-        low=low,
-        high=high,
-        level=1 - alpha,
-        rows=rows,
-        blocks=rows,
-        method="bootstrap of rows, percentile interval of the ratio",
-    )
+    if not comparison.conclusive:
+        return float("nan")
+    df = comparison.blocks - 1
+    error = (comparison.high - comparison.low) / 2 / t_quantile(comparison.level, df)
+    beyond = (comparison.difference if more else -comparison.difference) - margin
+    if error == 0:
+        return 0.0 if beyond > 0 else 1.0
+    return t_sf(beyond / error, df)
 
 
 def _compare(
@@ -170,7 +146,19 @@ def _drawn(
     name = get_metric(metric).name
     if name == "auc":
         return _drawn_auc(labels, scores, block)
-    return _drawn_mean(name, labels, scores, block, blocks)
+    if name in ROW_LOSSES:
+        return _drawn_mean(name, labels, scores, block, blocks)
+    return _drawn_weighted(name, labels, scores, block)
+
+
+def _drawn_weighted(metric: str, labels: Floats, scores: Floats, block: NDArray[np.intp]) -> _Drawn:
+    """Any metric that takes weights: a row counts as often as its block was drawn."""
+    function = get_metric(metric).function
+
+    def values(counts: Floats) -> Floats:
+        return np.array([function(labels, scores, weights=drawn[block]) for drawn in counts])
+
+    return values
 
 
 def _drawn_mean(
@@ -211,27 +199,3 @@ def _drawn_auc(labels: Floats, scores: Floats, block: NDArray[np.intp]) -> _Draw
         return np.divide(won, pairs, out=np.full(len(won), np.nan), where=pairs > 0)
 
     return values
-
-
-def _without_nan(values: ArrayLike) -> Floats:
-    values = np.asarray(values, dtype=np.float64)
-    return values[~np.isnan(values)]
-
-
-def _rank(rows: int, quantile: float) -> int:
-    return min(max(int(np.ceil(quantile * rows)), 1), rows)
-
-
-def _rank_value(ordered: Floats, quantile: float) -> float:
-    if not len(ordered):
-        return float("nan")
-    return float(ordered[_rank(len(ordered), quantile) - 1])
-
-
-def _drawn_quantiles(
-    ordered: Floats, quantile: float, draws: int, random: np.random.Generator
-) -> Floats:
-    rows = len(ordered)
-    rank = _rank(rows, quantile)
-    places = np.ceil(rows * random.beta(rank, rows - rank + 1, size=draws)).astype(np.intp)
-    return ordered[np.clip(places, 1, rows) - 1]

@@ -47,10 +47,12 @@ class LogView(Protocol):
         shadow: bool | None = None,
         features: bool = True,
         errors: bool = False,
+        received_by: datetime | None = None,
     ) -> pa.Table:
         """The rows with `since` <= at < `until`: PREDICTION_COLUMNS, then `features.<name>`.
 
-        Rows that a model failed have no answer and are left out, unless `errors` is set.
+        Rows that a model failed have no answer and are left out, unless `errors` is set. With
+        `received_by` (inclusive) the Log is read as it was then.
         """
         ...
 
@@ -65,6 +67,7 @@ class LogView(Protocol):
         shadow: bool | None = None,
         features: bool = False,
         errors: bool = False,
+        received_by: datetime | None = None,
     ) -> pa.Table:
         """As `predictions`, with `label` and `known_at`; null where nothing was known by then.
 
@@ -97,9 +100,10 @@ class StoredLog:
         shadow: bool | None = None,
         features: bool = True,
         errors: bool = False,
+        received_by: datetime | None = None,
     ) -> pa.Table:
         """See LogView."""
-        rows = Rows(since, until, arm, version, shadow, features, errors)
+        rows = Rows(since, until, arm, version, shadow, features, errors, received_by)
         return _steadily(lambda: self._reader.predictions(self._predictions(since, until), rows))
 
     def joined(
@@ -113,9 +117,10 @@ class StoredLog:
         shadow: bool | None = None,
         features: bool = False,
         errors: bool = False,
+        received_by: datetime | None = None,
     ) -> pa.Table:
         """See LogView."""
-        rows = Rows(since, until, arm, version, shadow, features, errors)
+        rows = Rows(since, until, arm, version, shadow, features, errors, received_by)
 
         def ask() -> pa.Table:
             predictions = self._predictions(since, until)
@@ -244,9 +249,10 @@ class MemoryLog:
         shadow: bool | None = None,
         features: bool = True,
         errors: bool = False,
+        received_by: datetime | None = None,
     ) -> pa.Table:
         """See LogView."""
-        rows = Rows(since, until, arm, version, shadow, features, errors)
+        rows = Rows(since, until, arm, version, shadow, features, errors, received_by)
         return self._reader.predictions(self._within(since, until), rows)
 
     def joined(
@@ -260,9 +266,10 @@ class MemoryLog:
         shadow: bool | None = None,
         features: bool = False,
         errors: bool = False,
+        received_by: datetime | None = None,
     ) -> pa.Table:
         """See LogView."""
-        rows = Rows(since, until, arm, version, shadow, features, errors)
+        rows = Rows(since, until, arm, version, shadow, features, errors, received_by)
         known = [table for span, table in list(self._feedback) if span.begins_by(known_by)]
         feedback = Parts([], _stacked(known, FEEDBACK_SCHEMA))
         return self._reader.joined(self._within(since, until), feedback, rows, known_by)

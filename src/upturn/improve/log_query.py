@@ -86,6 +86,7 @@ class Rows:
     shadow: bool | None
     features: bool
     errors: bool
+    received_by: datetime | None = None
 
     def predicate(self) -> tuple[str, list[Any]]:
         """The condition in SQL, and its parameters."""
@@ -95,6 +96,7 @@ class Rows:
             "arm = ?": self.arm,
             "version = ?": self.version,
             "shadow = ?": self.shadow,
+            'coalesce(received_at, "at") <= ?': self.received_by,
         }
         given = {term: value for term, value in asked.items() if value is not None}
         terms = list(given) if self.errors else [*given, "error IS NULL"]
@@ -128,6 +130,8 @@ class Reader:
         self, predictions: Parts, feedback: Parts, rows: Rows, known_by: datetime
     ) -> pa.Table:
         where, parameters = rows.predicate()
+        told = "" if rows.received_by is None else "AND coalesce(received_at, known_at) <= ?"
+        told_by = [] if rows.received_by is None else [rows.received_by]
         # The newest feedback of an id is its greatest row. The label itself comes last, so that a
         # tie in both times is broken the same way each time the Log is read.
         query = f"""
@@ -136,14 +140,14 @@ class Reader:
             ), f AS (
                 SELECT id, max(struct_pack(known_at, received_at, label, label_text)) AS newest
                 FROM {_source(feedback, "feedback")}
-                WHERE known_at <= ? AND id IN (SELECT id FROM p) GROUP BY id
+                WHERE known_at <= ? {told} AND id IN (SELECT id FROM p) GROUP BY id
             )
             SELECT p.*, f.newest.label AS label, f.newest.label_text AS label_text,
                 f.newest.known_at AS known_at
             FROM p LEFT JOIN f ON p.id = f.id ORDER BY p."at", p.id, p.arm, p.version"""
         found = self._run(
             query,
-            [*parameters, known_by],
+            [*parameters, known_by, *told_by],
             predictions=predictions.tail,
             feedback=_with_text(feedback.tail),
         )

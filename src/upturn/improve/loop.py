@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from upturn.core.errors import Invalid
 from upturn.core.records import Endpoint
 from upturn.core.time import duration
-from upturn.improve.rollout import Gate, Guard, Stage, check_rollout
+from upturn.improve.limits import Budget, Quiet
+from upturn.improve.rollout import Gate, Guard, Stage, check_gate, check_guards, check_rollout
 from upturn.improve.triggers import Trigger
 
 Duration = str | float | timedelta
@@ -64,6 +65,8 @@ class Loop:
     - `rollout`, `guard`: the stages in which it then takes over, and what ends one early.
     - `min_rows`: how many rows (labelled ones, for a metric) a trigger or the gate asks for.
     - `cooldown`: how long to wait after a candidate was refused, rolled back or not made.
+    - `quiet`: times in which no route changes towards a candidate; a rollback is always allowed.
+    - `budget`: how many trainings, and how many requests that candidates answer, are allowed.
     - `history`: a function of `start` and `end` that returns past rows, for `upturn rehearse`: a
       table with the columns `at`, `known_at` (null when never), `label` and the model's inputs.
 
@@ -90,6 +93,8 @@ class Loop:
     monitor_window: timedelta
     min_rows: int
     cooldown: timedelta
+    quiet: Quiet | None
+    budget: Budget
 
     def __init__(
         self,
@@ -108,6 +113,8 @@ class Loop:
         monitor_window: Duration = "28d",
         min_rows: int = 500,
         cooldown: Duration = "7d",
+        quiet: Quiet | None = None,
+        budget: Budget | None = None,
     ) -> None:
         """Raises Invalid for what can't be a loop."""
         if not isinstance(endpoint, Endpoint):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -122,14 +129,18 @@ class Loop:
             )
         if not callable(getattr(train, "run", None)):
             raise Invalid(f"{train!r} is not a flow.", hint="Decorate the function with @up.flow.")
+        if quiet is not None and not isinstance(quiet, Quiet):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise Invalid(f"{quiet!r} is no quiet time.", hint='Write up.quiet("22:00-06:00").')
+        if budget is not None and not isinstance(budget, Budget):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise Invalid(f"{budget!r} is no budget.", hint='Write up.budget(retrains="2/week").')
         values: dict[str, Any] = {
             "endpoint": endpoint,
             "train": train,
             "when": when,
             "window": _positive("window", window),
-            "gate": gate,
+            "gate": check_gate(gate),
             "rollout": check_rollout(rollout),
-            "guard": tuple(guard),
+            "guard": check_guards(guard),
             "holdout": _positive("holdout", holdout),
             "history": history,
             "name": name or endpoint.name,
@@ -137,6 +148,8 @@ class Loop:
             "monitor_window": _positive("monitor_window", monitor_window),
             "min_rows": min_rows,
             "cooldown": duration(cooldown),
+            "quiet": quiet,
+            "budget": budget or Budget(),
         }
         for field, value in values.items():
             object.__setattr__(self, field, value)
@@ -145,6 +158,10 @@ class Loop:
     def metrics(self) -> tuple[str, ...]:
         """The metrics whose reference is kept: those that the trigger asks about."""
         return tuple(sorted(self.when.metrics))
+
+    def quiet_until(self, now: datetime) -> datetime | None:
+        """When the quiet time at `now` is over; None outside of one."""
+        return None if self.quiet is None else self.quiet.ends(now)
 
 
 def _positive(name: str, value: Duration) -> timedelta:

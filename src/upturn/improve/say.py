@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from upturn.improve.evidence import GuardSeen
-from upturn.improve.rollout import LATENCY, NoWorse
+from upturn.improve.rollout import ERRORS, LATENCY, SERVING, NoWorse
+from upturn.improve.triggers import Signs, Trigger
 
 
 def instant_text(at: datetime) -> str:
@@ -27,8 +28,8 @@ def difference(metric: str, signed: tuple[float, float, float]) -> str:
     >>> difference("auc", (0.0123, 0.004, 0.021))
     '+0.0123 [+0.0040, +0.0210]'
     """
-    form = "{:+.1%}" if metric == LATENCY else "{:+.4f}"
-    value, low, high = (form.format(number) for number in signed)
+    form = {LATENCY: "{:+.1%}", ERRORS: "{:+.2%}"}.get(metric, "{:+.4f}")
+    value, low, high = (form.format(number + 0.0) for number in signed)  # no −0
     return f"{value} [{low}, {high}]"
 
 
@@ -62,7 +63,9 @@ def guard_text(guard: NoWorse, seen: GuardSeen | None) -> str:
         return f"{guard.metric} can't be compared yet, on {count(rows, 'row')}."
     harm = guard.harm(seen.comparison)
     gain = better_or_worse(guard.metric, (-harm[0], -harm[2], -harm[1]))
-    margin = f"{guard.margin:.0%}" if guard.metric == LATENCY else f"{guard.margin:g}"
+    margin = f"{guard.margin:g}"
+    if guard.metric in SERVING:
+        margin = f"{100 * guard.margin:g}%"
     if guard.broken(seen.comparison):
         verdict = "shown to be worse"
     elif guard.cleared(seen.comparison):
@@ -71,3 +74,22 @@ def guard_text(guard: NoWorse, seen: GuardSeen | None) -> str:
         verdict = "not shown to be worse, nor shown to be no worse"
     rows = count(seen.rows, "row")
     return f"{guard.metric} {gain} on {rows}, margin {margin}: {verdict}."
+
+
+def near_text(when: Trigger, signs: Signs) -> str:
+    """How far each part of a trigger is from where it fires: 'drift 0.14 of 0.2'."""
+    return "; ".join(f"{name}: {text}" for name, text in nearness(when, signs)) + "."
+
+
+def nearness(when: Trigger, signs: Signs) -> list[tuple[str, str]]:
+    """Each part of a trigger, and how near it is, or why that can't be told."""
+    found: list[tuple[str, str]] = []
+    for part in when.parts:
+        finding = part.ask(signs)
+        if finding.near is None:
+            text = finding.why
+        else:
+            value, limit = finding.near
+            text = f"{value:.3g} of {limit:g}" if limit < 1000 else f"{value:,.0f} of {limit:,.0f}"
+        found.append((type(part).__name__.lower(), text))
+    return found

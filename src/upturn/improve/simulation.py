@@ -18,7 +18,7 @@ from upturn.core.records import Arm, Endpoint, Route, Version
 from upturn.core.routing import choose, reshare, slices_of
 from upturn.core.time import micros
 from upturn.improve.actions import train, trained_as
-from upturn.improve.evidence import Trained, TrainingFailed
+from upturn.improve.evidence import ApprovalSeen, Trained, TrainingFailed
 from upturn.improve.log import MemoryLog, StoredLog
 from upturn.improve.loop import Trains
 from upturn.improve.monitor.performance import outcomes
@@ -250,6 +250,13 @@ class Simulation:
     def trained(self, number: int) -> Trained:
         """See Actions."""
         return self._trainings.find(number) or trained_as(self._find(number))
+
+    def alarms(self) -> None:
+        """See Actions. Nobody watches the past."""
+
+    def approval(self, asked: int) -> ApprovalSeen | None:
+        """See Actions. A rehearsal can ask nobody: the answer is yes, at once."""
+        return ApprovalSeen(decision=asked, approved=True, who="the rehearsal")
 
     def score(self, number: int, rows: pa.Table) -> np.ndarray:
         """See Actions. The rows are known by their ids, and scored once."""

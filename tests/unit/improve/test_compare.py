@@ -5,11 +5,17 @@ import time
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
-from upturn.improve.compare import compare_latency, compare_paired
+from upturn.improve.compare import compare_paired, p_beyond
+from upturn.improve.evidence import SliceSeen
+from upturn.improve.judging import harmed
 from upturn.improve.metrics import METRICS
-from upturn.improve.student import t_quantile
+from upturn.improve.rollout import beats
+from upturn.improve.statistics.distributions import t_quantile
 
 
 def two_models(
@@ -109,28 +115,18 @@ def test_rows_without_label_or_score_are_left_out() -> None:
         assert with_gap == compare_paired("auc", labels, one, other, day, seed=1)
 
 
-def test_latency_is_compared_by_the_ratio_of_a_quantile() -> None:
-    random = np.random.default_rng(6)
-    one, other = random.lognormal(-5, 0.3, 3000), 1.5 * random.lognormal(-5, 0.3, 500)
-    found = compare_latency(one, other, seed=1)
-    assert found.metric == "latency_p99"
-    assert 0 < found.low < found.difference < found.high
-    assert found.difference == pytest.approx(found.candidate / found.champion - 1)
-    assert found.rows == 500
-    assert not compare_latency(one, other[:298]).conclusive
-    assert compare_latency(one, other[:299]).conclusive
-    assert not compare_latency([], []).conclusive
-
-
-def test_the_latency_bounds_hold() -> None:
-    wrong = 0
-    for seed in range(300):
-        random = np.random.default_rng(seed)
-        found = compare_latency(
-            random.lognormal(-5, 0.5, 2000), random.lognormal(-5, 0.5, 1000), draws=400, seed=seed
-        )
-        wrong += found.low > 0
-    assert wrong / 300 <= 0.09
+def test_a_p_value_is_that_of_the_paired_t_test() -> None:
+    """With days of one row each, of a mean: the bootstrap's error, scipy's distribution."""
+    random = np.random.default_rng(4)
+    labels = (random.random(60) < 0.4).astype(float)
+    one, other = np.clip(random.random((2, 60)), 0.05, 0.95)
+    found = compare_paired("brier", labels, one, other, np.arange(60), draws=20_000)
+    paired = stats.ttest_rel((other - labels) ** 2, (one - labels) ** 2, alternative="greater")
+    assert p_beyond(found, 0.0, more=True) == pytest.approx(paired.pvalue, abs=0.01)
+    assert p_beyond(found, 0.0, more=False) == pytest.approx(1 - paired.pvalue, abs=0.01)
+    assert p_beyond(found, 10.0, more=True) > 0.999
+    nothing = compare_paired("brier", [], [], [], [])
+    assert math.isnan(p_beyond(nothing, 0.0, more=True))
 
 
 @pytest.mark.parametrize("df", [1, 2, 3, 4, 9, 30, 364])
@@ -144,3 +140,26 @@ def test_a_thousand_draws_of_fifteen_thousand_rows_take_about_half_a_second() ->
     began = time.process_time()
     compare_paired("auc", *rows, draws=1000)
     assert time.process_time() - began < 2  # a busy machine has some slack
+
+
+def test_parts_that_are_not_harmed_are_seldom_said_to_be() -> None:
+    """Of gates over five parts, one in twenty at most names one (Holm 1979)."""
+    gate, wrong = beats("log_loss", alpha=0.05), 0
+    for seed in range(120):
+        seen: list[SliceSeen] = []
+        for part in range(5):
+            random = np.random.default_rng([seed, part])
+            found = compare_paired("log_loss", *two_models(random, 12, 20), draws=200, seed=seed)
+            p_harm = p_beyond(found, 0.0, more=True)
+            seen.append(SliceSeen(name=f"{part}", rows=240, comparison=found, p_harm=p_harm))
+        wrong += bool(harmed(gate, tuple(seen)))
+    assert wrong / 120 <= 0.09  # 0.05 and two standard errors
+
+
+@settings(max_examples=30)
+@given(st.lists(st.floats(1e-6, 1), min_size=1, max_size=12), st.sampled_from([0.01, 0.05, 0.2]))
+def test_harm_is_named_as_holms_procedure_rejects(ps: list[float], alpha: float) -> None:
+    seen = tuple(SliceSeen(name=f"{at}", rows=1, p_harm=p) for at, p in enumerate(ps))
+    rejected = multipletests(ps, alpha, method="holm")[0]
+    named = {one.name for one in harmed(beats("auc", alpha=alpha), seen)}
+    assert named == {f"{at}" for at, said in enumerate(rejected) if said}

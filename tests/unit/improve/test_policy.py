@@ -24,7 +24,7 @@ from upturn.improve.evidence import (
     to_json,
 )
 from upturn.improve.loop import Loop
-from upturn.improve.policy import Verdict, decide, needs
+from upturn.improve.policy import Ruling, decide, needs
 from upturn.improve.rollout import beats, canary, full, no_worse, shadow
 from upturn.improve.state import (
     Candidate,
@@ -299,7 +299,11 @@ CASES = {
         in_canary(days=1.5, extended=1), {"guards": guards(rows=60)}, "watch", Rollout
     ),
     "extended often enough": Case(
-        in_canary(days=4, extended=3), {"guards": guards(rows=60)}, "rollback", Steady, "3 times"
+        in_canary(days=4, extended=3),
+        {"guards": guards(rows=60)},
+        "rollback",
+        Steady,
+        "for 4d: still too few",
     ),
     "nothing to guard by": Case(in_canary(days=1), {}, "extend", Rollout, "can't be compared yet"),
     "no latency bound from a small canary": Case(
@@ -330,14 +334,14 @@ CASES = {
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_a_transition(case: Case) -> None:
     evidence = Evidence(**{"route": ONE, **case.evidence})
-    verdict = decide(case.loop, case.state, evidence, NOW)
-    assert (verdict.action, type(verdict.state)) == (case.action, case.phase), verdict.why
-    assert case.says in verdict.why
-    assert verdict.state.seen == evidence.route.revision
+    ruling = decide(case.loop, case.state, evidence, NOW)
+    assert (ruling.action, type(ruling.state)) == (case.action, case.phase), ruling.why
+    assert case.says in ruling.why
+    assert ruling.state.seen == evidence.route.revision
     again = msgspec.convert(to_json(evidence), Evidence)
     assert again == evidence
-    assert state_from_json(state_to_json(verdict.state)) == verdict.state
-    assert decide(case.loop, state_from_json(state_to_json(case.state)), again, NOW) == verdict
+    assert state_from_json(state_to_json(ruling.state)) == ruling.state
+    assert decide(case.loop, state_from_json(state_to_json(case.state)), again, NOW) == ruling
 
 
 def next_state(state: State, **evidence: Any) -> Any:
@@ -350,10 +354,12 @@ def test_a_training_leaves_the_gate_its_rows() -> None:
 
 
 def test_a_candidate_that_came_to_nothing_gives_some_days_of_quiet() -> None:
-    for state in (next_state(TRAINING, training=FAILED), next_state(GATING, gate=gate(-1, 1))):
+    failed = next_state(TRAINING, training=FAILED)
+    refused = next_state(GATING, gate=gate(-1, 1))
+    for state, takes in ((failed, set[str]()), (refused, {"labels"})):
         assert state.quiet_until == NOW + 7 * DAY
         assert needs(LOOP, state, NOW) == frozenset()
-        assert needs(LOOP, state, NOW + 7 * DAY) == {"drift", "performance"}
+        assert needs(LOOP, state, NOW + 7 * DAY) == {"drift", "performance"} | takes
 
 
 def test_a_champion_without_a_reference_gets_one_from_what_it_shows_first() -> None:
@@ -397,8 +403,8 @@ def test_a_steady_loop_asks_for_what_its_triggers_take() -> None:
 def test_triggers_compose() -> None:
     both = Loop(Endpoint("delays"), train=Flow(), when=stale("5d") & drop("auc", 0.03))
     evidence = Evidence(route=ONE, performance=champion_seen(0.79))
-    verdict: Verdict = decide(both, STEADY, evidence, NOW)
-    assert (verdict.action, "not worse by 0.03" in verdict.why) == ("keep", True)
+    ruling: Ruling = decide(both, STEADY, evidence, NOW)
+    assert (ruling.action, "not worse by 0.03" in ruling.why) == ("keep", True)
     evidence = Evidence(route=ONE, performance=champion_seen(0.70))
     assert decide(both, STEADY, evidence, NOW).action == "retrain"
 

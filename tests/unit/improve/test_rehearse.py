@@ -14,7 +14,7 @@ from upturn.core.errors import Invalid, RunFailed
 from upturn.core.records import Decision
 from upturn.core.time import instant
 from upturn.improve.rehearse import Progress, rehearse
-from upturn.improve.rollout import beats
+from upturn.improve.rollout import approval, beats, canary, shadow
 from upturn.improve.runner import replay
 from upturn.improve.state import state_to_json
 from upturn.stores.workspace import Workspace, open_workspace
@@ -71,10 +71,21 @@ def test_simulated_decisions_are_kept_apart_and_can_be_replayed(workspace: Works
     assert [one.seq for one in stored] == [one.seq for one in found.decisions]
     last: Decision | None = None
     for decision in stored:
-        verdict = replay(loop, last, decision)
-        assert (verdict.action, verdict.why) == (decision.action, decision.why)
-        assert state_to_json(verdict.state) == decision.state
+        ruling = replay(loop, last, decision)
+        assert (ruling.action, ruling.why) == (decision.action, decision.why)
+        assert state_to_json(ruling.state) == decision.state
         last = decision
+
+
+def test_a_rehearsal_gives_the_approval_that_nobody_can_be_asked_for(workspace: Workspace) -> None:
+    rollout = [shadow("1d"), approval(), canary(0.5, "1d", min_rows=30)]
+    loop = make_loop(Flow(workspace, past()), rollout=rollout)
+    found = rehearse(workspace, loop, **SPAN, baselines=[])
+    actions = [decision.action for decision in found.decisions]
+    asked = actions.index("ask")
+    assert actions[asked + 1] == "canary"
+    assert found.decisions[asked + 1].why.startswith("the rehearsal approved delays:")
+    assert "promote" in actions
 
 
 def test_a_gate_that_nobody_passes_makes_the_loop_the_same_as_never(workspace: Workspace) -> None:

@@ -43,7 +43,7 @@ class Served:
 
     def __init__(self, workspace: Workspace, *, deploy: bool = True, **changes: Any) -> None:
         self.workspace = workspace
-        self.flow = Flow(workspace, past())
+        self.flow = Flow(workspace, changes.pop("table", None) or past())
         self.loop: Loop = make_loop(self.flow, **changes)
         self.actions = RealActions(workspace, self.loop.endpoint, self.flow)
         self.log = MemoryLog("delays")
@@ -71,7 +71,8 @@ class Served:
         for arm in route.arms:
             mine = pa.array(np.full(len(chosen), True) if arm.shadow else chosen == arm.name)
             some = rows.filter(mine)
-            features = {f"features.{name}": some[name] for name in ("a", "b")}
+            names = [name for name in ("a", "b", "group") if name in some.column_names]
+            features = {f"features.{name}": some[name] for name in names}
             columns = {
                 "id": ids.filter(mine),
                 "at": some["at"],

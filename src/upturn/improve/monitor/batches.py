@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 
 from upturn.improve.metrics import Floats
+from upturn.improve.statistics.distributions import t_quantile
 from upturn.improve.statistics.interval import Interval
-from upturn.improve.student import t_quantile
 
 METHOD = "batch means"
 _BATCHES, _FEWEST, _ROWS = 20, 5, 20

@@ -1,4 +1,6 @@
-"""Interval: an estimate with its uncertainty, the evidence against no effect, and how it was had."""
+"""Interval: an estimate with its uncertainty, and the evidence against no effect."""
+
+import math
 
 import msgspec
 
@@ -22,3 +24,25 @@ class Interval(msgspec.Struct, frozen=True, kw_only=True):
     def excludes(self, value: float) -> bool:
         """Whether the value lies outside of the interval."""
         return value < self.low or value > self.high
+
+    @property
+    def said(self) -> bool:
+        """Whether it says anything: an end is bounded."""
+        return math.isfinite(self.low) or math.isfinite(self.high)
+
+
+def unsaid(estimate: float = math.nan, *, alpha: float, method: str, null: float = 0.0) -> Interval:
+    """The interval of what can't be said: everything is possible, and no p-value.
+
+    >>> unsaid(1.0, alpha=0.05, method="Welch t").said
+    False
+    """
+    return Interval(
+        estimate=estimate,
+        low=-math.inf,
+        high=math.inf,
+        level=1 - alpha,
+        p_value=math.nan,
+        method=method,
+        null=null,
+    )
