@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from upturn.develop.tune.result import Tuning as Tuning
     from upturn.develop.tune.space import integers as integers
     from upturn.develop.tune.space import uniform as uniform
+    from upturn.improve.alerts.command import Command as Command
+    from upturn.improve.alerts.mail import Email as Email
+    from upturn.improve.alerts.webhook import Slack as Slack
+    from upturn.improve.alerts.webhook import Webhook as Webhook
     from upturn.improve.experiment.experiment import Experiment as Experiment
     from upturn.improve.experiment.metrics import Count as Count
     from upturn.improve.experiment.metrics import Mean as Mean
@@ -84,6 +88,10 @@ _HOMES = {
     "Tuning": "develop.tune.result",
     "integers": "develop.tune.space",
     "uniform": "develop.tune.space",
+    "Command": "improve.alerts.command",
+    "Email": "improve.alerts.mail",
+    "Slack": "improve.alerts.webhook",
+    "Webhook": "improve.alerts.webhook",
     "Experiment": "improve.experiment.experiment",
     "Count": "improve.experiment.metrics",
     "Mean": "improve.experiment.metrics",

@@ -71,12 +71,11 @@ class _Tally:
         self._merge(values.filter(pa.array(some)), counts[:-1][some])
 
     def _merge(self, values: Any, counts: NDArray[np.int64]) -> None:
-        both = pa.table(
-            {
-                "value": pa.concat_arrays([self.values, values]),
-                "count": np.concatenate([self.counts, counts]),
-            }
-        )
+        columns: dict[str, Any] = {
+            "value": pa.concat_arrays([self.values, values]),
+            "count": np.concatenate([self.counts, counts]),
+        }
+        both = pa.table(columns)
         summed = both.group_by("value", use_threads=False).aggregate([("count", "sum")])
         self.values = summed["value"].combine_chunks()
         self.counts = summed["count_sum"].to_numpy()

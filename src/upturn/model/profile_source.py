@@ -83,7 +83,7 @@ class ParquetSource:
 
     def _file(self, place: int) -> pq.ParquetFile:
         """The file, opened once a thread: reading moves its position."""
-        files: dict[int, pq.ParquetFile] = self._opened.__dict__
+        files: dict[Any, pq.ParquetFile] = self._opened.__dict__
         if place not in files:
             try:
                 files[place] = pq.ParquetFile(

@@ -397,6 +397,7 @@ def test_the_command_prints_keeps_and_writes(
             cli,
             ["experiment", "shop.py:checkout", "--data", "rows.parquet", *args],
             catch_exceptions=False,
+            env={"COLUMNS": "200"},
         )
 
     said = run("--at", "at", "--html", "page.html")
