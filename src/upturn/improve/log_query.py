@@ -151,7 +151,7 @@ class Reader:
             predictions=predictions.tail,
             feedback=_with_text(feedback.tail),
         )
-        return _one_label(_typed(found))
+        return one_label(_typed(found))
 
     def has(self, parts: Parts, ids: Sequence[str]) -> NDArray[np.bool_]:
         asked = pa.Table.from_pydict(
@@ -247,7 +247,7 @@ def _typed(table: pa.Table) -> pa.Table:
     return table
 
 
-def _one_label(table: pa.Table) -> pa.Table:
+def one_label(table: pa.Table) -> pa.Table:
     """`label` as text if any label is, else as a number."""
     text = table["label_text"]
     label = table["label"].cast(pa.float64())

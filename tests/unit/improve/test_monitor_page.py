@@ -116,12 +116,13 @@ def report_of(workspace: Workspace, **asked: Any) -> MonitorReport:
 
 def test_the_worst_comes_first_with_since_when_and_where(workspace: Workspace) -> None:
     report = report_of(workspace, segments=["origin"])
-    worst = report.symptoms[0]
+    outside, worst = report.symptoms[:2]
+    assert outside.name == f"quality/{EVIL}/outside"
     assert worst.name == f"drift/{EVIL}"
     assert worst.severity in ("warning", "critical")
     assert worst.began_at == START + DAYS // 2 * DAY
     assert list(worst.facts["segments"]) == ["origin=JFK"]
-    assert {one.severity for one in report.symptoms[1:]} == {"fine"}
+    assert {one.severity for one in report.symptoms[2:]} == {"fine"}
 
 
 def test_windows_and_segments_add_up(workspace: Workspace) -> None:

@@ -13,9 +13,11 @@ from upturn.improve.monitor.estimated import Estimated
 from upturn.improve.monitor.performance import Performance
 from upturn.improve.monitor.symptom import Severity, Symptom
 from upturn.improve.statistics.distributions import t_sf
+from upturn.improve.statistics.interval import Interval
 
 FEWEST = 5  # windows before, to tell how much a metric varies between them
 ALPHA = 0.001  # of a metric and a window: one false alarm in a thousand of them
+_SURE = 1.7  # times a 95 % interval's reach is a 99.8 % one's, of 20 blocks
 _MINOR, _MAJOR = 0.01, 0.05  # harm to a metric between 0 and 1
 _MINOR_SHARE, _MAJOR_SHARE = 0.05, 0.2  # and to another, as a share of what it was
 
@@ -23,33 +25,39 @@ _MINOR_SHARE, _MAJOR_SHARE = 0.05, 0.2  # and to another, as a share of what it 
 def performance_symptoms(
     windows: Sequence[tuple[datetime, Performance]],
     *,
+    earlier: Sequence[tuple[datetime, Performance]] = (),
     alpha: float = ALPHA,
     least: float = 0.5,
 ) -> list[Symptom]:
     """'performance/METRIC': whether a metric is worse in the last window than in those before.
 
-    Windows come in the order of time. How much a metric varies between windows is seen from those
-    before, so that what days have in common needs no model: the last one is held against Student's
-    t prediction interval (of W windows: s · √(1 + 1/W)). A warning takes p <= `alpha`, one-sided,
-    and harm that matters: 0.01 of a metric between 0 and 1, 5 % of another; from 0.05 or 20 % on it
-    is critical. Windows with labels for less than the share `least` of their rows are passed over:
-    the labels that come first are not like the others (see maturing.py). Fewer than five windows
-    before say nothing. `began_at` is the first of the last windows in a row that are worse by as
-    much.
+    Windows come in the order of time. Those before are `earlier`, where there are five, so that a
+    change that goes on for a while does not become what is usual; else those of `windows`. How much
+    a metric varies between windows is seen from those before, so that what days have in common
+    needs no model: the last one is held against Student's t prediction interval (of W windows: s ·
+    √(1 + 1/W)). A warning takes p <= `alpha`, one-sided, and harm that matters: 0.01 of a metric
+    between 0 and 1, 5 % of another; from 0.05 or 20 % on it is critical. Windows with labels for
+    less than the share `least` of their rows are passed over: the labels that come first are not
+    like the others (see maturing.py). Fewer than five windows before say nothing. `began_at` is the
+    first of the last windows in a row that are worse by as much.
     """
     usable = [one for one in windows if one[1].completeness >= least]
-    if len(usable) < FEWEST + 1:
+    baseline = [one for one in earlier if one[1].completeness >= least]
+    if len(baseline) < FEWEST:
+        baseline = usable[:-1]
+    if not usable or len(baseline) < FEWEST:
         return []
     names = [name for name in usable[-1][1].values if _known(name)]
-    found = [_worse(name, usable, alpha) for name in names]
+    found = [_worse(name, baseline, usable, alpha) for name in names]
     return [one for one in found if one is not None]
 
 
 def estimated_symptoms(estimated: Estimated) -> list[Symptom]:
     """'estimated/METRIC': whether a metric is likely to be worse than on the reference.
 
-    A warning where the interval of the estimate leaves the reference's value out on the worse side,
-    by harm that matters as in `performance_symptoms`. The sentence says what it can't see.
+    A warning where the reference's value is beyond 1.7 times the reach of a 95 % interval of the
+    estimate, which chance brings in one case of a thousand, on the better side, by harm that
+    matters as in `performance_symptoms`. The sentence says what it can't see.
     """
     made: list[Symptom] = []
     for name, interval in estimated.intervals.items():
@@ -57,7 +65,7 @@ def estimated_symptoms(estimated: Estimated) -> list[Symptom]:
         if not math.isfinite(interval.low + interval.high + before):
             continue
         harm = _harm(name, before, interval.estimate)
-        shown = interval.excludes(before) and harm > 0
+        shown = _beyond(interval, before) and harm > 0
         severity = _severity(name, before, harm) if shown else "fine"
         change = "likely to be worse" if severity != "fine" else "likely to be as it was"
         ends = _ends(interval.estimate, interval.low, interval.high)
@@ -80,9 +88,10 @@ def estimated_symptoms(estimated: Estimated) -> list[Symptom]:
 def surprises(estimated: Estimated, realised: Performance) -> list[Symptom]:
     """'concept/METRIC': whether labels say otherwise than inputs and scores let expect.
 
-    Both are of the same rows. A realised metric outside of the estimate's interval, on the worse
-    side and by harm that matters, means that inputs no longer mean what they did (concept shift),
-    or that the labels that are there are not like the others.
+    Both are of the same rows. A realised metric that far outside of the estimate's interval (1.7
+    times its reach, see `estimated_symptoms`), on the worse side and by harm that matters, means
+    that inputs no longer mean what they did (concept shift), or that the labels that are there are
+    not like the others.
     """
     made: list[Symptom] = []
     for name, interval in estimated.intervals.items():
@@ -90,7 +99,7 @@ def surprises(estimated: Estimated, realised: Performance) -> list[Symptom]:
         if not math.isfinite(interval.low + interval.high + now):
             continue
         harm = _harm(name, interval.estimate, now)
-        shown = interval.excludes(now) and harm > 0
+        shown = _beyond(interval, now) and harm > 0
         severity = _severity(name, interval.estimate, harm) if shown else "fine"
         ends = _ends(interval.estimate, interval.low, interval.high)
         says = f"{name} is {now:.4g} by its labels, where inputs and scores let expect {ends}"
@@ -109,14 +118,22 @@ def surprises(estimated: Estimated, realised: Performance) -> list[Symptom]:
     return made
 
 
+def _beyond(interval: Interval, value: float) -> bool:
+    """Whether a value is farther out than chance brings in one case of a thousand."""
+    reach = max(interval.high - interval.estimate, interval.estimate - interval.low)
+    return abs(value - interval.estimate) > _SURE * reach
+
+
 def _worse(
-    name: str, windows: Sequence[tuple[datetime, Performance]], alpha: float
+    name: str,
+    baseline: Sequence[tuple[datetime, Performance]],
+    windows: Sequence[tuple[datetime, Performance]],
+    alpha: float,
 ) -> Symptom | None:
-    series = [(at, one.values.get(name, math.nan)) for at, one in windows]
-    known = [(at, value) for at, value in series if math.isfinite(value)]
-    if len(known) < FEWEST + 1 or known[-1][0] != series[-1][0]:
+    known = _finite_values(name, windows)
+    before = np.array([value for _, value in _finite_values(name, baseline)])
+    if len(before) < FEWEST or not known or known[-1][0] != windows[-1][0]:
         return None
-    before = np.array([value for _, value in known[:-1]])
     now, count, middle = known[-1][1], len(before), float(before.mean())
     error = float(before.std(ddof=1)) * math.sqrt(1 + 1 / count)
     harm = _harm(name, middle, now)
@@ -131,7 +148,7 @@ def _worse(
         name=f"performance/{name}",
         severity=severity,
         says=says,
-        began_at=_began(name, known) if severity != "fine" else None,
+        began_at=_began(name, middle, known) if severity != "fine" else None,
         value=now,
         limit=middle,
         p_value=p_value,
@@ -139,13 +156,18 @@ def _worse(
     )
 
 
-def _began(name: str, known: Sequence[tuple[datetime, float]]) -> datetime:
-    """The first of the last windows in a row that are nearer to the last one than to the others."""
-    values = [value for _, value in known]
-    usual = float(np.median(values[: max(FEWEST, len(values) // 2)]))
-    halfway = _harm(name, usual, values[-1]) / 2
-    place = len(values) - 1
-    while place > 0 and _harm(name, usual, values[place - 1]) >= halfway > 0:
+def _finite_values(
+    name: str, windows: Sequence[tuple[datetime, Performance]]
+) -> list[tuple[datetime, float]]:
+    series = [(at, one.values.get(name, math.nan)) for at, one in windows]
+    return [(at, value) for at, value in series if math.isfinite(value)]
+
+
+def _began(name: str, usual: float, known: Sequence[tuple[datetime, float]]) -> datetime:
+    """The first of the last windows in a row that are worse by half as much as the last one."""
+    halfway = _harm(name, usual, known[-1][1]) / 2
+    place = len(known) - 1
+    while place > 0 and _harm(name, usual, known[place - 1][1]) >= halfway > 0:
         place -= 1
     return known[place][0]
 

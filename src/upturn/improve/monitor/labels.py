@@ -73,7 +73,11 @@ def completeness_by_age(
 
 
 def label_symptoms(
-    joined: pa.Table, *, known_by: datetime, last: str | float | timedelta = "1d"
+    joined: pa.Table,
+    *,
+    known_by: datetime,
+    last: str | float | timedelta = "1d",
+    each: int = 1,
 ) -> list[Symptom]:
     """'labels': whether as many labels arrived lately as by the delays of earlier ones they should.
 
@@ -81,7 +85,7 @@ def label_symptoms(
     is summed over rows by Kaplan and Meier's curve, fitted on what was known before that time. That
     number is taken to vary from day to day by 15 % on top of chance. Fewer than half of what is
     expected is critical, fewer than four fifths a warning, both only where chance gives that in
-    less than one case of a thousand.
+    less than one case of a thousand. Of a sample each row stands for `each` ones.
     """
     span_s = duration(last).total_seconds()
     age = ages_s(joined, known_by)
@@ -103,7 +107,9 @@ def label_symptoms(
     if p_value < 0.001 and lately < 0.8 * expected:
         severity = "critical" if lately < 0.5 * expected else "warning"
     when = f"in the last {spell(timedelta(seconds=span_s))}"
-    says = f"{lately:,} labels arrived {when} where {expected:,.0f} were to be expected."
+    says = (
+        f"{each * lately:,} labels arrived {when} where {each * expected:,.0f} were to be expected."
+    )
     return [
         Symptom(
             name="labels",

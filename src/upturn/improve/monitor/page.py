@@ -122,6 +122,7 @@ def _performance(report: MonitorReport, marks: Sequence[plots.Mark]) -> Html | N
         low = [None if end is None else end.low for end in ends]
         high = [None if end is None else end.high for end in ends]
         series = [plots.Series(say(name), middles, values, low, high)]
+        series += _guessed(report, name, middles)
         big = name in METRICS and not shown
         drawn = plots.lines(
             series,
@@ -147,8 +148,36 @@ def _performance(report: MonitorReport, marks: Sequence[plots.Mark]) -> Html | N
     columns = ["window", "rows", "labelled", *(say(name) for name in names)]
     numbers = details("The figures", table(columns, rows))
     some = any(one.intervals for one in report.windows)
-    words = "The bands are 95 % intervals, from batches of consecutive rows." if some else None
-    return section("Performance", *shown[:1], small, words, _calibration(report), numbers)
+    words = "The bands are 95 % intervals, by the days or the hours in a window." if some else None
+    corrected = _corrected(report)
+    return section(
+        "Performance", *shown[:1], small, words, corrected, _calibration(report), numbers
+    )
+
+
+def _guessed(report: MonitorReport, name: str, middles: Sequence[datetime]) -> list[plots.Series]:
+    """The metric as it is estimated without labels, of the windows of which it is."""
+    found = [one.estimated.get(name) for one in report.windows]
+    if not any(one is not None and one.said for one in found):
+        return []
+    values = [None if one is None else one.estimate for one in found]
+    low = [None if one is None or not one.said else one.low for one in found]
+    high = [None if one is None or not one.said else one.high for one in found]
+    return [plots.Series("estimated without labels", middles, values, low, high, "dashed", 1)]
+
+
+def _corrected(report: MonitorReport) -> str | None:
+    """What labels that are still out are going to change."""
+    found = report.matured
+    if found is None:
+        return None
+    if found.unsaid:
+        return f"No correction for labels that are still out: {found.unsaid}."
+    parts = [
+        f"{say(name)} {number(value, 4)} ({_ends(found.intervals.get(name)) or 'no interval'})"
+        for name, value in found.values.items()
+    ]
+    return f"Corrected for labels that are still out: {', '.join(parts)}."
 
 
 def _calibration(report: MonitorReport) -> Html | None:

@@ -32,6 +32,7 @@ _SAYS = {
     "type": "of {column} are text that is no number",
 }
 Bools = NDArray[np.bool_]
+_Day = tuple[list[int], NDArray[np.intp]]  # the days, and which one each row is of
 
 
 class QualityTally:
@@ -58,11 +59,12 @@ class QualityTally:
             rows = rows.filter(pc.invert(rows["shadow"]))
         if not rows.num_rows:
             return
-        day = days(rows)
+        found, place = np.unique(days(rows), return_inverse=True)
+        day = found.tolist(), place
         failed = np.zeros(rows.num_rows, np.bool_)
         if "error" in rows.column_names:
             failed = np.asarray(rows["error"].combine_chunks().is_valid())
-        _sum(self._rows, day, np.ones(len(day), np.bool_))
+        _sum(self._rows, day, np.ones(len(place), np.bool_))
         _sum(self._failed, day, failed)
         if "id" in rows.column_names:
             self._again += rows.num_rows - len(pc.unique(rows["id"]))
@@ -83,7 +85,7 @@ class QualityTally:
             found.append(self._repeated())
         return found
 
-    def _add(self, field: Field, rows: pa.Table, day: NDArray[np.int64]) -> None:
+    def _add(self, field: Field, rows: pa.Table, day: _Day) -> None:
         name = FEATURE_PREFIX + field.name
         before = self._profile.column(field.name)
         if name not in rows.column_names or before is None:
@@ -95,7 +97,7 @@ class QualityTally:
             seen = self._values[field.name]
             if len(seen) < 2:
                 seen.update(pc.unique(column.filter(pa.array(~missing))).slice(0, 2).to_pylist())
-        everything = np.ones(len(day), np.bool_)
+        everything = np.ones(len(day[1]), np.bool_)
         for kind, where, of in [("missing", missing, everything)] + [
             (kind, where, ~missing) for kind, where in odd.items()
         ]:
@@ -281,10 +283,10 @@ def _plain(column: Any) -> Any:
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
-def _sum(into: dict[int, int], day: NDArray[np.int64], where: Bools) -> None:
-    found, place = np.unique(day, return_inverse=True)
+def _sum(into: dict[int, int], day: _Day, where: Bools) -> None:
+    found, place = day
     for one, count in zip(
-        found.tolist(), np.bincount(place, weights=where).astype(np.int64).tolist(), strict=True
+        found, np.bincount(place[where], minlength=len(found)).tolist(), strict=True
     ):
         into[one] += count
 

@@ -14,12 +14,33 @@ import pyarrow.compute as pc
 from upturn.core.errors import Invalid
 from upturn.core.records import Check, Endpoint, Route, Version
 from upturn.core.schema import Signature
+from upturn.improve.intervals import blocks_of
 from upturn.improve.log import StoredLog
+<<<<<<< HEAD
 from upturn.improve.metrics import METRICS
 from upturn.improve.monitor.alarms import alarms
 from upturn.improve.monitor.batches import CalibrationBin, calibration_bins, metric_interval
+=======
+from upturn.improve.monitor.calibration import (
+    Calibration,
+    CalibrationBin,
+    calibration,
+    calibration_symptoms,
+)
+from upturn.improve.monitor.checks import Checked, checked
+>>>>>>> performance
 from upturn.improve.monitor.drift import PREDICTION, Drift, drift_of
-from upturn.improve.monitor.performance import Performance, outcomes, performance, scores
+from upturn.improve.monitor.estimated import Estimated
+from upturn.improve.monitor.maturing import Matured
+from upturn.improve.monitor.performance import (
+    Performance,
+    instants,
+    outcomes,
+    performance,
+    scores,
+    weights_of,
+)
+from upturn.improve.monitor.quality import QualityTally
 from upturn.improve.monitor.segments import Segment, top_values
 from upturn.improve.monitor.symptom import Symptom
 from upturn.improve.monitor.symptoms import ranked, symptoms_of
@@ -29,6 +50,7 @@ from upturn.improve.statistics.interval import Interval
 from upturn.stores.workspace import Workspace
 
 _QUANTILES = (0.5, 0.9, 0.99)
+_LEVEL = 0.95
 
 
 class ArmTraffic(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +88,7 @@ class WindowReport(msgspec.Struct, frozen=True, kw_only=True):
     latency_s: dict[str, float]
     psi: dict[str, float]  # of each column, beyond chance: from 0 up
     intervals: dict[str, Interval] = {}  # of the metrics of which it can be said
+    estimated: dict[str, Interval] = {}  # where they are likely to be, by the scores alone
 
 
 class MonitorReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +119,8 @@ class MonitorReport(msgspec.Struct, frozen=True, kw_only=True):
     segments: tuple[Segment, ...]
     distributions: tuple[Distribution, ...]
     unmatched_feedback: int  # ids with feedback received in the span, but no prediction at all
+    estimated: Estimated | None = None  # of the champion's rows, without their labels
+    matured: Matured | None = None  # corrected for labels that are still out
 
     @property
     def periods(self) -> dict[str, Performance]:
@@ -163,7 +188,7 @@ def look(
     """The report of `monitor`, not stored: the same Log gives the same report.
 
     Features are read some 150,000 rows at a time and kept as counts; of each row remain its label,
-    score, latency and segments, some 40 bytes.
+    score, latency, rate and segments, some 50 bytes.
     """
     endpoint = workspace.meta.get(Endpoint, log.endpoint).name
     known_by = known_by or until
@@ -171,15 +196,33 @@ def look(
     version = baseline or _champion(workspace, endpoint)
     values = top_values(log, segments, since=since, until=until)
     tally = Tally(spans, version, values)
+    inputs = QualityTally(version.signature, version.profile) if version else None
     for rows in pieces(log, since, until, known_by):
         tally.add(rows)
+        if inputs is not None:
+            inputs.add(rows)
     signature = version.signature if version else None
     slim = tally.rows
-    overall = performance(slim, signature=signature)
+    overall = performance(slim, signature=signature, level=_LEVEL)
     drifts = _drift(tally)
     by_window = _drift_by_window(tally)
     found = _windows(by_window, slim, spans, signature)
     apart = _segments(tally, slim, signature)
+    checks = checked(
+        workspace,
+        log,
+        version,
+        [(one.since, one.until, one.performance) for one in found],
+        since=since,
+        until=until,
+        known_by=known_by,
+    )
+    calibrated = _calibration(slim, signature)
+    raised = alarms([(spans.starts[place], one) for place, one in by_window.items()])
+    symptoms = symptoms_of(drifts, {one.since: one.psi for one in found}, apart, raised)
+    symptoms += checks.symptoms
+    symptoms += inputs.symptoms() if inputs is not None else []
+    symptoms += calibration_symptoms(calibrated) if calibrated is not None else []
     return MonitorReport(
         endpoint=endpoint,
         since=since,
@@ -188,23 +231,19 @@ def look(
         every=spans.every,
         rows=slim.num_rows,
         version=version.name if version else None,
-        symptoms=ranked(
-            symptoms_of(
-                drifts,
-                {one.since: one.psi for one in found},
-                apart,
-                alarms([(spans.starts[place], one) for place, one in by_window.items()]),
-            )
-        ),
+        symptoms=ranked(symptoms),
         arms=_traffic(tally),
         drift=drifts,
-        performance=overall,
-        intervals=_intervals(slim, overall, signature),
-        calibration=_calibration(slim, signature),
-        windows=found,
+        performance=_plain(overall),
+        intervals=_said(overall),
+        calibration=calibrated.bins if calibrated is not None else (),
+        windows=_with_estimates(found, checks),
         segments=apart,
         distributions=_distributions(tally),
         unmatched_feedback=log.unmatched(since=since, until=until),
+        estimated=checks.estimated,
+        # The curves are a table of their own, which nobody reads in a report.
+        matured=msgspec.structs.replace(checks.matured, curves={}) if checks.matured else None,
     )
 
 
@@ -260,26 +299,28 @@ def _distributions(tally: Tally) -> tuple[Distribution, ...]:
     )
 
 
-def _intervals(
-    rows: pa.Table, found: Performance, signature: Signature | None
-) -> dict[str, Interval]:
-    if signature is not None and signature.output in ("label", "scores"):
-        return {}
-    labels, predicted = outcomes(rows, signature), scores(rows)
-    usable = ~(np.isnan(labels) | np.isnan(predicted))
-    labels, predicted = labels[usable], predicted[usable]
-    intervals = {
-        name: metric_interval(METRICS[name].function, labels, predicted, estimate=value)
-        for name, value in found.values.items()
-        if name in METRICS
-    }
-    return {name: interval for name, interval in intervals.items() if interval is not None}
+def _said(found: Performance) -> dict[str, Interval]:
+    """The intervals that say something."""
+    return {name: one for name, one in found.intervals.items() if one.said}
 
 
-def _calibration(rows: pa.Table, signature: Signature | None) -> tuple[CalibrationBin, ...]:
+def _plain(found: Performance) -> Performance:
+    """Without the intervals, which have a place of their own."""
+    return msgspec.structs.replace(found, intervals={})
+
+
+def _with_estimates(windows: Sequence[WindowReport], checks: Checked) -> tuple[WindowReport, ...]:
+    guessed = checks.by_window or {}
+    return tuple(
+        msgspec.structs.replace(one, estimated=guessed.get(one.since, {})) for one in windows
+    )
+
+
+def _calibration(rows: pa.Table, signature: Signature | None) -> Calibration | None:
     if signature is None or signature.output != "probability":
-        return ()
-    return calibration_bins(outcomes(rows, signature), scores(rows))
+        return None
+    blocks = blocks_of(instants(rows))
+    return calibration(outcomes(rows, signature), scores(rows), blocks, weights=weights_of(rows))
 
 
 def _drift_by_window(tally: Tally) -> dict[int, dict[str, Drift]]:
@@ -303,17 +344,17 @@ def _windows(
     for place, begin, end in runs(places):
         rows = slim.slice(begin, end - begin)
         psi = {name: one.excess for name, one in by_window.get(place, {}).items()}
-        figures = performance(rows, signature=signature)
+        figures = performance(rows, signature=signature, level=_LEVEL)
         made.append(
             WindowReport(
                 name=spans.name(place),
                 since=spans.starts[place],
                 until=spans.starts[place + 1],
                 rows=end - begin,
-                performance=figures,
+                performance=_plain(figures),
                 latency_s=_quantiles(numbers(rows["latency_s"])),
                 psi=psi,
-                intervals=_intervals(rows, figures, signature),
+                intervals=_said(figures),
             )
         )
     return tuple(made)

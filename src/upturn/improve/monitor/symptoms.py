@@ -14,6 +14,7 @@ from upturn.improve.statistics.multiplicity import benjamini_hochberg
 MINOR, MAJOR = 0.1, 0.2  # of PSI beyond chance: the usual reading, Siddiqi (2006)
 ALPHA = 0.05  # of a report, over all of its columns
 _ORDER = {"critical": 0, "warning": 1, "fine": 2}
+_FIRST = ("traffic", "failures", "latency", "performance", "concept", "estimated", "labels")
 _MOST = 3  # segments that are named
 
 
@@ -28,8 +29,17 @@ class Apart(Protocol):
 
 
 def ranked(symptoms: Iterable[Symptom]) -> tuple[Symptom, ...]:
-    """The worst first; of equally bad ones the farthest beyond its limit, then by name."""
-    return tuple(sorted(symptoms, key=lambda one: (_ORDER[one.severity], -_beyond(one), one.name)))
+    """The worst first; of equally bad ones the service, then answers, then what is given to models.
+
+    Then the farthest beyond its limit, then by name.
+    """
+    return tuple(sorted(symptoms, key=_rank))
+
+
+def _rank(one: Symptom) -> tuple[int, int, float, str]:
+    kind = one.name.partition("/")[0]
+    place = _FIRST.index(kind) if kind in _FIRST else len(_FIRST)
+    return _ORDER[one.severity], place, -_beyond(one), one.name
 
 
 def symptoms_of(

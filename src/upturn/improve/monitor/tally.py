@@ -29,7 +29,7 @@ class Tally:
     """Sums over the rows added: counts by window and by segment, traffic by arm, and slim rows.
 
     A slim row is what no sum can stand for: window, label, score (the answer, of a model without
-    scores), latency and segments. Pieces are added in the order of time; one thread.
+    scores), latency, rate and segments. Pieces are added in the order of time; one thread.
     """
 
     def __init__(
@@ -142,6 +142,7 @@ _EMPTY = pa.table(
         "answer": pa.array([], pa.string()),
         "latency_s": pa.array([], pa.float64()),
         "at": pa.array([], pa.timestamp("us", "UTC")),
+        "rate": pa.array([], pa.float64()),
     }
 )
 
@@ -160,6 +161,7 @@ def _slim(
         "score": rows["score"].cast(pa.float64()),
         "answer": answers,
         "latency_s": rows["latency_s"].cast(pa.float64()),
+        "rate": rows["rate"].cast(pa.float64()),
     }
     kept = {f"@{name}": pa.array(code, pa.int16()) for name, code in codes.items()}
     return pa.table(columns | kept)

@@ -16,7 +16,7 @@ from upturn.improve.measures.arrays import Floats, sums_by
 from upturn.improve.monitor.answers import arrow_rows
 from upturn.improve.monitor.performance import instants, weights_of
 
-_LEAST = {"p50": 20, "p99": 200}  # answers in an hour, below which its quantile says nothing
+LEAST = {"p50": 20, "p99": 200}  # answers in an hour, below which its quantile says nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def traffic(
 
 
 def _latencies(rows: pa.Table, place: NDArray[np.int64], count: int) -> dict[str, Floats]:
-    found = {name: np.full(count, np.nan) for name in _LEAST}
+    found = {name: np.full(count, np.nan) for name in LEAST}
     if "latency_s" not in rows.column_names:
         return found
     values = rows["latency_s"].combine_chunks().cast(pa.float64())
@@ -85,7 +85,7 @@ def _latencies(rows: pa.Table, place: NDArray[np.int64], count: int) -> dict[str
     seconds, place = seconds[order], place[order]
     ends = np.searchsorted(place, np.arange(count + 1))
     sizes = np.diff(ends)
-    for name, least in _LEAST.items():
+    for name, least in LEAST.items():
         share = float(name[1:]) / 100
         some = np.flatnonzero(sizes >= least)
         ranks = np.ceil(share * sizes[some]).astype(np.int64) - 1
