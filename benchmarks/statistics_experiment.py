@@ -116,22 +116,32 @@ def mismatch(times: int, seed: int) -> float:
     return wrong / times
 
 
+def run(*, quick: bool) -> None:
+    """Print the rates."""
+    report(100 if quick else 1000, 0)
+
+
+def report(times: int, seed: int) -> None:
+    """Print the rates of so many experiments."""
+    print(f"A/A of {UNITS:,} units, {len(LOOKS)} looks, {times:,} times, alpha {ALPHA}")
+    print(f"{'metric':16} {'anytime':>8} {'fixed, peeking':>15} {'fixed, once':>12}")
+    for kind in KINDS:
+        ever, peeked, once = rates(kind, times, seed)
+        print(f"{kind:16} {ever:8.1%} {peeked:15.1%} {once:12.1%}")
+    found, covered = quantiles(max(20, times // 5), seed)
+    print(f"{'quantile':16} {found:8.1%} {'':15} {1 - covered:12.1%}")
+    print(f"sample ratio, 200 looks: {mismatch(times, seed):.1%}")
+    once, ever, taken = power(times, seed)
+    print(f"power at one look {once:.1%}, anytime by then {ever:.1%}, units taken {taken:.0%}")
+
+
 def main() -> None:
     """Print the rates."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--times", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    print(f"A/A of {UNITS:,} units, {len(LOOKS)} looks, {given.times:,} times, alpha {ALPHA}")
-    print(f"{'metric':16} {'anytime':>8} {'fixed, peeking':>15} {'fixed, once':>12}")
-    for kind in KINDS:
-        ever, peeked, once = rates(kind, given.times, given.seed)
-        print(f"{kind:16} {ever:8.1%} {peeked:15.1%} {once:12.1%}")
-    found, covered = quantiles(max(20, given.times // 5), given.seed)
-    print(f"{'quantile':16} {found:8.1%} {'':15} {1 - covered:12.1%}")
-    print(f"sample ratio, 200 looks: {mismatch(given.times, given.seed):.1%}")
-    once, ever, taken = power(given.times, given.seed)
-    print(f"power at one look {once:.1%}, anytime by then {ever:.1%}, units taken {taken:.0%}")
+    report(given.times, given.seed)
 
 
 if __name__ == "__main__":

@@ -110,14 +110,23 @@ def slice_gates(runs: int) -> None:
     print(f"gates over 8 slices, none of them harmed: {wrong / runs:.1%} name one, of {runs:,}")
 
 
+def run(*, quick: bool) -> None:
+    """Print all of it."""
+    report(200 if quick else 2000)
+
+
+def report(runs: int) -> None:
+    """Print all of it, of so many runs."""
+    metric_guards(runs)
+    latency_guards(max(50, runs // 5))
+    slice_gates(max(50, runs // 5))
+
+
 def main() -> None:
     """Print all of it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=2000)
-    runs = parser.parse_args().runs
-    metric_guards(runs)
-    latency_guards(max(50, runs // 5))
-    slice_gates(max(50, runs // 5))
+    report(parser.parse_args().runs)
 
 
 if __name__ == "__main__":

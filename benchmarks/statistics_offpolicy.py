@@ -28,14 +28,23 @@ CHANCES = {
 
 
 def main() -> None:
-    """Coverage at one look, for several lengths of log; then error at every look."""
+    """Print it for as many logs as asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--logs", type=int, default=4000)
-    asked = parser.parse_args()
+    report(parser.parse_args().logs)
+
+
+def run(*, quick: bool) -> None:
+    """Print it."""
+    report(200 if quick else 4000)
+
+
+def report(logs: int) -> None:
+    """Coverage at one look, for several lengths of log; then error at every look."""
     for name, chance in CHANCES.items():
         for rounds in (200, 1000, 5000):
-            one_look(name, chance, rounds, asked.logs)
-    every_look(asked.logs)
+            one_look(name, chance, rounds, logs)
+    every_look(logs)
 
 
 def one_look(name: str, chance: np.ndarray, rounds: int, logs: int) -> None:

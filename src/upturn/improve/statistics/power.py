@@ -168,7 +168,7 @@ def sequence_n(effect: float, variance: float, *, alpha: float = 0.05, power: fl
     before: half of them within some two thirds of the rows (`sequence_power`).
 
     >>> round(sequence_n(0.1, 4.0) / fixed_n(0.1, 1.0), 2)
-    1.69
+    1.76
     """
     _check(alpha, power, 2)
     if not (effect != 0 and math.isfinite(effect) and 0 < variance < math.inf):
@@ -180,9 +180,9 @@ def sequence_n(effect: float, variance: float, *, alpha: float = 0.05, power: fl
 def _sequence_drift(alpha: float, power: float) -> float:
     """The effect in standard errors at the last row that is found with that power by then."""
     low, high = 0.0, 60.0
-    while high - low > 1e-4:
+    while high - low > 1e-3:
         middle = (low + high) / 2
-        found = sequence_power(middle, 1.0, 1.0, alpha=alpha, tuned_n=1.0, first_n=0.02)
+        found = sequence_power(middle, 1.0, 1.0, alpha=alpha, tuned_n=1.0, first_n=0.02, looks=40)
         low, high = (low, middle) if found.power >= power else (middle, high)
     return high
 

@@ -77,12 +77,12 @@ def test_an_end_is_where_the_best_of_the_others_is_ruled_out() -> None:
 def test_false_alarms_at_every_look() -> None:
     draw = np.random.default_rng(3)
     wrong = 0
-    for _ in range(400):
+    for _ in range(200):
         looks = draw.multinomial(40, [0.5, 0.3, 0.2], size=80).cumsum(axis=0).tolist()
         wrong += any(
             ratio_mismatch(row, [5, 3, 2], concentration=500).p_value < 0.05 for row in looks
         )
-    assert wrong / 400 < 0.05
+    assert wrong / 200 < 0.05
 
 
 def test_large_counts_and_refusals() -> None:
