@@ -1,12 +1,10 @@
-"""False alarms of drift, and how soon it is found: python benchmarks/statistics_drift.py [--quick].
+"""Drift: false alarms a year of fifty columns looked at daily, and how soon a change is found.
 
 Fifty columns of twenty bins are looked at every day. A year is simulated again and again: without
 any change (independent rows; rows of a day that go together; weeks with another weekend), and with
 one. The default: limit 0.05, patience 1,000 windows, so 0.365 false alarms a year at most. Beside
 it, what many do: a threshold of 0.1 on the PSI, and a chi-square test at 5 %, each day.
 """
-
-import argparse
 
 import numpy as np
 
@@ -112,15 +110,11 @@ def delays(psi: float, changed: int, rows: int, tries: int, **kind: float) -> No
     print(f"  {psi:5} {changed:3} of {COLUMNS} {rows:7,} {say[0]:>10} {say[1]:>10}")
 
 
-def main() -> None:
+def run(*, quick: bool) -> None:
     """Print both tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    few = parser.parse_args().quick
-    years = 3 if few else 40
-    print(
-        f"False alarms a year, {COLUMNS} columns, each day, {years} years; at most {DAYS / PATIENCE} promised:"
-    )
+    years, tries = (3, 5) if quick else (40, 40)
+    promised = DAYS / PATIENCE
+    print(f"False alarms a year, {COLUMNS} columns, each day, {years} years; {promised} promised:")
     print(
         "                                       rows    limit  e-alarms   PSI >= 0.1  chi² p<0.05"
     )
@@ -135,11 +129,7 @@ def main() -> None:
     print("    PSI   columns    rows       half      90 %")
     for psi in (0.1, 0.25, 1.0):
         for changed in (1, 10):
-            delays(psi, changed, 1_000, 5 if few else 40)
+            delays(psi, changed, 1_000, tries)
     print("  the same, a day's rows go together (PSI 0.02 of each day):")
     for psi in (0.1, 0.25):
-        delays(psi, 1, 20_000, 5 if few else 40, common=0.26)
-
-
-if __name__ == "__main__":
-    main()
+        delays(psi, 1, 20_000, tries, common=0.26)

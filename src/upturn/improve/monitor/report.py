@@ -16,11 +16,7 @@ from upturn.core.records import Check, Endpoint, Route, Version
 from upturn.core.schema import Signature
 from upturn.improve.intervals import blocks_of
 from upturn.improve.log import StoredLog
-<<<<<<< HEAD
-from upturn.improve.metrics import METRICS
 from upturn.improve.monitor.alarms import alarms
-from upturn.improve.monitor.batches import CalibrationBin, calibration_bins, metric_interval
-=======
 from upturn.improve.monitor.calibration import (
     Calibration,
     CalibrationBin,
@@ -28,7 +24,6 @@ from upturn.improve.monitor.calibration import (
     calibration_symptoms,
 )
 from upturn.improve.monitor.checks import Checked, checked
->>>>>>> performance
 from upturn.improve.monitor.drift import PREDICTION, Drift, drift_of
 from upturn.improve.monitor.estimated import Estimated
 from upturn.improve.monitor.maturing import Matured
