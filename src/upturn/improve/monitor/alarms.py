@@ -23,6 +23,7 @@ _STAKES = (0.25, 0.5, 0.75, 1.0)  # the part of what there is that is bet on eac
 _FEWEST = 7  # windows of reference, to tell what a column is used to
 _UNSURE = 0.01  # that a bound of what any of the columns is used to is too low
 
+Figures = tuple[Floats, Floats]
 WindowDrifts = tuple[datetime, Mapping[str, Drift]]
 
 
@@ -72,16 +73,30 @@ def alarms(
 
     Raises Invalid for a limit or a patience that is none.
     """
-    if not limit > 0 or not patience >= 1:
-        raise Invalid(
-            f"A limit of {limit:g} and a patience of {patience:g} make no alarm.",
-            hint="A limit is above 0, as 0.05; a patience is in windows, 1 or more, as 1000.",
-        )
     columns = sorted({name for _, found in windows for name in found})
-    if not columns:
+    starts = [start for start, _ in windows]
+    past = _figures(reference, columns)
+    return judge(columns, starts, _figures(windows, columns), past, limit, patience)
+
+
+def judge(
+    columns: Sequence[str],
+    starts: Sequence[datetime],
+    figures: Figures,
+    past: Figures,
+    limit: float = LIMIT,
+    patience: float = PATIENCE,
+) -> list[Alarm]:
+    """The same from figures: PSI and what chance gives of it, each an array (columns, windows).
+
+    `starts` are when the windows begin; `past` is of windows of reference, of which there may be
+    none.
+    """
+    check_alarms(limit, patience)
+    psi, chance = figures
+    if not psi.size:
         return []
-    psi, chance = _figures(windows, columns)
-    limits = np.maximum(limit, habits(*_figures(reference, columns)))
+    limits = np.maximum(limit, habits(*past))
     paths = evidence(psi, chance, limits)
     now = raised(paths, patience)[:, -1]
     begun = _begun(psi, chance, limits)
@@ -90,12 +105,21 @@ def alarms(
             column=column,
             raised=bool(now[place]),
             evidence=float(np.exp(min(paths[place, -1], 700.0))),
-            began_at=windows[int(begun[place])][0] if now[place] else None,
+            began_at=starts[int(begun[place])] if now[place] else None,
             limit=float(limits[place]),
             windows=int(np.count_nonzero(~np.isnan(psi[place]))),
         )
         for place, column in enumerate(columns)
     ]
+
+
+def check_alarms(limit: float, patience: float) -> None:
+    """Raise Invalid for a limit or a patience that is none."""
+    if not limit > 0 or not patience >= 1:
+        raise Invalid(
+            f"A limit of {limit:g} and a patience of {patience:g} make no alarm.",
+            hint="A limit is above 0, as 0.05; a patience is in windows, 1 or more, as 1000.",
+        )
 
 
 def evidence(psi: Floats, chance: Floats, limits: Floats) -> Floats:
@@ -131,7 +155,7 @@ def _begun(psi: Floats, chance: Floats, limits: Floats) -> NDArray[np.int64]:
     return np.minimum(last, psi.shape[1] - 1)
 
 
-def _figures(windows: Sequence[WindowDrifts], columns: Sequence[str]) -> tuple[Floats, Floats]:
+def _figures(windows: Sequence[WindowDrifts], columns: Sequence[str]) -> Figures:
     """PSI and what chance gives of it, nan where a window lacks a column: (columns, windows)."""
     psi = np.full((len(columns), len(windows)), np.nan)
     chance = psi.copy()

@@ -110,14 +110,33 @@ def exact_distances(before: Floats, after: Floats) -> tuple[float, float]:
     """
     if not len(before) or not len(after):
         return math.nan, math.nan
-    every = np.concatenate((before, after))
-    every.sort(kind="stable")  # two runs in order: they are merged
-    f = np.searchsorted(before, every, side="right") / len(before)
-    g = np.searchsorted(after, every, side="right") / len(after)
-    apart = np.abs(f - g)
-    if not math.isfinite(every[-1] - every[0]):
-        return float(apart.max()), math.nan
-    return float(apart.max()), float(apart[:-1] @ np.diff(every))
+    ends = np.concatenate((before[[0, -1]], after[[0, -1]]))
+    area = _between(before, after) if np.isfinite(ends).all() else math.nan
+    return _greatest(before, after), area
+
+
+def _greatest(one: Floats, other: Floats) -> float:
+    """The greatest distance of two distribution functions: it is at, or just before, a jump."""
+    if len(one) > len(other):
+        one, other = other, one
+    n, m = len(one), len(other)
+    place = np.arange(n)
+    # Of equal values the last has the greatest F, the first the least one before its jump.
+    above = (place + 1) / n - np.searchsorted(other, one, side="right") / m
+    below = np.searchsorted(other, one, side="left") / m - place / n
+    return max(0.0, float(above.max()), float(below.max()))
+
+
+def _between(one: Floats, other: Floats) -> float:
+    """The area between two distribution functions: the mean distance of their quantiles."""
+    n, m = len(one), len(other)
+    if n == m:
+        return float(np.abs(one - other).mean())
+    # Quantiles change at multiples of 1/n and of 1/m: here they are counted in 1/(n·m).
+    steps = np.concatenate((np.arange(1, n + 1) * m, np.arange(1, m + 1) * n))
+    steps.sort(kind="stable")  # two runs in order: they are merged
+    apart = np.abs(one[(steps - 1) // m] - other[(steps - 1) // n])
+    return float(np.diff(steps, prepend=0) @ apart) / n / m
 
 
 def total_variation(before: Ints, after: Ints) -> float:
