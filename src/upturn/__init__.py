@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from upturn.improve.log import read_log as read_log
     from upturn.improve.loop import Loop as Loop
     from upturn.improve.monitor.monitor import Monitor as Monitor
+    from upturn.improve.monitor.tables import compare_tables as compare_tables
     from upturn.improve.offpolicy.evaluate import evaluate_policy as evaluate_policy
     from upturn.improve.rehearse import rehearse as rehearse
     from upturn.improve.rollout import approval as approval
@@ -103,6 +104,7 @@ _HOMES = {
     "Loop": "improve.loop",
     "Monitor": "improve.monitor.monitor",
     "evaluate_policy": "improve.offpolicy.evaluate",
+    "compare_tables": "improve.monitor.tables",
     "rehearse": "improve.rehearse",
     "budget": "improve.limits",
     "quiet": "improve.limits",

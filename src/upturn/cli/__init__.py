@@ -27,6 +27,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "score": ("score", "Score a file: Parquet or CSV in, Parquet out."),
     "feedback": ("feedback", "Bring the truth, when it arrives."),
     "log": ("log", "Show what an endpoint answered, or query it with SQL."),
+    "profile": ("profile", "Show how the columns of a table are distributed, and keep it."),
+    "drift": ("drift", "Say how far a table is from another, or from a model's data."),
     "monitor": ("monitor", "Show drift, performance and traffic of an endpoint."),
     "experiment": ("experiment", "Say what may be concluded from an experiment now."),
     "alerts": ("alerts", "Show what somebody should look at, and mute it."),

@@ -164,17 +164,12 @@ def _give(
 
 
 def _write(workspace: Workspace, report: MonitorReport, path: Path, now: datetime) -> None:
-    from upturn.core.errors import Invalid
+    from upturn.cli.written import write_text
     from upturn.improve.monitor.events import events
     from upturn.improve.monitor.page import render
 
     marks = events(workspace, report.endpoint, report.since, report.until)
-    try:
-        path.write_text(render(report, marks, made_at=now), "utf-8")
-    except OSError as error:
-        raise Invalid(
-            f"{path} can't be written: {error.strerror}.", hint="Give another file to --html."
-        ) from None
+    write_text(path, render(report, marks, made_at=now), option="--html")
 
 
 def _as_bad(report: MonitorReport, limit: str) -> bool:

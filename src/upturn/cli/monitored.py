@@ -51,14 +51,15 @@ def _symptoms(report: MonitorReport) -> Iterator[RenderableType]:
         yield f"[green]fine[/]      all {len(report.symptoms)} things that were looked at"
         return
     for one in found[:_SHOWN]:
-        yield _symptom(one)
+        yield symptom_line(one)
     if len(found) > _SHOWN:
         yield f"… and {len(found) - _SHOWN} more: --json or --html has all of them."
     if not report.segments and (command := _further(report, found[0])):
         yield f"Look further: {plain(command)}"
 
 
-def _symptom(one: Symptom) -> str:
+def symptom_line(one: Symptom) -> str:
+    """A symptom in its colour, with since when."""
     since = f" Since {one.began_at:%Y-%m-%d %H:%M}.".replace(" 00:00", "") if one.began_at else ""
     return f"[{_COLOURS[one.severity]}]{one.severity:<8}[/]  {plain(one.says)}{since}"
 
@@ -106,19 +107,23 @@ def _drift(report: MonitorReport) -> Table:
     for name in ("PSI", "by chance", "KS", "missing", "before", "unseen"):
         table.add_column(name, justify="right")
     for one in report.drift[:_COLUMNS]:
-        distance = "" if one.ks is None or one.ks_error is None else _ks(one.ks, one.ks_error)
-        table.add_row(
-            plain(one.column),
-            f"[{_colour(one)}]{one.psi:.3f}[/]",
-            f"{one.psi_noise:.3f}",
-            distance,
-            f"{one.missing:.1%}",
-            f"{one.missing_before:.1%}",
-            f"{one.unseen:.1%}" if one.unseen else "",
-        )
+        table.add_row(*drift_cells(one))
     if len(report.drift) > _COLUMNS:
         table.add_row(f"… {len(report.drift) - _COLUMNS} more, which drifted less")
     return table
+
+
+def drift_cells(one: Drift) -> list[str]:
+    """A row of a table: column, PSI, by chance, KS, missing, before, unseen."""
+    return [
+        plain(one.column),
+        f"[{_colour(one)}]{one.psi:.3f}[/]",
+        f"{one.psi_noise:.3f}",
+        "" if one.ks is None or one.ks_error is None else _ks(one.ks, one.ks_error),
+        f"{one.missing:.1%}",
+        f"{one.missing_before:.1%}",
+        f"{one.unseen:.1%}" if one.unseen else "",
+    ]
 
 
 def _ks(distance: float, error: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import msgspec
@@ -19,21 +20,63 @@ _BYTE = 256
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
-    """A sample counted on the bins or categories of a profile; they all sum to its rows."""
+    """A sample counted on the bins or categories of a profile; they all sum to its rows.
+
+    `low` and `high` are the least and the greatest of its numbers, where they were looked at.
+
+    >>> Counts(counts=(1, 2), missing=0) + Counts(counts=(3, 0), missing=1)
+    Counts(counts=(4, 2), missing=1, unseen=0, low=None, high=None)
+    """
 
     counts: tuple[int, ...]
     missing: int
     unseen: int = 0  # rows of categories that the profile does not name
+    low: float | None = None
+    high: float | None = None
+
+    def __add__(self, other: Counts) -> Counts:
+        low, high = self._span(other)
+        return Counts(
+            counts=tuple(a + b for a, b in zip(self.counts, other.counts, strict=True)),
+            missing=self.missing + other.missing,
+            unseen=self.unseen + other.unseen,
+            low=low,
+            high=high,
+        )
+
+    def _span(self, other: Counts) -> tuple[float | None, float | None]:
+        """The range of both; that of one without numbers is the other's."""
+        if not any(self.counts):
+            return other.low, other.high
+        if not any(other.counts):
+            return self.low, self.high
+        if self.low is None or other.low is None or self.high is None or other.high is None:
+            return None, None
+        return min(self.low, other.low), max(self.high, other.high)
 
 
 def count_into(profile: ColumnProfile, values: Any) -> Counts:
     """How another sample of the column (an Arrow array) falls on the profile's bins or categories.
 
     >>> column = ColumnProfile(name="x", kind="category", count=3, missing=0, values=("a", "b"))
-    >>> count_into(column, pa.array(["a", "c", None]))
-    Counts(counts=(1, 0), missing=1, unseen=1)
+    >>> found = count_into(column, pa.array(["a", "c", None]))
+    >>> found.counts, found.missing, found.unseen
+    ((1, 0), 1, 1)
     """
-    return counts_of(count_by(profile, values)[0])
+    found = np.zeros((1, slots(profile) + 2), np.int64)
+    low, high = math.inf, -math.inf
+    for array in pieces(values):
+        if profile.kind == "number":
+            held = numbers(array)
+            _add_numbers(found, profile, held, None)
+            if not np.isnan(held).all():
+                low, high = min(low, float(np.nanmin(held))), max(high, float(np.nanmax(held)))
+        else:
+            _add_categories(found, profile, array, None)
+    counts = counts_of(found[0])
+    if low > high:
+        return counts
+    return msgspec.structs.replace(counts, low=low, high=high)
 
 
 def counts_of(row: Ints) -> Counts:

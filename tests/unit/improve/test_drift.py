@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upturn.core.schema import ColumnProfile, Profile
-from upturn.improve.monitor.drift import drift, ks, observed, psi
+from upturn.improve.monitor.distances import ks, psi
+from upturn.improve.monitor.drift import drift, observed
 
 
 def number_profile(name: str, values: np.ndarray, bins: int = 10) -> ColumnProfile:

@@ -1,5 +1,6 @@
 """Drift: how far each column has moved from the distribution that the model learned on."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,15 +8,21 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from upturn.core.log import FEATURE_PREFIX
 from upturn.core.schema import ColumnProfile, Profile
-from upturn.improve.monitor.distances import hellinger, jensen_shannon, total_variation
-from upturn.model.profile import Counts, count_into
+from upturn.improve.monitor.distances import (
+    chi_square,
+    hellinger,
+    jensen_shannon,
+    ks,
+    psi,
+    total_variation,
+    wasserstein,
+)
+from upturn.model.profile_counts import Counts, count_into
 
 PREDICTION = "prediction"
-_EPSILON = 0.5  # rows added to every bin, so that an empty one costs much but not infinity
 
 
 class Drift(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,10 +31,14 @@ class Drift(msgspec.Struct, frozen=True, kw_only=True):
     `psi` is the population stability index; without any drift it is `psi_noise` on average, for
     that many rows and bins. `ks` is the largest distance of the two distribution functions seen at
     the edges of the bins (numbers only, missing values left out); between edges it may be larger,
-    by `ks_error` at most. `jensen_shannon`, `hellinger` and `total_variation` are distances from 0
-    to 1 over the bins, missing and unseen ones included. `missing` and `unseen` are shares of the
-    rows, `unseen` of values that are none of the baseline's kept categories; `…_before` are the
-    baseline's.
+    by `ks_error` at most, which is 0 where it was taken from the values themselves. `wasserstein`
+    is the area between the two functions over the baseline's standard deviation, right to within
+    `wasserstein_error`; both are None where the baseline is constant or the range of the recent
+    values is not known. `jensen_shannon`, `hellinger` and `total_variation` are distances from 0
+    to 1 over the bins, missing and unseen ones included; `chi2`, `chi2_df` and `p_value` are
+    Pearson's test on them, which takes rows for independent. `missing` and `unseen` are shares of
+    the rows, `unseen` of values that are none of the baseline's kept categories; `…_before` are
+    the baseline's.
     """
 
     column: str
@@ -44,6 +55,11 @@ class Drift(msgspec.Struct, frozen=True, kw_only=True):
     missing_before: float
     unseen: float
     unseen_before: float
+    wasserstein: float | None = None
+    wasserstein_error: float | None = None
+    chi2: float = float("nan")
+    chi2_df: int = 0
+    p_value: float = float("nan")
 
     @property
     def excess(self) -> float:
@@ -79,59 +95,17 @@ def observed(predictions: pa.Table) -> pa.Table:
     return pa.Table.from_pydict(found | {PREDICTION: prediction})
 
 
-def psi(before: NDArray[np.int64], after: NDArray[np.int64]) -> tuple[float, float]:
-    """The population stability index of two counts over the same bins, and its mean without drift.
-
-    Σ (q - p) · ln(q / p) over bins, p and q being shares of before and after with half a row added
-    to every bin (Lewis 1994; the symmetric Kullback-Leibler divergence, Jeffreys 1946). Bins that
-    are empty in both are left out. If both samples come from one distribution it is about
-    (B - 1)·(1/n + 1/m) on average, B bins, n and m rows (Yurdakul & Naranjo 2020), which is
-    returned with it. Both are nan if either has no rows.
-
-    >>> index, noise = psi(np.array([50, 50]), np.array([80, 20]))
-    >>> round(index, 2), noise
-    (0.41, 0.02)
-    """
-    some = (before + after) > 0
-    before, after = before[some], after[some]
-    bins, n, m = len(before), int(before.sum()), int(after.sum())
-    if not n or not m:
-        return float("nan"), float("nan")
-    p = (before + _EPSILON) / (n + bins * _EPSILON)
-    q = (after + _EPSILON) / (m + bins * _EPSILON)
-    return float(np.sum((q - p) * np.log(q / p))), (bins - 1) * (1 / n + 1 / m)
-
-
-def ks(before: NDArray[np.int64], after: NDArray[np.int64]) -> tuple[float, float]:
-    """The Kolmogorov-Smirnov distance of two counts over ordered bins, and how much it may lack.
-
-    The distance is exact at the edges of bins. Inside bin i one function lies between F[i-1] and
-    F[i] and the other between G[i-1] and G[i], so their distance is at most
-    max(F[i] - G[i-1], G[i] - F[i-1]): the excess of that over the distance at the edges is the
-    error, never more than the share of the baseline's fullest bin. Both are nan if either has no
-    rows.
-
-    >>> ks(np.array([50, 50]), np.array([75, 25]))
-    (0.25, 0.5)
-    """
-    if not before.sum() or not after.sum():
-        return float("nan"), float("nan")
-    f, g = np.cumsum(before) / before.sum(), np.cumsum(after) / after.sum()
-    at_edges = float(np.abs(f - g).max())
-    f_before, g_before = np.concatenate(([0.0], f[:-1])), np.concatenate(([0.0], g[:-1]))
-    inside = float(np.maximum(f - g_before, g - f_before).max())
-    return at_edges, max(0.0, inside - at_edges)
-
-
 def drift_of(before: ColumnProfile, after: Counts) -> Drift:
     """How far rows that were counted on the profile's bins have moved from it."""
     rows = sum(after.counts) + after.missing + after.unseen
     then = np.array([*before.counts, before.missing, before.other], np.int64)
     now = np.array([*after.counts, after.missing, after.unseen], np.int64)
     index, noise = psi(then, now)
-    distance = error = None
+    test = chi_square(then, now)
+    distance = error = area = area_error = None
     if before.kind == "number":
-        distance, error = ks(np.array(before.counts, np.int64), np.array(after.counts, np.int64))
+        distance, error = ks(then[:-2], now[:-2])
+        area, area_error = _area(before, after)
     return Drift(
         column=before.name,
         kind=before.kind,
@@ -140,14 +114,37 @@ def drift_of(before: ColumnProfile, after: Counts) -> Drift:
         psi_noise=noise,
         ks=distance,
         ks_error=error,
+        wasserstein=area,
+        wasserstein_error=area_error,
         jensen_shannon=jensen_shannon(then, now),
         hellinger=hellinger(then, now),
         total_variation=total_variation(then, now),
+        chi2=test.statistic,
+        chi2_df=test.df,
+        p_value=test.p_value,
         missing=_share(after.missing, rows),
         missing_before=_share(before.missing, before.count),
         unseen=_share(after.unseen, rows),
         unseen_before=_share(before.other, before.count),
     )
+
+
+def _area(before: ColumnProfile, after: Counts) -> tuple[float | None, float | None]:
+    """The Wasserstein distance over the baseline's standard deviation, and its error."""
+    if not before.std or before.low is None or before.high is None:
+        return None, None
+    if after.low is None or after.high is None:
+        return None, None
+    found, error = wasserstein(
+        np.array(before.counts, np.int64),
+        np.array(after.counts, np.int64),
+        np.array(before.edges, np.float64),
+        min(before.low, after.low),
+        max(before.high, after.high),
+    )
+    if math.isnan(found):
+        return None, None
+    return found / before.std, error / before.std
 
 
 def _share(part: int, rows: int) -> float:

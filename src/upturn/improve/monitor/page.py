@@ -6,20 +6,16 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from upturn.improve.metrics import METRICS
-from upturn.improve.monitor.drift import Drift
+from upturn.improve.monitor.drift_page import distribution_section, drift_section, symptom_table
 from upturn.improve.monitor.performance import Performance
-from upturn.improve.monitor.report import Distribution, MonitorReport
-from upturn.improve.monitor.symptom import Severity, Symptom
+from upturn.improve.monitor.report import MonitorReport
 from upturn.improve.page import plots
 from upturn.improve.page.html import (
     Html,
-    Tone,
-    badge,
     details,
     figure,
     grid,
     join,
-    note,
     page,
     section,
     table,
@@ -27,9 +23,6 @@ from upturn.improve.page.html import (
 )
 from upturn.improve.page.scales import number, share
 from upturn.improve.statistics.interval import Interval
-
-TONES: dict[Severity, Tone] = {"fine": "good", "warning": "warning", "critical": "critical"}
-_ROWS = 60  # of a table or a heatmap; the rest is counted
 
 
 def render(
@@ -43,8 +36,8 @@ def render(
     parts = [
         _symptoms(report),
         _performance(report, marks),
-        _drift(report),
-        _distributions(report),
+        drift_section(report),
+        distribution_section(report),
         _segments(report),
         _traffic(report, marks),
     ]
@@ -56,22 +49,10 @@ def render(
 
 
 def _symptoms(report: MonitorReport) -> Html:
-    found = [one for one in report.symptoms if one.severity != "fine"]
-    fine = len(report.symptoms) - len(found)
+    fine = sum(one.severity == "fine" for one in report.symptoms)
     looked = f"{fine} of {len(report.symptoms)} things looked at are fine."
-    main: list[str] = [_tiles(report)]
-    if found:
-        rows = [_symptom(one) for one in found[:_ROWS]]
-        main.append(table(["", "what", "since"], rows, numeric=[]))
-    elif report.symptoms:
-        main.append(note("Nothing to see to.", "good"))
-    return section("What changed", *main, looked if report.symptoms else None)
-
-
-def _symptom(one: Symptom) -> list[object]:
-    since = f"{one.began_at:%Y-%m-%d %H:%M}" if one.began_at else ""
-    when = Html(f"<time>{since.removesuffix(' 00:00')}</time>")
-    return [badge(one.severity, TONES[one.severity]), one.says, when]
+    found = symptom_table(report.symptoms)
+    return section("What changed", _tiles(report), found, looked if report.symptoms else None)
 
 
 def _tiles(report: MonitorReport) -> Html:
@@ -201,55 +182,6 @@ def _calibration(report: MonitorReport) -> Html | None:
 def _row(name: str, found: Performance, names: Sequence[str]) -> list[object]:
     values = [number(found.values.get(metric), 4) for metric in names]
     return [name, f"{found.rows:,}", share(found.completeness), *values]
-
-
-def _drift(report: MonitorReport) -> Html | None:
-    if not report.drift:
-        return None
-    columns = [one.column for one in report.drift[:_ROWS]]
-    names = [one.name for one in report.windows]
-    values = [[one.psi.get(column) for one in report.windows] for column in columns]
-    drawn = plots.heatmap(columns, names, values, title="PSI beyond chance by column and window")
-    words = (
-        "PSI beyond chance, by column and window. Below 0.1 is usual, from 0.2 on a great change."
-    )
-    head = ["column", "PSI", "by chance", "KS", "missing", "before", "unseen"]
-    numbers = table(head, [_drift_row(one) for one in report.drift[:_ROWS]])
-    more = len(report.drift) - _ROWS
-    rest = note(f"{more} columns that drifted less are not shown.") if more > 0 else None
-    return section("Drift", figure(drawn, words), details("The figures", numbers), rest)
-
-
-def _drift_row(one: Drift) -> list[object]:
-    ks = "" if one.ks is None else number(one.ks)
-    unseen = share(one.unseen) if one.unseen else ""
-    missing = share(one.missing), share(one.missing_before)
-    return [one.column, number(one.psi), number(one.psi_noise), ks, *missing, unseen]
-
-
-def _distributions(report: MonitorReport) -> Html | None:
-    order = {one.column: place for place, one in enumerate(report.drift)}
-    found = sorted(report.distributions, key=lambda one: order.get(one.column, len(order)))
-    if not found:
-        return None
-    shown = [figure(distribution(one)) for one in found[:_ROWS]]
-    lead = "Shares of rows in the baseline's bins, the most drifted column first."
-    return section("Distributions", grid(*shown), lead=lead)
-
-
-def distribution(one: Distribution) -> Html:
-    """One column now and in the baseline."""
-    known = sum(one.before) + one.other[0], sum(one.now) + one.other[1]
-    missing = tuple(
-        part / (part + rest) if part + rest else 0.0
-        for part, rest in zip(one.missing, known, strict=True)
-    )
-    pair = (missing[0], missing[1]) if any(missing) else None
-    if one.kind == "number":
-        return plots.histogram_pair(one.edges, one.before, one.now, title=one.column, missing=pair)
-    return plots.category_pair(
-        one.values, one.before, one.now, title=one.column, other=one.other, missing=pair
-    )
 
 
 def _segments(report: MonitorReport) -> Html | None:

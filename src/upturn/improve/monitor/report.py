@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +16,7 @@ from upturn.core.records import Check, Endpoint, Route, Version
 from upturn.core.schema import Signature
 from upturn.improve.intervals import blocks_of
 from upturn.improve.log import StoredLog
+from upturn.improve.monitor.alarms import alarms
 from upturn.improve.monitor.calibration import (
     Calibration,
     CalibrationBin,
@@ -199,7 +200,8 @@ def look(
     slim = tally.rows
     overall = performance(slim, signature=signature, level=_LEVEL)
     drifts = _drift(tally)
-    found = _windows(tally, slim, spans, signature)
+    by_window = _drift_by_window(tally)
+    found = _windows(by_window, slim, spans, signature)
     apart = _segments(tally, slim, signature)
     checks = checked(
         workspace,
@@ -211,7 +213,8 @@ def look(
         known_by=known_by,
     )
     calibrated = _calibration(slim, signature)
-    symptoms = symptoms_of(drifts, {one.since: one.psi for one in found}, apart)
+    raised = alarms([(spans.starts[place], one) for place, one in by_window.items()])
+    symptoms = symptoms_of(drifts, {one.since: one.psi for one in found}, apart, raised)
     symptoms += checks.symptoms
     symptoms += inputs.symptoms() if inputs is not None else []
     symptoms += calibration_symptoms(calibrated) if calibrated is not None else []
@@ -315,18 +318,27 @@ def _calibration(rows: pa.Table, signature: Signature | None) -> Calibration | N
     return calibration(outcomes(rows, signature), scores(rows), blocks, weights=weights_of(rows))
 
 
+def _drift_by_window(tally: Tally) -> dict[int, dict[str, Drift]]:
+    """The drift of each column in each window that has rows, in the order of time."""
+    found: dict[int, dict[str, Drift]] = {}
+    for window, number in sorted(tally.by_window):
+        column = tally.columns[number]
+        counts = tally.by_window[window, number]
+        found.setdefault(window, {})[column.name] = drift_of(column, counts)
+    return found
+
+
 def _windows(
-    tally: Tally, slim: pa.Table, spans: Windows, signature: Signature | None
+    by_window: Mapping[int, Mapping[str, Drift]],
+    slim: pa.Table,
+    spans: Windows,
+    signature: Signature | None,
 ) -> tuple[WindowReport, ...]:
     places = slim["window"].combine_chunks().to_numpy(zero_copy_only=False)
     made: list[WindowReport] = []
     for place, begin, end in runs(places):
         rows = slim.slice(begin, end - begin)
-        psi = {
-            column.name: drift_of(column, tally.by_window[place, number]).excess
-            for number, column in enumerate(tally.columns)
-            if (place, number) in tally.by_window
-        }
+        psi = {name: one.excess for name, one in by_window.get(place, {}).items()}
         figures = performance(rows, signature=signature, level=_LEVEL)
         made.append(
             WindowReport(

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
+from upturn.improve.monitor.alarms import Alarm
 from upturn.improve.monitor.drift import Drift
-from upturn.improve.monitor.segments import Segment
 from upturn.improve.monitor.symptom import Severity, Symptom
+from upturn.improve.statistics.multiplicity import benjamini_hochberg
 
 MINOR, MAJOR = 0.1, 0.2  # of PSI beyond chance: the usual reading, Siddiqi (2006)
+ALPHA = 0.05  # of a report, over all of its columns
 _ORDER = {"critical": 0, "warning": 1, "fine": 2}
 _FIRST = ("traffic", "failures", "latency", "performance", "concept", "estimated", "labels")
 _MOST = 3  # segments that are named
+
+
+class Apart(Protocol):
+    """Rows that are told apart: a segment of a report, or of a table."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def drift(self) -> Sequence[Drift]: ...
 
 
 def ranked(symptoms: Iterable[Symptom]) -> tuple[Symptom, ...]:
@@ -33,14 +45,25 @@ def _rank(one: Symptom) -> tuple[int, int, float, str]:
 def symptoms_of(
     drifts: Sequence[Drift],
     psi_by_window: Mapping[datetime, Mapping[str, float]],
-    segments: Sequence[Segment] = (),
+    segments: Sequence[Apart] = (),
+    alarmed: Sequence[Alarm] = (),
+    *,
+    alpha: float = ALPHA,
 ) -> list[Symptom]:
     """A symptom for each column: its drift, since when it goes on, and where it is strongest.
 
-    The PSI beyond chance is a warning from 0.1 and critical from 0.2 (Siddiqi 2006). It began with
-    the first of the last windows in a row that are at 0.1 or beyond.
+    The PSI beyond chance is a warning from 0.1 and critical from 0.2 (Siddiqi 2006), if it is more
+    than chance too: if Pearson's test of the column, among those of all columns, is significant by
+    Benjamini & Hochberg (1995), so that few rows or many columns do not cry wolf. A column with an
+    alarm (see alarms.py) is a warning at least. It began where the alarm's evidence begins to rise,
+    else with the first of the last windows in a row that are at 0.1 or beyond.
     """
-    return [_drifted(one, psi_by_window, segments) for one in drifts]
+    adjusted = benjamini_hochberg([one.p_value for one in drifts])
+    known = {one.column: one for one in alarmed}
+    return [
+        _drifted(one, p, p <= alpha, psi_by_window, segments, known.get(one.column))
+        for one, p in zip(drifts, adjusted, strict=True)
+    ]
 
 
 def began(psi_by_window: Mapping[datetime, Mapping[str, float]], column: str) -> datetime | None:
@@ -64,10 +87,16 @@ def began(psi_by_window: Mapping[datetime, Mapping[str, float]], column: str) ->
 
 def _drifted(
     one: Drift,
+    p_value: float,
+    sure: bool,
     psi_by_window: Mapping[datetime, Mapping[str, float]],
-    segments: Sequence[Segment],
+    segments: Sequence[Apart],
+    alarm: Alarm | None,
 ) -> Symptom:
-    severity = _severity(one.excess)
+    alarmed = alarm is not None and alarm.raised
+    severity = _severity(one.excess) if sure else "fine"
+    severity = "warning" if alarmed and severity == "fine" else severity
+    since = alarm.began_at if alarm is not None and alarmed else began(psi_by_window, one.column)
     facts: dict[str, Any] = {"column": one.column}
     where = _where(one.column, segments) if severity != "fine" else {}
     says = f"{one.column} {'drifted' if severity != 'fine' else 'is as it was'}"
@@ -83,9 +112,11 @@ def _drifted(
         name=f"drift/{one.column}",
         severity=severity,
         says=says + ".",
-        began_at=began(psi_by_window, one.column) if severity != "fine" else None,
+        began_at=since if severity != "fine" else None,
         value=one.excess if one.excess == one.excess else None,
         limit=MINOR,
+        p_value=p_value if p_value == p_value else None,
+        e_value=alarm.evidence if alarm is not None else None,
         facts=facts,
     )
 
@@ -96,7 +127,7 @@ def _severity(excess: float) -> Severity:
     return "warning" if excess >= MINOR else "fine"
 
 
-def _where(column: str, segments: Sequence[Segment]) -> dict[str, float]:
+def _where(column: str, segments: Sequence[Apart]) -> dict[str, float]:
     """The segments that drifted most, if they are not all alike."""
     found = {
         segment.name: one.excess

