@@ -26,11 +26,23 @@ if TYPE_CHECKING:
     from upturn.develop.tune.result import Tuning as Tuning
     from upturn.develop.tune.space import integers as integers
     from upturn.develop.tune.space import uniform as uniform
+    from upturn.improve.alerts.command import Command as Command
+    from upturn.improve.alerts.mail import Email as Email
+    from upturn.improve.alerts.webhook import Slack as Slack
+    from upturn.improve.alerts.webhook import Webhook as Webhook
+    from upturn.improve.experiment.experiment import Experiment as Experiment
+    from upturn.improve.experiment.metrics import Count as Count
+    from upturn.improve.experiment.metrics import Mean as Mean
+    from upturn.improve.experiment.metrics import Proportion as Proportion
+    from upturn.improve.experiment.metrics import Quantile as Quantile
+    from upturn.improve.experiment.metrics import Ratio as Ratio
+    from upturn.improve.experiment.metrics import non_inferior as non_inferior
     from upturn.improve.limits import budget as budget
     from upturn.improve.limits import quiet as quiet
     from upturn.improve.log import read_log as read_log
     from upturn.improve.loop import Loop as Loop
     from upturn.improve.monitor.monitor import Monitor as Monitor
+    from upturn.improve.offpolicy.evaluate import evaluate_policy as evaluate_policy
     from upturn.improve.rehearse import rehearse as rehearse
     from upturn.improve.rollout import approval as approval
     from upturn.improve.rollout import beats as beats
@@ -44,6 +56,7 @@ if TYPE_CHECKING:
     from upturn.improve.triggers import drop as drop
     from upturn.improve.triggers import rows as rows
     from upturn.improve.triggers import stale as stale
+    from upturn.model.profile import profile as profile
     from upturn.model.user_model import Model as Model
     from upturn.scoring import score as score
     from upturn.scoring import version as version
@@ -75,9 +88,21 @@ _HOMES = {
     "Tuning": "develop.tune.result",
     "integers": "develop.tune.space",
     "uniform": "develop.tune.space",
+    "Command": "improve.alerts.command",
+    "Email": "improve.alerts.mail",
+    "Slack": "improve.alerts.webhook",
+    "Webhook": "improve.alerts.webhook",
+    "Experiment": "improve.experiment.experiment",
+    "Count": "improve.experiment.metrics",
+    "Mean": "improve.experiment.metrics",
+    "Proportion": "improve.experiment.metrics",
+    "Quantile": "improve.experiment.metrics",
+    "Ratio": "improve.experiment.metrics",
+    "non_inferior": "improve.experiment.metrics",
     "read_log": "improve.log",
     "Loop": "improve.loop",
     "Monitor": "improve.monitor.monitor",
+    "evaluate_policy": "improve.offpolicy.evaluate",
     "rehearse": "improve.rehearse",
     "budget": "improve.limits",
     "quiet": "improve.limits",
@@ -95,6 +120,7 @@ _HOMES = {
     "stale": "improve.triggers",
     "score": "scoring",
     "version": "scoring",
+    "profile": "model.profile",
     "Model": "model.user_model",
     "Workspace": "stores.workspace",
     "open_workspace": "stores.workspace",

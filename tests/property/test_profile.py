@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upturn.core.errors import Invalid
+from upturn.core.errors import Invalid, NotFound
 from upturn.core.schema import ColumnProfile, Profile
 from upturn.model.profile import count_into, merge, profile_column, profile_table, recount
 
@@ -108,10 +108,7 @@ def test_parts_add_up_to_the_whole(
         assert (joined.count, joined.missing) == (whole.count, whole.missing)
         assert (joined.counts, joined.other) == (whole.counts, whole.other)
         assert (joined.low, joined.high) == (whole.low, whole.high)
-        if whole.mean is not None:
-            size = scale([x for x in numbers if x is not None and not math.isnan(x)])
-            assert joined.mean == pytest.approx(whole.mean, rel=1e-9, abs=1e-9 * size)
-            assert joined.std == pytest.approx(whole.std, rel=1e-6, abs=1e-9 * size)
+        assert joined == whole
 
 
 def test_constants_and_few_valued_numbers_have_as_many_bins_as_values() -> None:
@@ -151,7 +148,7 @@ def test_a_table_is_profiled_by_column() -> None:
     found = profile_table(table)
     assert [one.name for one in found.columns] == ["a", "t"]
     assert [one.name for one in profile_table(table, ["a"]).columns] == ["a"]
-    with pytest.raises(Invalid, match="no column 'z'"):
+    with pytest.raises(NotFound, match="no column 'z'"):
         profile_table(table, ["z"])
 
 

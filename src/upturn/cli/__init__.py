@@ -28,6 +28,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "feedback": ("feedback", "Bring the truth, when it arrives."),
     "log": ("log", "Show what an endpoint answered, or query it with SQL."),
     "monitor": ("monitor", "Show drift, performance and traffic of an endpoint."),
+    "experiment": ("experiment", "Say what may be concluded from an experiment now."),
+    "alerts": ("alerts", "Show what somebody should look at, and mute it."),
     "loop": ("loop", "Run a loop: retrain, judge, release."),
     "decisions": ("decisions", "Show what a loop decided, and why."),
     "rehearse": ("rehearse", "Backtest a loop on history."),

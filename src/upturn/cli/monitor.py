@@ -104,12 +104,7 @@ def _asked(name: str, *of_reports: object) -> str | Monitor:
             "A monitor in a file says itself what it looks at.",
             hint="Leave out --last, --until, --every, --by and --baseline.",
         )
-    found = load_target(name, Monitor)
-    if found.alerts:  # better no watch than one of which somebody thinks that it would call
-        raise Invalid(
-            "Alerts can't be sent yet.", hint="Leave out alerts=…, and use --fail-on meanwhile."
-        )
-    return found
+    return load_target(name, Monitor)
 
 
 def _refuse_timing(once: bool, at: str | None) -> None:

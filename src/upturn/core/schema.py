@@ -50,6 +50,14 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(field.name for field in self.inputs)
 
 
+class ColumnSums(msgspec.Struct, frozen=True, kw_only=True):
+    """Exact sums of a column's finite values: each is 'MpE', which is M · 2^E, M in hexadecimal."""
+
+    count: int
+    total: str
+    squares: str
+
+
 class ColumnProfile(msgspec.Struct, frozen=True, kw_only=True):
     """The distribution of one column: quantile bins for numbers, counts for categories."""
 
@@ -65,6 +73,7 @@ class ColumnProfile(msgspec.Struct, frozen=True, kw_only=True):
     std: float | None = None
     low: float | None = None
     high: float | None = None
+    sums: ColumnSums | None = None  # so that moments merge exactly; older profiles have none
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):

@@ -29,7 +29,8 @@ from upturn.core.ids import artifact_path, version_path
 from upturn.core.keeping import path_of, reachable, references
 from upturn.core.records import KINDS, Artifact, Collection, Record, Run, RunState, Task, Version
 from upturn.core.time import utcnow
-from upturn.develop.pins import list_pins, who
+from upturn.core.who import who
+from upturn.develop.pins import list_pins
 from upturn.develop.runs import top_run
 from upturn.stores.workspace import Workspace
 

@@ -1,13 +1,12 @@
 """Pins: runs, tasks and artifacts that a person wants kept, whatever their age."""
 
-import getpass
 import re
-import socket
 
 from upturn.core.errors import Invalid, NotFound
 from upturn.core.ids import artifact_path, task_path
 from upturn.core.records import Artifact, Pin
 from upturn.core.time import utcnow
+from upturn.core.who import who
 from upturn.develop.runs import parse_task, pick_tasks, view_run
 from upturn.stores.workspace import Workspace
 
@@ -51,12 +50,3 @@ def pinned_path(workspace: Workspace, text: str) -> str:
         return f"run/{run}"
     pick_tasks(workspace, run, step, index)
     return f"run/{run}/{step}" if index is None else task_path(run, step, index)
-
-
-def who() -> str:
-    """Who does something to the store: 'ada@host'."""
-    try:
-        name = getpass.getuser()
-    except (OSError, KeyError):  # a container's user may have no name
-        name = "?"
-    return f"{name}@{socket.gethostname()}"

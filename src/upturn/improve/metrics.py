@@ -1,7 +1,8 @@
-"""Metrics: how well scores agree with what turned out to be true, as pure functions of arrays."""
+"""Metrics: how well scores agree with what turned out to be true, by name."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import inf, isfinite
 from typing import Literal
 
 import numpy as np
@@ -9,11 +10,63 @@ from numpy.typing import ArrayLike, NDArray
 
 from upturn.core.errors import NotFound, did_you_mean
 from upturn.core.schema import OutputKind
+from upturn.improve.measures.arrays import aligned
+from upturn.improve.measures.number import (
+    MAE,
+    MAPE,
+    R2,
+    RMSE,
+    SMAPE,
+    WAPE,
+    mae,
+    median_absolute_error,
+    pinball_at,
+    rmse,
+)
+from upturn.improve.measures.probability import (
+    ACCURACY,
+    BRIER,
+    LOG_LOSS,
+    accuracy,
+    auc,
+    average_precision,
+    brier,
+    calibration_error,
+    ece,
+    f1_at,
+    ks_statistic,
+    log_loss,
+    mcc_at,
+    precision_at,
+    recall_at,
+)
+from upturn.improve.measures.rows import (
+    absolute_errors,
+    hits,
+    log_losses,
+    squared_errors,
+    symmetric_errors,
+)
+from upturn.improve.measures.sums import Summed
+
+__all__ = [
+    "METRICS",
+    "ROW_LOSSES",
+    "Floats",
+    "MetricDef",
+    "accuracy",
+    "auc",
+    "base_rate",
+    "brier",
+    "default_metrics",
+    "get_metric",
+    "log_loss",
+    "mae",
+    "rmse",
+]
 
 Floats = NDArray[np.float64]
 MetricFunction = Callable[..., float]
-
-_CLIP = 1e-15  # a certain prediction that is wrong costs 34.5 nats, not infinity
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,101 +75,16 @@ class MetricDef:
 
     `kind` is "probability" when labels are 0 or 1 and scores are probabilities of 1, "number" when
     both are numbers. A function returns nan where the metric is not defined: on no rows, or for
-    `auc` when a class is missing; nan in gives nan out.
+    `auc` when a class is missing; nan in gives nan out. `sums` is set where the metric is a
+    function of sums over rows; the metric lies within `span`.
     """
 
     name: str
     function: MetricFunction
     greater_is_better: bool
     kind: Literal["probability", "number"]
-
-
-def auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float:
-    """The probability that a positive row scores above a negative one, ties counting half.
-
-    Computed from ranks (Hanley & McNeil 1982). nan when a class is missing.
-
-    >>> auc([0, 0, 1, 1], [0.1, 0.4, 0.4, 0.8])
-    0.875
-    """
-    labels, scores, weights = _aligned(labels, scores, weights)
-    if not len(labels) or _has_nan(labels, scores):
-        return float("nan")
-    positive = labels > 0.5
-    negatives = scores[~positive]
-    order = np.argsort(negatives, kind="stable")
-    below = np.concatenate(([0.0], np.cumsum(weights[~positive][order])))
-    # Half of the weight up to and half of the weight before the ties: a tie counts half.
-    first = np.searchsorted(negatives[order], scores[positive], side="left")
-    last = np.searchsorted(negatives[order], scores[positive], side="right")
-    won = float(weights[positive] @ (below[first] + below[last])) / 2
-    pairs = float(weights[positive].sum()) * float(below[-1])
-    return won / pairs if pairs > 0 else float("nan")
-
-
-def log_loss(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float:
-    """The mean negative log likelihood in nats, probabilities clipped to [1e-15, 1 - 1e-15].
-
-    >>> round(log_loss([1, 0], [0.9, 0.1]), 6)
-    0.105361
-    """
-    return _mean(log_losses, labels, scores, weights)
-
-
-def brier(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float:
-    """The mean squared difference of probability and outcome (Brier 1950).
-
-    >>> round(brier([1, 0], [0.9, 0.1]), 6)
-    0.01
-    """
-    return _mean(squared_errors, labels, scores, weights)
-
-
-def accuracy(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float:
-    """The share of rows on the right side of a probability of one half; a half says 1."""
-    return _mean(hits, labels, scores, weights)
-
-
-def mae(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float:
-    """The mean absolute error, in the unit of the labels."""
-    return _mean(absolute_errors, labels, scores, weights)
-
-
-def rmse(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float:
-    """The root of the mean squared error, in the unit of the labels."""
-    return float(np.sqrt(_mean(squared_errors, labels, scores, weights)))
-
-
-def base_rate(labels: ArrayLike, weights: ArrayLike | None = None) -> float:
-    """The mean label: of a class, its share.
-
-    >>> base_rate([0, 1, 1, 0])
-    0.5
-    """
-    labels, _, weights = _aligned(labels, labels, weights)
-    total = float(weights.sum())
-    return float(weights @ labels) / total if total > 0 else float("nan")
-
-
-def log_losses(labels: Floats, scores: Floats) -> Floats:
-    """Each row's negative log likelihood."""
-    scores = np.clip(scores, _CLIP, 1 - _CLIP)
-    return -np.log(np.where(labels > 0.5, scores, 1 - scores))
-
-
-def squared_errors(labels: Floats, scores: Floats) -> Floats:
-    """Each row's squared error."""
-    return np.square(scores - labels)
-
-
-def absolute_errors(labels: Floats, scores: Floats) -> Floats:
-    """Each row's absolute error."""
-    return np.abs(scores - labels)
-
-
-def hits(labels: Floats, scores: Floats) -> Floats:
-    """1 where the score is on the label's side of one half, else 0; nan where the score is."""
-    return np.where(np.isnan(scores), np.nan, (scores >= 0.5) == (labels > 0.5))
+    sums: Summed | None = None
+    span: tuple[float, float] = (0.0, inf)
 
 
 # Metrics that are a mean over rows, or the root of one: what each row adds.
@@ -126,26 +94,86 @@ ROW_LOSSES: dict[str, Callable[[Floats, Floats], Floats]] = {
     "accuracy": hits,
     "mae": absolute_errors,
     "rmse": squared_errors,
+    "smape": symmetric_errors,
 }
+
+_UNIT = (0.0, 1.0)
+
+
+def _summed(
+    name: str,
+    sums: Summed,
+    kind: Literal["probability", "number"],
+    *,
+    greater: bool,
+    span: tuple[float, float] = (0.0, inf),
+) -> MetricDef:
+    return MetricDef(name, sums.of, greater_is_better=greater, kind=kind, sums=sums, span=span)
+
+
+def _unit(name: str, function: MetricFunction, *, greater: bool) -> MetricDef:
+    return MetricDef(name, function, greater_is_better=greater, kind="probability", span=_UNIT)
+
 
 METRICS: dict[str, MetricDef] = {
     metric.name: metric
     for metric in (
-        MetricDef("auc", auc, greater_is_better=True, kind="probability"),
-        MetricDef("log_loss", log_loss, greater_is_better=False, kind="probability"),
-        MetricDef("brier", brier, greater_is_better=False, kind="probability"),
-        MetricDef("accuracy", accuracy, greater_is_better=True, kind="probability"),
-        MetricDef("mae", mae, greater_is_better=False, kind="number"),
-        MetricDef("rmse", rmse, greater_is_better=False, kind="number"),
+        _unit("auc", auc, greater=True),
+        _summed("log_loss", LOG_LOSS, "probability", greater=False),
+        _summed("brier", BRIER, "probability", greater=False, span=_UNIT),
+        _summed("accuracy", ACCURACY, "probability", greater=True, span=_UNIT),
+        _unit("average_precision", average_precision, greater=True),
+        _summed("f1", f1_at(0.5), "probability", greater=True, span=_UNIT),
+        _summed("precision", precision_at(0.5), "probability", greater=True, span=_UNIT),
+        _summed("recall", recall_at(0.5), "probability", greater=True, span=_UNIT),
+        _summed("mcc", mcc_at(0.5), "probability", greater=True, span=(-1.0, 1.0)),
+        _unit("ks", ks_statistic, greater=True),
+        _unit("ece", ece, greater=False),
+        _unit("calibration_error", calibration_error, greater=False),
+        _summed("mae", MAE, "number", greater=False),
+        _summed("rmse", RMSE, "number", greater=False),
+        _summed("mape", MAPE, "number", greater=False),
+        _summed("smape", SMAPE, "number", greater=False, span=(0.0, 2.0)),
+        _summed("wape", WAPE, "number", greater=False),
+        _summed("r2", R2, "number", greater=True, span=(-inf, 1.0)),
+        MetricDef(
+            "median_absolute_error", median_absolute_error, greater_is_better=False, kind="number"
+        ),
+        _summed("pinball", pinball_at(0.5), "number", greater=False),
     )
+}
+# What takes a number after "@": a threshold, or the quantile that scores are meant as.
+_AT: dict[str, Callable[[float], Summed]] = {
+    "f1": f1_at,
+    "precision": precision_at,
+    "recall": recall_at,
+    "mcc": mcc_at,
+    "pinball": pinball_at,
 }
 
 
 def get_metric(name: str) -> MetricDef:
-    """The metric of that name. Raises NotFound, with the nearest one as a hint."""
-    if name not in METRICS:
+    """The metric of that name. Raises NotFound, with the nearest one as a hint.
+
+    After "@" comes the threshold of `f1`, `precision`, `recall` and `mcc`, 0.5 otherwise, or the
+    quantile that is predicted, of `pinball`.
+
+    >>> get_metric("recall@0.2").function([1, 1, 0], [0.3, 0.1, 0.3])
+    0.5
+    """
+    plain, at, number = name.partition("@")
+    if plain not in METRICS or (at and plain not in _AT):
         raise NotFound(f"No metric {name!r}.", hint=did_you_mean(name, METRICS))
-    return METRICS[name]
+    if not at:
+        return METRICS[plain]
+    try:
+        value = float(number)
+    except ValueError:
+        value = inf
+    if not (isfinite(value) and 0 < value < 1):
+        raise NotFound(f"No metric {name!r}.", hint=f"Write a number between 0 and 1: {plain}@0.3")
+    sums = _AT[plain](value)
+    return replace(METRICS[plain], name=name, function=sums.of, sums=sums)
 
 
 def default_metrics(output: OutputKind) -> tuple[str, ...]:
@@ -165,31 +193,12 @@ def default_metrics(output: OutputKind) -> tuple[str, ...]:
             return ()
 
 
-def _mean(
-    rows: Callable[[Floats, Floats], Floats],
-    labels: ArrayLike,
-    scores: ArrayLike,
-    weights: ArrayLike | None,
-) -> float:
-    labels, scores, weights = _aligned(labels, scores, weights)
+def base_rate(labels: ArrayLike, weights: ArrayLike | None = None) -> float:
+    """The mean label: of a class, its share.
+
+    >>> base_rate([0, 1, 1, 0])
+    0.5
+    """
+    labels, _, weights = aligned(labels, labels, weights)
     total = float(weights.sum())
-    if total <= 0 or _has_nan(labels, scores):
-        return float("nan")
-    return float(weights @ rows(labels, scores)) / total
-
-
-def _aligned(
-    labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None
-) -> tuple[Floats, Floats, Floats]:
-    labels = np.asarray(labels, dtype=np.float64)
-    scores = np.asarray(scores, dtype=np.float64)
-    if weights is None:
-        weights = np.ones(len(labels))
-    weights = np.asarray(weights, dtype=np.float64)
-    if not labels.shape == scores.shape == weights.shape or labels.ndim != 1:
-        raise ValueError(f"shapes differ: {labels.shape}, {scores.shape}, {weights.shape}")
-    return labels, scores, weights
-
-
-def _has_nan(labels: Floats, scores: Floats) -> bool:
-    return bool(np.isnan(labels).any() or np.isnan(scores).any())
+    return float(weights @ labels) / total if total > 0 else float("nan")

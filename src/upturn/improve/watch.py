@@ -7,8 +7,10 @@ from collections.abc import Callable
 from datetime import datetime
 
 from upturn.core.errors import UpturnError
+from upturn.core.records import Check
 from upturn.core.time import utcnow
-from upturn.improve.monitor.monitor import Monitor, Tell, check
+from upturn.improve.alerts.notify import notify
+from upturn.improve.monitor.monitor import Monitor, check
 from upturn.improve.monitor.report import MonitorReport
 from upturn.improve.runner import sole_runner
 from upturn.stores.workspace import Workspace
@@ -16,19 +18,16 @@ from upturn.stores.workspace import Workspace
 Heard = Callable[[MonitorReport], object]
 
 
-def run_once(
-    workspace: Workspace, monitor: Monitor, now: datetime, *, tell: Tell | None = None
-) -> MonitorReport:
-    """`check`, unless another runner is at it. Raises Conflict then."""
+def run_once(workspace: Workspace, monitor: Monitor, now: datetime) -> MonitorReport:
+    """`check`, telling the monitor's channels. Raises Conflict while another runner is at it."""
     with sole_runner(workspace.meta, monitor.name, kind="monitor"):
-        return check(workspace, monitor, now, tell=tell)
+        return _check(workspace, monitor, now)
 
 
 def run_forever(
     workspace: Workspace,
     monitor: Monitor,
     *,
-    tell: Tell | None = None,
     heard: Heard | None = None,
     troubled: Callable[[UpturnError], None] | None = None,
     clock: Callable[[], datetime] = utcnow,
@@ -42,7 +41,7 @@ def run_forever(
     with sole_runner(workspace.meta, monitor.name, kind="monitor"):
         due = clock()
         while True:
-            _look(workspace, monitor, due, tell, heard, troubled)
+            _look(workspace, monitor, due, heard, troubled)
             # From when it was due, not from when it ended: looks keep their time of day.
             due = max(due + monitor.every, clock())
             (wait or time.sleep)(max(0.0, (due - clock()).total_seconds()))
@@ -52,12 +51,11 @@ def _look(
     workspace: Workspace,
     monitor: Monitor,
     now: datetime,
-    tell: Tell | None,
     heard: Heard | None,
     troubled: Callable[[UpturnError], None] | None,
 ) -> None:
     try:
-        report = check(workspace, monitor, now, tell=tell)
+        report = _check(workspace, monitor, now)
     except UpturnError as error:
         if troubled is None:
             raise
@@ -65,3 +63,19 @@ def _look(
         return
     if heard is not None:
         heard(report)
+
+
+def _check(workspace: Workspace, monitor: Monitor, now: datetime) -> MonitorReport:
+    def tell(monitor: Monitor, report: MonitorReport, kept: Check) -> None:
+        notify(
+            workspace,
+            endpoint=monitor.endpoint,
+            symptoms=report.symptoms,
+            channels=monitor.alerts,
+            owner=monitor.owner,
+            version=report.version,
+            check=kept.seq,
+            now=now,
+        )
+
+    return check(workspace, monitor, now, tell=tell)

@@ -1,88 +1,118 @@
 """Profile: how each column is distributed, in bins and categories to hold later samples against."""
 
+from __future__ import annotations
+
 import math
-from collections.abc import Sequence
-from typing import Any
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.types as pt
+from numpy.typing import NDArray
 
 from upturn.core.errors import Invalid
 from upturn.core.schema import ColumnProfile, Profile
-from upturn.model.tables import field_type, floats
+from upturn.model.profile_categories import rank
+from upturn.model.profile_counts import Counts, count_into
+from upturn.model.profile_edges import edges_of, order_statistics, quantile_places
+from upturn.model.profile_source import Source, TableSource, check_column, open_source
+from upturn.model.profile_sums import Sums, opened, sums_of
+from upturn.model.profile_values import is_number, numbers, pieces
+from upturn.model.tables import field_type
 
+T = TypeVar("T")
 BINS = 20
 CATEGORIES = 100
-_NUMBERS = ("int", "float", "date", "datetime")
+IN_MEMORY = 1 << 24  # values of a column that are sorted: 128 MB; more are selected from, by radix
+_SMALL = 1 << 18  # cells for which other threads are not worth their start
 
 
-class Counts(msgspec.Struct, frozen=True, kw_only=True):
-    """A sample counted on the bins or categories of a profile; they all sum to its rows."""
+def profile(
+    data: Any,
+    *,
+    columns: Sequence[str] | None = None,
+    bins: int = BINS,
+    threads: int | None = None,
+) -> Profile:
+    """The profile of any table: of its columns, or of those named.
 
-    counts: tuple[int, ...]
-    missing: int
-    unseen: int = 0  # rows of categories that the profile does not name
+    `data` is a pandas, polars or Arrow table, a dict of columns, or the path of a Parquet or CSV
+    file, a folder of Parquet files or a pattern of them. Parquet is read once, a column at a time:
+    `threads` (one a core by default) columns are in memory, however wide the table; a column of
+    more than 16.7 million numbers is read four times more instead of being held.
+
+    Numbers get at most `bins` bins between exact quantiles of the data, fewer where values repeat;
+    dates and times count as numbers, in days and seconds since 1970. Text and booleans get their
+    most frequent values, `CATEGORIES` at most, of more than 262,144 distinct ones only those with
+    a share of more than 1/65,536. Null and NaN are missing. Columns of lists, structs and bytes are
+    left out. The same rows have the same profile, in whatever order or parts they come.
+    Raises NotFound for a path or column that is not there, Invalid for what can't be read.
+
+    >>> profile({"x": [1, 2, 2, None]}).column("x").counts
+    (1, 2)
+    """
+    return profile_source(open_source(data), columns, bins=bins, threads=threads)
 
 
 def profile_table(
     table: pa.Table, columns: Sequence[str] | None = None, *, bins: int = BINS
 ) -> Profile:
-    """The profile of the table's columns, or of those named.
+    """The profile of an Arrow table's columns, or of those named. See `profile`.
 
-    Numbers get at most `bins` bins between quantiles of the data, fewer where values repeat; dates
-    and times count as numbers, in days and seconds since 1970. Text and booleans get their most
-    frequent values, `CATEGORIES` at most. Null and NaN are missing. Columns of lists, structs and
-    bytes are left out. Raises Invalid for a column that is not there.
-
-    >>> profile_table(pa.table({"x": [1, 2, 2, None]})).column("x").counts
-    (1, 2)
+    >>> profile_table(pa.table({"x": [1, 2, 2, None]})).column("x").mean
+    1.6666666666666667
     """
-    names = table.column_names if columns is None else columns
-    missing = [name for name in names if name not in table.column_names]
-    if missing:
-        raise Invalid(f"The table has no column {missing[0]!r}.")
-    profiles = (profile_column(name, table.column(name), bins=bins) for name in names)
-    return Profile(rows=table.num_rows, columns=tuple(one for one in profiles if one is not None))
+    return profile_source(TableSource(table), columns, bins=bins)
+
+
+def profile_source(
+    source: Source,
+    columns: Sequence[str] | None = None,
+    *,
+    bins: int = BINS,
+    threads: int | None = None,
+    in_memory: int = IN_MEMORY,
+) -> Profile:
+    """The profile of a source that is open. See `profile`."""
+    names = list(source.types) if columns is None else list(columns)
+    for name in names:
+        check_column(source, name)
+    names = [name for name in names if field_type(source.types[name]) is not None]
+
+    def one(name: str) -> ColumnProfile:
+        return _column(source, name, bins, in_memory)
+
+    return Profile(rows=source.rows, columns=tuple(each(one, names, source.rows, threads)))
+
+
+def each(
+    work: Callable[[str], T], names: Sequence[str], rows: int, threads: int | None = None
+) -> list[T]:
+    """What `work` makes of each column, in order; of large tables by several threads."""
+    count = min(threads or os.cpu_count() or 1, len(names))
+    if count <= 1 or rows * len(names) <= _SMALL:
+        return [work(name) for name in names]
+    with ThreadPoolExecutor(count, "profile") as pool:
+        return list(pool.map(work, names))
 
 
 def profile_column(name: str, column: Any, *, bins: int = BINS) -> ColumnProfile | None:
-    """The profile of one Arrow column; None for a type that has none. See `profile_table`."""
-    kind = field_type(column.type)
-    if kind is None:
+    """The profile of one Arrow column; None for a type that has none. See `profile`."""
+    if field_type(column.type) is None:
         return None
-    if kind in _NUMBERS and not pt.is_dictionary(column.type):
-        return _profile_numbers(name, _numbers(column), bins)
-    return _profile_categories(name, _texts(column))
-
-
-def count_into(profile: ColumnProfile, values: Any) -> Counts:
-    """How another sample of the column (an Arrow array) falls on the profile's bins or categories.
-
-    >>> column = profile_table(pa.table({"x": ["a", "b", "b"]})).columns[0]
-    >>> count_into(column, pa.array(["a", "c", None]))
-    Counts(counts=(0, 1), missing=1, unseen=1)
-    """
-    if profile.kind == "number":
-        found = _numbers(values)
-        present = found[~np.isnan(found)]
-        counts = _histogram(present, np.array(profile.edges))
-        return Counts(counts=_ints(counts), missing=len(found) - len(present))
-    texts = _texts(values)
-    places = pc.index_in(texts, pa.array(profile.values, pa.string()))
-    seen = np.asarray(places.drop_null(), dtype=np.int64)
-    counts = np.bincount(seen, minlength=len(profile.values))
-    unseen = len(texts) - texts.null_count - len(seen)
-    return Counts(counts=_ints(counts), missing=texts.null_count, unseen=unseen)
+    table = pa.table({name: column})
+    return _column(TableSource(table), name, bins, IN_MEMORY)
 
 
 def merge(one: Profile, other: Profile) -> Profile:
-    """The profile of the rows of both, exact as both have the same columns, bins and categories.
+    """The profile of the rows of both, as both have the same columns, bins and categories.
 
-    Moments are exact where all values are finite. Raises Invalid when they have not: profile the
-    other sample with `recount` instead.
+    It is that of all rows at once, bit for bit: counts are whole numbers and moments come from
+    exact sums. (Profiles stored before there were sums merge their moments to rounding.) Raises
+    Invalid when bins or categories differ: profile the other sample with `recount` instead.
     """
     if [column.name for column in one.columns] != [column.name for column in other.columns]:
         raise Invalid("The profiles have different columns.")
@@ -92,113 +122,111 @@ def merge(one: Profile, other: Profile) -> Profile:
 
 def recount(profile: ColumnProfile, values: Any) -> ColumnProfile:
     """The profile of another sample of the column, on the same bins or categories."""
-    found = count_into(profile, values)
+    found: Counts = count_into(profile, values)
+    moments: dict[str, Any] = {}
+    if profile.kind == "number":
+        sums, low, high = Sums(), math.inf, -math.inf
+        for array in pieces(values):
+            present = numbers(array)
+            present = present[np.isfinite(present)]
+            if len(present):
+                sums += sums_of(present)
+                low, high = min(low, float(present.min())), max(high, float(present.max()))
+        moments = _moments(sums, low, high)
     return msgspec.structs.replace(
         profile,
         count=len(values),
         missing=found.missing,
         counts=found.counts,
         other=found.unseen,
-        **(_moments(_numbers(values)) if profile.kind == "number" else {}),
+        **moments,
     )
 
 
-# Numbers
+# Columns
 
 
-def _profile_numbers(name: str, found: np.ndarray, bins: int) -> ColumnProfile:
-    present = np.sort(found[~np.isnan(found)])  # sorted once: bins are then found, not counted
-    edges = _edges(present, bins)
+def _column(source: Source, name: str, bins: int, in_memory: int) -> ColumnProfile:
+    if not is_number(source.types[name]):
+        found = rank(lambda: source.parts(name), CATEGORIES)
+        return ColumnProfile(
+            name=name,
+            kind="category",
+            count=source.rows,
+            missing=found.missing,
+            counts=found.counts,
+            values=found.values,
+            other=found.other,
+        )
+    if source.rows > in_memory:
+        return _selected(source, name, bins)
+    held = np.empty(source.rows, np.float64)
+    at = 0
+    for array in source.parts(name):
+        held[at : at + len(array)] = numbers(array)
+        at += len(array)
+    held.sort()  # nan comes last
+    present = held[: len(held) - np.count_nonzero(np.isnan(held))]
+    edges = edges_of(present, bins)
     ends = np.searchsorted(present, edges, side="right")
-    counts = np.diff(np.concatenate(([0], ends, [len(present)])))
+    finite = present[np.searchsorted(present, -math.inf, "right") :]
+    finite = finite[: np.searchsorted(finite, math.inf, "left")]
+    sums = sums_of(finite)
+    low, high = (float(finite[0]), float(finite[-1])) if len(finite) else (0.0, 0.0)
+    return _binned(name, source.rows, len(present), edges, ends, _moments(sums, low, high))
+
+
+def _selected(source: Source, name: str, bins: int) -> ColumnProfile:
+    """The same profile of a column that is too long to be sorted in memory."""
+    sums, low, high, count = Sums(), math.inf, -math.inf, 0
+    for array in source.parts(name):
+        values = numbers(array)
+        count += len(values) - int(np.count_nonzero(np.isnan(values)))
+        finite = values[np.isfinite(values)]
+        if len(finite):
+            sums += sums_of(finite)
+            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+    places = [*quantile_places(count, bins).tolist(), count - 1] if count else []
+    found, ends = order_statistics(lambda: (numbers(one) for one in source.parts(name)), places)
+    edges, first = np.unique(found, return_index=True)
+    kept = edges < found[-1] if count else np.empty(0, np.bool_)
+    return _binned(
+        name, source.rows, count, edges[kept], ends[first][kept], _moments(sums, low, high)
+    )
+
+
+def _binned(
+    name: str,
+    rows: int,
+    present: int,
+    edges: NDArray[np.float64],
+    ends: NDArray[np.int64],
+    moments: dict[str, Any],
+) -> ColumnProfile:
+    """A profile of numbers of which ends[i] are not above edges[i]."""
+    counts = np.diff(np.concatenate(([0], ends, [present])))
     return ColumnProfile(
         name=name,
         kind="number",
-        count=len(found),
-        missing=len(found) - len(present),
+        count=rows,
+        missing=rows - present,
         edges=tuple(edges.tolist()),
-        counts=_ints(counts),
-        **_moments(present),
+        counts=tuple(counts.tolist()),
+        **moments,
     )
 
 
-def _edges(present: np.ndarray, bins: int) -> np.ndarray:
-    """Values of the data at its quantiles, distinct, so that no bin is empty."""
-    if not len(present):
-        return np.empty(0)
-    places = np.arange(1, bins) * len(present) // bins
-    # The place before the quantile's: edges are inclusive above, so it ends the bin.
-    edges = np.unique(present[np.maximum(places - 1, 0)])
-    return edges[edges < present[-1]]  # above the last edge there is at least the greatest value
-
-
-def _histogram(present: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    places = np.searchsorted(edges, present, side="left")  # edges[i-1] < x <= edges[i]
-    return np.bincount(places, minlength=len(edges) + 1)
-
-
-def _moments(found: np.ndarray) -> dict[str, Any]:
+def _moments(sums: Sums, low: float, high: float) -> dict[str, Any]:
     """Mean, standard deviation (of the sample itself), least and greatest of the finite values."""
-    finite = found[np.isfinite(found)]
-    if not len(finite):
-        return {"mean": None, "std": None, "low": None, "high": None}
-    low, high = float(finite.min()), float(finite.max())
-    scale = max(abs(low), abs(high)) or 1.0
-    # Scaled, so that squares of great numbers stay finite; two passes, so that nothing cancels.
-    scaled = finite / scale
-    mean = min(max(float(scaled.mean()) * scale, low), high)
-    std = float(np.sqrt(np.mean((scaled - mean / scale) ** 2))) * scale if low < high else 0.0
-    return {"mean": mean, "std": std, "low": low, "high": high}
-
-
-def _numbers(column: Any) -> np.ndarray:
-    """The column as float64, nan where missing; text that is no number is missing too.
-
-    A Log that held numbers and text under one name has the numbers as text.
-    """
-    if pt.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    match field_type(column.type):
-        case "bool" | "int" | "float":
-            return np.asarray(floats(column), dtype=np.float64)
-        case "date":
-            return floats(column.cast(pa.date32()).cast(pa.int32()))
-        case "datetime":
-            micros = column.cast(pa.timestamp("us", column.type.tz), safe=False).cast(pa.int64())
-            return floats(micros) / 1e6
-        case _:
-            numeric = pc.match_substring_regex(column, r"^-?\d+(\.\d+)?([eE][-+]?\d+)?$")
-            return floats(
-                pc.if_else(numeric, column, pa.scalar(None, pa.string())).cast(pa.float64())
-            )
-
-
-# Categories
-
-
-def _profile_categories(name: str, texts: Any) -> ColumnProfile:
-    found = pc.value_counts(texts.drop_null())
-    values: list[str] = found.field("values").to_pylist()
-    counts: list[int] = found.field("counts").to_pylist()
-    # The most frequent first; of equally frequent ones the least, whatever order the rows have.
-    ranked = sorted(zip(counts, values, strict=True), key=lambda pair: (-pair[0], pair[1]))
-    return ColumnProfile(
-        name=name,
-        kind="category",
-        count=len(texts),
-        missing=texts.null_count,
-        counts=tuple(count for count, _ in ranked[:CATEGORIES]),
-        values=tuple(value for _, value in ranked[:CATEGORIES]),
-        other=sum(count for count, _ in ranked[CATEGORIES:]),
-    )
-
-
-def _texts(column: Any) -> Any:
-    """The column as text: "true" and "false" for booleans."""
-    if pt.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    texts = column.cast(pa.string())
-    return texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
+    if not sums.count:
+        return {"mean": None, "std": None, "low": None, "high": None, "sums": sums.stored}
+    return {
+        "mean": sums.mean,
+        "std": sums.std,
+        "low": low + 0.0,  # not -0, which sorts as 0 does
+        "high": high + 0.0,
+        "sums": sums.stored,
+    }
 
 
 # Merging
@@ -211,37 +239,29 @@ def _merge(a: ColumnProfile, b: ColumnProfile) -> ColumnProfile:
             hint="Only profiles of samples counted on the same bins can be merged.",
         )
     counts = tuple(x + y for x, y in zip(a.counts, b.counts, strict=True))
-    merged = msgspec.structs.replace(
+    return msgspec.structs.replace(
         a,
         count=a.count + b.count,
         missing=a.missing + b.missing,
         counts=counts,
         other=a.other + b.other,
+        **_merged_moments(a, b),
     )
+
+
+def _merged_moments(a: ColumnProfile, b: ColumnProfile) -> dict[str, Any]:
+    lows = [one.low for one in (a, b) if one.low is not None]
+    highs = [one.high for one in (a, b) if one.high is not None]
+    low, high = min(lows, default=0.0), max(highs, default=0.0)
+    if a.sums is not None and b.sums is not None:
+        return _moments(opened(a.sums) + opened(b.sums), low, high)
     if a.mean is None or b.mean is None:
         full = b if a.mean is None else a
-        return msgspec.structs.replace(
-            merged, mean=full.mean, std=full.std, low=full.low, high=full.high
-        )
-    assert a.std is not None
-    assert b.std is not None
-    assert a.low is not None
-    assert b.low is not None
-    assert a.high is not None
-    assert b.high is not None
+        return {"mean": full.mean, "std": full.std, "low": full.low, "high": full.high}
     # Chan, Golub and LeVeque (1979): moments of the whole from those of its parts.
     first, second = a.count - a.missing, b.count - b.missing
     share = second / (first + second)
     apart = b.mean - a.mean
     keep, add = math.sqrt(1 - share), math.sqrt(share)
-    return msgspec.structs.replace(
-        merged,
-        mean=a.mean + share * apart,
-        std=math.hypot(keep * a.std, add * b.std, keep * add * apart),
-        low=min(a.low, b.low),
-        high=max(a.high, b.high),
-    )
-
-
-def _ints(counts: np.ndarray) -> tuple[int, ...]:
-    return tuple(counts.tolist())
+    std = math.hypot(keep * (a.std or 0.0), add * (b.std or 0.0), keep * add * apart)
+    return {"mean": a.mean + share * apart, "std": std, "low": low, "high": high, "sums": None}

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import upturn as up
+from unit.improve.alerts.receivers import hook
 from upturn.cli.monitor import command
 from upturn.core.errors import Conflict, Invalid, NotFound
 from upturn.core.log import FeedbackBatch, PredictionBatch
@@ -218,14 +219,27 @@ def test_bad_questions(
 
 
 def test_a_monitor_looks_keeps_and_tells(workspace: Workspace) -> None:
-    monitor = up.Monitor("delays", window="8d", segments=["origin"], owner="ann@example.org")
-    told: list[Any] = []
     before = len(workspace.meta.select(Check, endpoint="delays"))
-    report = run_once(workspace, monitor, END, tell=lambda *of: told.append(of))
+    with hook() as got:
+        monitor = up.Monitor(
+            "delays",
+            window="8d",
+            segments=["origin"],
+            owner="ann@example.org",
+            alerts=[up.Webhook(got.url)],
+        )
+        report = run_once(workspace, monitor, END)
+        run_once(workspace, monitor, END)  # nothing changed, so nobody is told again
     assert report == report_of(workspace, segments=["origin"])
-    ((by, about, kept),) = told
-    assert (by, about, kept.report) == (monitor, report, as_json(report))
-    assert len(workspace.meta.select(Check, endpoint="delays")) == before + 1
+    first, _ = workspace.meta.select(Check, endpoint="delays")[before:]
+    assert first.report == as_json(report)
+    bad = {one.name for one in report.symptoms if one.severity != "fine"}
+    assert bad
+    ((_, body),) = got.got
+    told = json.loads(body)
+    assert {one["name"] for one in told["alerts"]} == bad
+    assert {one["owner"] for one in told["alerts"]} == {"ann@example.org"}
+    assert {one["check"] for one in told["alerts"]} == {first.seq}
 
 
 def test_one_runner_a_monitor(workspace: Workspace) -> None:

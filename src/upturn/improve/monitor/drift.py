@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from upturn.core.log import FEATURE_PREFIX
 from upturn.core.schema import ColumnProfile, Profile
+from upturn.improve.monitor.distances import hellinger, jensen_shannon, total_variation
 from upturn.model.profile import Counts, count_into
 
 PREDICTION = "prediction"
@@ -23,8 +24,10 @@ class Drift(msgspec.Struct, frozen=True, kw_only=True):
     `psi` is the population stability index; without any drift it is `psi_noise` on average, for
     that many rows and bins. `ks` is the largest distance of the two distribution functions seen at
     the edges of the bins (numbers only, missing values left out); between edges it may be larger,
-    by `ks_error` at most. `missing` and `unseen` are shares of the rows, `unseen` of values that
-    are none of the baseline's kept categories; `…_before` are the baseline's.
+    by `ks_error` at most. `jensen_shannon`, `hellinger` and `total_variation` are distances from 0
+    to 1 over the bins, missing and unseen ones included. `missing` and `unseen` are shares of the
+    rows, `unseen` of values that are none of the baseline's kept categories; `…_before` are the
+    baseline's.
     """
 
     column: str
@@ -34,6 +37,9 @@ class Drift(msgspec.Struct, frozen=True, kw_only=True):
     psi_noise: float
     ks: float | None
     ks_error: float | None
+    jensen_shannon: float
+    hellinger: float
+    total_variation: float
     missing: float
     missing_before: float
     unseen: float
@@ -120,10 +126,9 @@ def ks(before: NDArray[np.int64], after: NDArray[np.int64]) -> tuple[float, floa
 def drift_of(before: ColumnProfile, after: Counts) -> Drift:
     """How far rows that were counted on the profile's bins have moved from it."""
     rows = sum(after.counts) + after.missing + after.unseen
-    index, noise = psi(
-        np.array([*before.counts, before.missing, before.other], np.int64),
-        np.array([*after.counts, after.missing, after.unseen], np.int64),
-    )
+    then = np.array([*before.counts, before.missing, before.other], np.int64)
+    now = np.array([*after.counts, after.missing, after.unseen], np.int64)
+    index, noise = psi(then, now)
     distance = error = None
     if before.kind == "number":
         distance, error = ks(np.array(before.counts, np.int64), np.array(after.counts, np.int64))
@@ -135,6 +140,9 @@ def drift_of(before: ColumnProfile, after: Counts) -> Drift:
         psi_noise=noise,
         ks=distance,
         ks_error=error,
+        jensen_shannon=jensen_shannon(then, now),
+        hellinger=hellinger(then, now),
+        total_variation=total_variation(then, now),
         missing=_share(after.missing, rows),
         missing_before=_share(before.missing, before.count),
         unseen=_share(after.unseen, rows),

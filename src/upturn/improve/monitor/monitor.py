@@ -62,6 +62,13 @@ class Monitor:
                 f"segments={segments!r} is one text, not several names.",
                 hint=f"Write segments=[{segments!r}].",
             )
+        channels = tuple(alerts)
+        for channel in channels:
+            if not callable(getattr(channel, "send", None)):
+                raise Invalid(
+                    f"{channel!r} is not a channel that can be told.",
+                    hint="There is up.Webhook, up.Slack, up.Command and up.Email.",
+                )
         called = endpoint.name if isinstance(endpoint, Endpoint) else endpoint
         values: dict[str, Any] = {
             "endpoint": called,
@@ -71,7 +78,7 @@ class Monitor:
             "segments": tuple(segments),
             "baseline": baseline.name if isinstance(baseline, Version) else baseline,
             "owner": owner,
-            "alerts": tuple(alerts),
+            "alerts": channels,
             "name": name or called,
         }
         for field, value in values.items():

@@ -1,4 +1,4 @@
-"""Interval: an estimate with its uncertainty, the evidence against no effect, and how it was had."""
+"""Interval: an estimate with its uncertainty, and the evidence against no effect."""
 
 import msgspec
 

@@ -1,0 +1,109 @@
+"""Webhooks: alerts as JSON to a URL, signed on request, and as text to Slack and its like."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from urllib.parse import urlsplit
+
+import msgspec
+
+from upturn.core.errors import Invalid
+from upturn.improve.alerts.channel import TIMEOUT_S, Message, Undelivered
+
+SIGNATURE = "X-Upturn-Signature"
+_SAID = 200  # characters of a refusal that are repeated
+
+
+class Webhook(msgspec.Struct, frozen=True):
+    """Posts each message as JSON: endpoint, title, text, look, and the alerts as records.
+
+    With a `secret`, the header X-Upturn-Signature is `sha256=` and the HMAC-SHA256 of the body in
+    hexadecimal digits. Any answer but a 2xx counts as not delivered; redirects are not followed.
+
+    >>> Webhook("https://hooks.example.org/upturn?token=3f9").name
+    'webhook hooks.example.org'
+    """
+
+    url: str
+    secret: str = ""
+
+    def __post_init__(self) -> None:
+        """Raises Invalid unless it is an address that can be posted to."""
+        check_url(self.url)
+
+    @property
+    def name(self) -> str:
+        """See Channel."""
+        return f"webhook {urlsplit(self.url).hostname}"
+
+    def send(self, message: Message) -> None:
+        """See Channel."""
+        body = msgspec.json.encode(message.as_json())
+        headers = {}
+        if self.secret:
+            digest = hmac.new(self.secret.encode(), body, hashlib.sha256).hexdigest()
+            headers[SIGNATURE] = f"sha256={digest}"
+        post(self.url, body, headers)
+
+
+class Slack(msgspec.Struct, frozen=True):
+    """Posts each message as text to an incoming webhook of Slack, Mattermost, Rocket.Chat, ….
+
+    >>> Slack("https://hooks.slack.example/services/T0/B0/xyz").name
+    'slack hooks.slack.example'
+    """
+
+    url: str
+
+    def __post_init__(self) -> None:
+        """Raises Invalid unless it is an address that can be posted to."""
+        check_url(self.url)
+
+    @property
+    def name(self) -> str:
+        """See Channel."""
+        return f"slack {urlsplit(self.url).hostname}"
+
+    def send(self, message: Message) -> None:
+        """See Channel."""
+        # The three characters that Slack's markup gives a meaning.
+        text = message.text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+        post(self.url, msgspec.json.encode({"text": text}), {})
+
+
+def check_url(url: str) -> None:
+    """Raise Invalid unless the text is an address that can be posted to."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+        _ = parts.port
+    except ValueError:
+        usable = False
+    if not usable:
+        raise Invalid(
+            f"{url!r} is not an address that alerts can be sent to.",
+            hint="Write the whole of it: https://hooks.example.org/upturn",
+        )
+
+
+def post(url: str, body: bytes, headers: dict[str, str]) -> None:
+    """Post JSON. Raises Undelivered unless the answer is a 2xx."""
+    import http.client
+
+    parts = urlsplit(url)
+    made = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    assert parts.hostname is not None
+    connection = made(parts.hostname, parts.port, timeout=TIMEOUT_S)
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    try:
+        connection.request("POST", path, body, {"Content-Type": "application/json", **headers})
+        answer = connection.getresponse()
+        said = answer.read(_SAID).decode(errors="replace").strip()
+    except (OSError, http.client.HTTPException) as error:
+        reason = str(error) or type(error).__name__
+        raise Undelivered(f"{parts.hostname} can't be reached: {reason}.") from None
+    finally:
+        connection.close()
+    if not 200 <= answer.status < 300:
+        raise Undelivered(f"{parts.hostname} answered {answer.status} {said}".rstrip() + ".")

@@ -1,1 +1,0 @@
-"""Bandits: arms whose shares follow what they earn."""

@@ -1,0 +1,1 @@
+"""Measures: what metrics are made of, as pure functions of arrays."""
