@@ -43,7 +43,9 @@ if TYPE_CHECKING:
     from upturn.improve.loop import Loop as Loop
     from upturn.improve.monitor.monitor import Monitor as Monitor
     from upturn.improve.offpolicy.evaluate import evaluate_policy as evaluate_policy
+    from upturn.improve.past.history import history as history
     from upturn.improve.rehearse import rehearse as rehearse
+    from upturn.improve.rehearsing.vary import vary as vary
     from upturn.improve.rollout import approval as approval
     from upturn.improve.rollout import beats as beats
     from upturn.improve.rollout import canary as canary
@@ -103,7 +105,9 @@ _HOMES = {
     "Loop": "improve.loop",
     "Monitor": "improve.monitor.monitor",
     "evaluate_policy": "improve.offpolicy.evaluate",
+    "history": "improve.past.history",
     "rehearse": "improve.rehearse",
+    "vary": "improve.rehearsing.vary",
     "budget": "improve.limits",
     "quiet": "improve.limits",
     "approval": "improve.rollout",

@@ -51,7 +51,6 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     events: tuple[Event, ...] = ()
     decisions_name: str | None = None  # under which its decisions are stored
     regret: Regret | None = None
-    among_best: float | None = None  # p: below 0.05 it is shown not to be as good as the best
 
 
 class Month(msgspec.Struct, frozen=True, kw_only=True):

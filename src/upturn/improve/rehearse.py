@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -199,7 +198,7 @@ class _Rehearsing:
         )
 
     def _run_all(self, shared: Shared, firsts: Mapping[str, Trained | int]) -> list[Done]:
-        """Each policy in a thread of its own, as many at a time as there are cores.
+        """Each policy in a thread, as many at a time as there are cores beside one for training.
 
         This thread trains what they ask for, and what calendars are known to ask for before they
         do. When one fails, or on Ctrl-C, all end.
@@ -217,7 +216,8 @@ class _Rehearsing:
         ]
         # Loops first: what they will ask for nobody knows, so they should ask early.
         order = sorted(self._plans, key=lambda plan: plan.kind != "loop")
-        threads = ThreadPoolExecutor(max(2, min(len(order), os.cpu_count() or 2)), "rehearse")
+        cores = self._workspace.settings.cores
+        threads = ThreadPoolExecutor(max(1, min(len(order), cores - 1)), "rehearse")
         tasks = [threads.submit(run, plan) for plan in order]
         try:
             self._trainings.serve(tasks, likely)

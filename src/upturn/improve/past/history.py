@@ -109,8 +109,8 @@ def as_history(table: Any) -> pa.Table:
     _check_order(said, at, known_at)
     columns: dict[str, Any] = {"at": at, "known_at": known_at, "label": _label(rows, said.label)}
     gone = {said.label, said.known_at, *said.drop, *OWN}
-    inputs = {name: rows[name] for name in rows.column_names if name not in gone}
-    return pa.table(columns | inputs)
+    columns |= {name: rows[name] for name in rows.column_names if name not in gone}
+    return pa.table(columns)
 
 
 def _missing(name: str, said: History, rows: pa.Table) -> Invalid:
@@ -250,7 +250,8 @@ def _file(path: Path) -> pa.Table:
     with duckdb.connect(":memory:", config={"autoinstall_known_extensions": False}) as own:
         own.execute("SET TimeZone = 'UTC'")
         try:
-            return own.execute(f"SELECT * FROM {reader}(?)", [str(path)]).to_arrow_table()
+            found = own.sql(f"SELECT * FROM {reader}(?)", params=[str(path)])
+            return found.to_arrow_table()
         except duckdb.Error as error:
             raise _unread(path, error) from None
 

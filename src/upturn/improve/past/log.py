@@ -179,7 +179,7 @@ class PastLog:
             "received_at": at,
             "route": spread([part.route for part in parts], np.int32),
             "arm": pa.array([part.arm for part in parts], pa.string()).take(
-                pa.array(spread(range(len(parts)), np.int32))
+                _indices(spread(range(len(parts)), np.int32))
             ),
             "version": spread([part.version for part in parts], np.int32),
             "shadow": spread([part.shadow for part in parts], np.bool_),
@@ -196,8 +196,9 @@ class PastLog:
         if not features:
             return table
         taken = _rows(self._columns.features, places)
-        named = dict(zip(table.column_names, table.columns, strict=True))
-        return pa.table(named | dict(zip(taken.column_names, taken.columns, strict=True)))
+        columns = dict(zip(table.column_names, table.columns, strict=True))
+        columns |= dict(zip(taken.column_names, taken.columns, strict=True))
+        return pa.table(columns)
 
     def _scored(self, part: Answered) -> np.ndarray:
         scores = self._scores.of(part.version, part.low, part.high)
@@ -208,10 +209,10 @@ class PastLog:
         for part in found.parts:
             text = self._scores.answers(part.version, part.low, part.high)
             if part.places is not None:
-                text = text.take(pa.array(part.places - part.low))
+                text = text.take(_indices(part.places - part.low))
             pieces += text.chunks
         answers = pa.chunked_array(pieces, pa.string())
-        return answers if found.order is None else answers.take(pa.array(found.order))
+        return answers if found.order is None else answers.take(_indices(found.order))
 
 
 def ids_of(places: Sequence[int] | np.ndarray) -> pa.Array[Any]:
@@ -250,13 +251,17 @@ def _size(part: Answered) -> int:
 def _taken(array: pa.Array[Any], places: slice | np.ndarray) -> pa.Array[Any]:
     if isinstance(places, slice):
         return array.slice(places.start, places.stop - places.start)
-    return array.take(pa.array(places))
+    return array.take(_indices(places))
 
 
 def _rows(table: pa.Table, places: slice | np.ndarray) -> pa.Table:
     if isinstance(places, slice):
         return table.slice(places.start, places.stop - places.start)
-    return table.take(pa.array(places))
+    return table.take(_indices(places))
+
+
+def _indices(places: np.ndarray) -> Any:
+    return pa.array(places)
 
 
 def _replaced(array: pa.Array[Any], unknown: pa.Array[Any]) -> pa.Array[Any]:

@@ -73,7 +73,7 @@ def past_of(table: Any, endpoint: Endpoint, start: datetime, end: datetime) -> P
     kept = kept.take(pc.array_sort_indices(kept["at"])).combine_chunks()
     at, known_at, label = (kept[name].combine_chunks() for name in OWN)
     happened = np.asarray(at.cast(pa.int64()).to_numpy(zero_copy_only=False), dtype=np.int64)
-    never = pc.fill_null(known_at.cast(pa.int64()), pa.scalar(NEVER, pa.int64()))
+    never: Any = pc.fill_null(known_at.cast(pa.int64()), pa.scalar(NEVER, pa.int64()))
     known = np.asarray(never.to_numpy(zero_copy_only=False), dtype=np.int64)
     known = np.where(pc.is_null(label).to_numpy(zero_copy_only=False), NEVER, known)
     return Past(

@@ -74,7 +74,8 @@ class Scores:
     def _text(self, number: int, chunk: int) -> pa.Array[Any]:
         scores = self._chunk(number, chunk)
         if (number, chunk) not in self._answers:
-            table = pa.table({"score": scores})
+            columns: dict[str, Any] = {"score": scores}
+            table = pa.table(columns)
             # The Log's own way to write a number, so that both are the same.
             with self._writing:
                 self._connection.register("scores", table)

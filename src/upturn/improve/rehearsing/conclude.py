@@ -57,10 +57,10 @@ def _best(rehearsal: Rehearsal) -> str:
     if not rehearsal.best or not _many(rehearsal):
         return ""
     real = [one for one in rehearsal.policies if one.kind != "oracle"]
-    known = [one for one in real if one.among_best is not None]
+    known = [one for one in real if one.regret is not None and one.regret.low is not None]
     opening = f"In hindsight {rehearsal.best} lost the least"
     if len(known) < len(real):
-        return f"{opening}; over so few days nobody can tell by chance or not."
+        return f"{opening}; over so few days nobody can tell whether by chance."
     others = [one.name for one in known if one.name != rehearsal.best and not _worse(one)]
     worse = [one.name for one in known if _worse(one)]
     if not others:
@@ -70,7 +70,8 @@ def _best(rehearsal: Rehearsal) -> str:
 
 
 def _worse(policy: Policy) -> bool:
-    return policy.among_best is not None and policy.among_best < _LEVEL
+    seen = policy.regret
+    return seen is not None and seen.low is not None and seen.low > 0
 
 
 def _selected(rehearsal: Rehearsal) -> str:

@@ -24,9 +24,9 @@ from upturn.improve.rehearsal import (
     Selection,
     Standing,
 )
-from upturn.improve.rehearsing.blocks import block_length, reach, simultaneous, sum_error
+from upturn.improve.rehearsing.blocks import behind, block_length, reach, sum_error
 from upturn.improve.rehearsing.influence import influence
-from upturn.improve.rehearsing.selection import best_set, superior
+from upturn.improve.rehearsing.selection import superior
 from upturn.improve.rehearsing.shared import Done
 
 _DRAWS = 400  # of days, some hundreds of them: the interval's ends then vary by a few per cent
@@ -116,18 +116,13 @@ def _regrets(judged: Rehearsal, rows: Rows, done: Sequence[Done], seed: int) -> 
     totals = losses.sum(axis=1)
     best = min(real, key=lambda place: (totals[place], place))
     block = common_block(losses[real])
-    behind = losses - losses[best]
-    found = simultaneous(behind.sum(axis=1), behind, block, seed=seed)
-    among = np.full(len(done), np.nan)
-    if len(real) > 1 and np.isfinite(found.low).all():
-        among[real] = best_set(losses[real], block, seed=seed)
+    found = behind(losses, best, block, seed=seed)
     policies = tuple(
         msgspec.structs.replace(
             policy,
             regret=Regret(total=float(total), low=_finite(low), high=_finite(high)),
-            among_best=None if math.isnan(p) else float(p),
         )
-        for policy, total, low, high, p in zip(judged.policies, *found, among, strict=True)
+        for policy, total, low, high in zip(judged.policies, *found, strict=True)
     )
     return msgspec.structs.replace(
         judged,
@@ -136,7 +131,7 @@ def _regrets(judged: Rehearsal, rows: Rows, done: Sequence[Done], seed: int) -> 
         block_days=block,
         curves=tuple(
             _regret_curve(one.plan.name, series, rows, block)
-            for one, series in zip(done, behind, strict=True)
+            for one, series in zip(done, losses - losses[best], strict=True)
         ),
         selection=_selection(done, losses, real, block, seed),
     )
@@ -160,17 +155,17 @@ def _selection(
     )
 
 
-def _regret_curve(name: str, behind: Floats, rows: Rows, block: float) -> Curve:
+def _regret_curve(name: str, series: Floats, rows: Rows, block: float) -> Curve:
     """Regret summed up to the end of each week or longer, each with an interval of its own."""
     ends = _ends(rows.days)
-    totals = np.cumsum(behind)
+    totals = np.cumsum(series)
     values: list[float | None] = []
     lows: list[float | None] = []
     highs: list[float | None] = []
     for end in ends:
         count = int(np.searchsorted(rows.days, micros(end)))
         total = float(totals[count - 1]) if count else 0.0
-        error = float(sum_error(behind[None, :count], block)[0]) if count else math.nan
+        error = float(sum_error(series[None, :count], block)[0]) if count else math.nan
         width = reach(block, count) * error if error != 0 else 0.0
         values.append(total)
         lows.append(_finite(total - width))

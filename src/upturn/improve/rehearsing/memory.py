@@ -96,7 +96,8 @@ def _key(shared: Shared, plan: Plan, first: Trained | int) -> str | None:
     if loop is None or definition is None:
         return None
     number = first.version if isinstance(first, Trained) else first
-    began = first.trained_until.isoformat() if _dated(first) else ""
+    until = first.trained_until if isinstance(first, Trained) else None
+    began = "" if until is None else until.isoformat()
     return key_of(
         "policy",
         code_digest(),
@@ -105,10 +106,6 @@ def _key(shared: Shared, plan: Plan, first: Trained | int) -> str | None:
         definition,
         [number, began, version_parts(shared.find(number))],
     )
-
-
-def _dated(first: Trained | int) -> bool:
-    return isinstance(first, Trained) and first.trained_until is not None
 
 
 def definition_of(loop: Loop) -> list[list[str]] | None:

@@ -101,9 +101,10 @@ def _standing(found: Rehearsal, policy: Policy) -> str:
         return badge("a bound")
     if policy.name == found.best:
         return badge("best", "good")
-    if policy.among_best is None:
+    seen = policy.regret
+    if seen is None or seen.low is None:
         return ""
-    if policy.among_best < _LEVEL:
+    if seen.low > 0:
         return badge("worse", "warning")
     return badge("can't be told from it")
 
@@ -207,8 +208,8 @@ def _chosen(found: Rehearsal) -> Html | None:
         return None
     words = "is more than luck" if one.p < _LEVEL else "may be luck"
     return note(
-        f"{one.best} looks best of {one.among}, and was picked for that. That it beats {one.against}"
-        f" {words}, having counted that {one.among} were tried: p = {one.p:.3f}."
+        f"{one.best} looks best of {one.among}, and was picked for that. That it beats"
+        f" {one.against} {words}, having counted that {one.among} were tried: p = {one.p:.3f}."
     )
 
 
@@ -255,8 +256,8 @@ def _method(found: Rehearsal) -> Html:
         said.append(
             f"Days were drawn in blocks of {found.block_days:.1f} days on average, all policies on"
             " the same ones (Politis & Romano 1994; length by Politis & White 2004). Regrets'"
-            " intervals hold for all policies together (Romano & Wolf 2005). “Worse” is outside"
-            " the 95 % model confidence set (Hansen, Lunde & Nason 2011)."
+            " intervals hold together for all pairs of policies (Romano & Wolf 2005), so they allow"
+            " for the best having been picked by the same days. “Worse” is an interval above 0."
         )
     return section("How this was had", *said)
 

@@ -55,7 +55,7 @@ def _named(policies: Policies, baselines: Sequence[str]) -> Iterator[tuple[str, 
         found = list(policies.items())
     else:
         found = [(_name_of(one), one) for one in policies]
-    taken = set(baselines) | ({"calendar"} if "calendar" in baselines else set())
+    taken = set(baselines)
     seen: dict[str, int] = {}
     for name, one in found:
         if not isinstance(one, Loop | Version):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -74,7 +74,7 @@ def _named(policies: Policies, baselines: Sequence[str]) -> Iterator[tuple[str, 
 
 
 def _name_of(one: One) -> str:
-    return one.name if isinstance(one, Loop | Version) else str(one)
+    return str(getattr(one, "name", one))
 
 
 def _plan(name: str, one: One, settings: Mapping[str, str]) -> Plan:

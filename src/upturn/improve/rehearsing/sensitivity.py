@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from upturn.improve.page import plots
-from upturn.improve.page.html import Html, badge, figure, note, section, table
+from upturn.improve.page.html import Html, Tone, badge, figure, note, section, table
 from upturn.improve.rehearsal import Policy, Rehearsal
 
-_LEVEL = 0.05
+_TONES: dict[str, Tone] = {"yes": "good", "same": "good", "no": "warning", "open": "warning"}
 
 
 def sensitivity(found: Rehearsal) -> Html | None:
@@ -18,16 +18,11 @@ def sensitivity(found: Rehearsal) -> Html | None:
         return None
     parts: list[str] = []
     if found.suggestion is not None:
-        tone = {"yes": "good", "same": "good", "no": "warning", "open": "warning"}
-        parts.append(
-            note(f"Suggested: {found.suggestion.text}", tone[found.suggestion.holds])  # pyright: ignore[reportArgumentType]
-        )
+        parts.append(note(f"Suggested: {found.suggestion.text}", _TONES[found.suggestion.holds]))
     parts.append(figure(_regrets(loops), _words(found)))
     if any(one.settings for one in loops):
         parts.append(_table(found, loops))
-    lead = (
-        "The same past under other settings: how much hangs on each threshold, and what it costs."
-    )
+    lead = "The same past under other settings: how much hangs on each, and what it costs."
     return section("How sensitive it is", *parts, lead=lead)
 
 
@@ -73,7 +68,7 @@ def _table(found: Rehearsal, loops: Sequence[Policy]) -> Html:
 def _standing(found: Rehearsal, policy: Policy) -> str:
     if found.suggestion is not None and found.suggestion.name == policy.name:
         return badge("suggested", "good")
-    if policy.among_best is not None and policy.among_best < _LEVEL:
+    if policy.regret is not None and (policy.regret.low or 0) > 0:
         return badge("worse", "warning")
     return ""
 
