@@ -8,6 +8,7 @@ Romano 1994). Policies are compared on the same drawn days.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -85,20 +86,31 @@ def _reach(correlation: Floats, n: int, near: int) -> int:
     return int(large[-1]) + 1 if len(large) else 1
 
 
+def block_for(series: Iterable[Floats], days: int) -> float:
+    """The mean block length for intervals of sums of these series over so many days.
+
+    Twice the longest that `block_length` finds, at least 2 · days^(1/3), at most a sixth of the
+    days. What makes the best estimate of a variance makes intervals that are too narrow: for tests
+    its bias weighs more than its noise (Sun, Phillips & Jin 2008), so blocks have to be longer.
+    """
+    found = max((block_length(one) for one in series), default=1.0)
+    return max(1.0, min(max(2 * found, 2 * days ** (1 / 3)), days / 6))
+
+
 def sum_error(terms: Floats, block: float) -> Floats:
     """The standard error of the sum of each row of terms over days, under blocks of that mean.
 
     `terms` has the shape (rows, days). It is what the stationary bootstrap gives with infinitely
-    many draws (Politis & Romano 1994, lemma 1), times √(G / (G − 1)) for G blocks, and nan where
-    there are fewer than four.
+    many draws (Politis & Romano 1994, lemma 1), times √(n / (n − 2 b + 1)) for n days and blocks of
+    b, by which it is too small because the mean is taken from the same days. nan for less than four
+    blocks.
 
     >>> terms = np.array([[1.0, -1.0, 1.0, -1.0, 1.0, -1.0]])
     >>> sum_error(terms, 1.0).round(6)
     array([2.683282])
     """
-    days = terms.shape[1]
-    blocks = days / max(1.0, block)
-    if blocks < _ENOUGH:
+    days, block = terms.shape[1], max(1.0, block)
+    if days / block < _ENOUGH:
         return np.full(len(terms), np.nan)
     centred = terms - terms.mean(axis=1, keepdims=True)
     # Autocovariances of all lags at once, by the transform of a series padded with zeros.
@@ -106,10 +118,11 @@ def sum_error(terms: Floats, block: float) -> Floats:
     spectrum = np.abs(np.fft.rfft(centred, size, axis=1)) ** 2
     auto = np.fft.irfft(spectrum, size, axis=1)[:, :days] / days
     lag = np.arange(1, days)
-    stay = 1 - 1 / max(1.0, block)
+    stay = 1 - 1 / block
     kernel = (1 - lag / days) * stay**lag + (lag / days) * stay ** (days - lag)
     variance = days * (auto[:, 0] + 2 * auto[:, 1:] @ kernel)
-    return np.sqrt(np.maximum(0.0, variance) * blocks / (blocks - 1))
+    never = (np.abs(centred) <= 1e-12 * np.abs(terms).max(axis=1, keepdims=True)).all(axis=1)
+    return np.where(never, 0.0, np.sqrt(np.maximum(0.0, variance)) * _unbiased(block, days))
 
 
 def reach(block: float, days: int, *, alpha: float = 0.05) -> float:
@@ -118,6 +131,20 @@ def reach(block: float, days: int, *, alpha: float = 0.05) -> float:
     if blocks < _ENOUGH:
         return float("nan")
     return t_quantile(1 - alpha / 2, int(blocks) - 1)
+
+
+def widening(block: float, days: int, *, alpha: float = 0.05) -> float:
+    """By how much drawn errors are too small at that level: of few blocks, and against Student's t.
+
+    >>> 1.0 < widening(1.0, 300) < 1.01 < widening(10.0, 60)
+    True
+    """
+    normal = NormalDist().inv_cdf(1 - alpha / 2)
+    return reach(block, days, alpha=alpha) / normal * _unbiased(max(1.0, block), days)
+
+
+def _unbiased(block: float, days: int) -> float:
+    return float(np.sqrt(days / max(1.0, days - 2 * block + 1)))
 
 
 def behind(
@@ -139,8 +166,8 @@ def behind(
 
     >>> day = np.arange(60.0)
     >>> found = behind(np.array([np.sin(day), np.cos(3 * day) + 1.0, np.sin(day)]), 0, 1.0)
-    >>> found.low[1] > 0, (found.low[2], found.high[2])
-    (True, (0.0, 0.0))
+    >>> bool(found.low[1] > 0), float(found.low[2]), float(found.high[2])
+    (True, 0.0, 0.0)
     """
     terms = losses - losses[best]
     totals = terms.sum(axis=1)

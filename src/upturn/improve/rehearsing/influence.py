@@ -33,8 +33,8 @@ def influence(
     `truth` and the scores have no nan; `day` is the place of each row's day, below `days`. For a
     mean of rows' losses the terms are those of a ratio estimator (Cochran 1977, section 6.3), for
     the root of one by the delta method, for AUC the placements of DeLong, DeLong & Clarke-Pearson
-    (1988), summed by cluster as Obuchowski (1997) does. A metric that is not defined is nan, and so
-    are its terms.
+    (1988), summed by cluster as Obuchowski (1997) does, and for any other metric the jackknife's:
+    what is missing without the day. A metric that is not defined is nan, and so are its terms.
 
     >>> truth, day = np.array([0.0, 1.0, 0.0, 1.0]), np.array([0, 0, 1, 1])
     >>> found = influence("brier", truth, [np.array([0.5, 0.5, 0.0, 1.0])], day, 2)
@@ -42,10 +42,7 @@ def influence(
     (array([0.125]), array([[ 0.0625, -0.0625]]))
     """
     name = get_metric(metric).name
-    found = [
-        _auc(truth, one, day, days) if name == "auc" else _mean(name, truth, one, day, days)
-        for one in scores
-    ]
+    found = [_influence(name, truth, one, day, days) for one in scores]
     values = np.array([value for value, _ in found])
     return Daily(values, np.array([phi for _, phi in found]).reshape(len(found), days))
 
@@ -62,6 +59,31 @@ def _mean(
         return mean, phi
     root = float(np.sqrt(mean))
     return root, phi / (2 * root) if root > 0 else np.zeros(days)
+
+
+def _influence(
+    name: str, truth: Floats, scores: Floats, day: NDArray[np.intp], days: int
+) -> tuple[float, Floats]:
+    if name == "auc":
+        return _auc(truth, scores, day, days)
+    if name in ROW_LOSSES:
+        return _mean(name, truth, scores, day, days)
+    return _jackknife(name, truth, scores, day, days)
+
+
+def _jackknife(
+    name: str, truth: Floats, scores: Floats, day: NDArray[np.intp], days: int
+) -> tuple[float, Floats]:
+    """Any other metric: what is missing without the day, made to add up to 0."""
+    function = get_metric(name).function
+    value = float(function(truth, scores)) if len(truth) else float("nan")
+    if not np.isfinite(value):
+        return float("nan"), np.full(days, np.nan)
+    terms = np.zeros(days)
+    for place in np.unique(day):
+        kept = day != place
+        terms[place] = value - function(truth[kept], scores[kept]) if kept.any() else np.nan
+    return value, terms - terms.mean()
 
 
 def _auc(truth: Floats, scores: Floats, day: NDArray[np.intp], days: int) -> tuple[float, Floats]:

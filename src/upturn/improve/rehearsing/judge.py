@@ -13,7 +13,7 @@ import numpy as np
 
 from upturn.core.time import from_micros, micros
 from upturn.improve.compare import compare_paired
-from upturn.improve.metrics import METRICS, ROW_LOSSES
+from upturn.improve.metrics import ROW_LOSSES, get_metric
 from upturn.improve.past.rows import Past
 from upturn.improve.rehearsal import (
     Curve,
@@ -24,7 +24,7 @@ from upturn.improve.rehearsal import (
     Selection,
     Standing,
 )
-from upturn.improve.rehearsing.blocks import behind, block_length, reach, sum_error
+from upturn.improve.rehearsing.blocks import behind, block_for, reach, sum_error, widening
 from upturn.improve.rehearsing.influence import influence
 from upturn.improve.rehearsing.selection import superior
 from upturn.improve.rehearsing.shared import Done
@@ -70,7 +70,7 @@ def judge(
 
     def values(scores: Floats, rows: Floats) -> dict[str, float | None]:
         usable = rows & ~np.isnan(truth) & ~np.isnan(scores)
-        found = {name: METRICS[name].function(truth[usable], scores[usable]) for name in metrics}
+        found = {name: get_metric(name).function(truth[usable], scores[usable]) for name in metrics}
         return {name: _finite(value) for name, value in found.items()}
 
     everything = np.ones(past.rows, dtype=np.bool_)
@@ -104,10 +104,10 @@ def losses_by_day(loss: str, rows: Rows) -> Floats:
 
 
 def common_block(losses: Floats) -> float:
-    """The mean block length for comparing policies: the longest that any two of them ask for."""
+    """The mean block length for comparing policies: for the two that ask for the longest."""
     count = len(losses)
     pairs = [losses[one] - losses[two] for one in range(count) for two in range(one)]
-    return max((block_length(series) for series in pairs), default=1.0)
+    return block_for(pairs, losses.shape[1])
 
 
 def _regrets(judged: Rehearsal, rows: Rows, done: Sequence[Done], seed: int) -> Rehearsal:
@@ -146,7 +146,8 @@ def _selection(
     if reference is None or len(others) < 2 or losses.shape[1] / block < 4:
         return None
     best = min(others, key=lambda place: losses[place].sum())
-    p = superior(losses[reference], losses[others], block, seed=seed)
+    scale = widening(block, losses.shape[1])
+    p = superior(losses[reference], losses[others], block, scale=scale, seed=seed)
     return Selection(
         best=done[best].plan.name,
         against=done[reference].plan.name,
@@ -308,6 +309,6 @@ def standing(metric: str, low: float, high: float) -> Standing:
     ('better', 'worse', 'open')
     """
     better, worse = low > 0, high < 0
-    if not METRICS[metric].greater_is_better:
+    if not get_metric(metric).greater_is_better:
         better, worse = worse, better
     return "better" if better else "worse" if worse else "open"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from upturn.improve.metrics import METRICS
+from upturn.improve.metrics import get_metric
 from upturn.improve.page import plots
 from upturn.improve.page.html import (
     Html,
@@ -125,7 +125,7 @@ def _over_time(found: Rehearsal) -> Html | None:
 
 
 def _caption(metric: str) -> str:
-    better = "more" if METRICS[metric].greater_is_better else "less"
+    better = "more" if get_metric(metric).greater_is_better else "less"
     return f"{_name(metric)}: {better} is better."
 
 

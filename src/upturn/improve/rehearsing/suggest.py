@@ -16,7 +16,7 @@ import numpy as np
 from upturn.core.time import from_micros
 from upturn.improve.comparison import Comparison
 from upturn.improve.rehearsal import Rehearsal, Suggestion
-from upturn.improve.rehearsing.blocks import reach, sum_error
+from upturn.improve.rehearsing.blocks import reach, sum_error, widening
 from upturn.improve.rehearsing.judge import Rows, common_block, losses_by_day
 from upturn.improve.rehearsing.selection import best_set
 from upturn.improve.rehearsing.shared import Done
@@ -41,7 +41,7 @@ def suggest(
     early, late = losses[:, :split], losses[:, split:]
     at = from_micros(int(rows.days[split]))
     block = common_block(early)
-    p = best_set(early, block, seed=seed)
+    p = best_set(early, block, scale=widening(block, split), seed=seed)
     totals = early.sum(axis=1)
     best = int(totals.argmin())
     spent = [_retrains(done[place], at) for place in loops]
