@@ -140,7 +140,7 @@ def _policies(workspace: Workspace, targets: tuple[str, ...], changes: tuple[str
         is_version = _VERSION.fullmatch(target) is not None
         name = target if is_version else target.rpartition(":")[2]
         name = name if name not in found else target.replace("/", ".")
-        if name in found:
+        if targets.count(target) > 1:
             raise Invalid(f"{target} is given twice.", hint="Once is enough.")
         found[name] = get_version(workspace, target) if is_version else load_target(target, Loop)
     only = next(iter(found.values())) if len(found) == 1 else None

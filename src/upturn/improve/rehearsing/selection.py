@@ -26,7 +26,8 @@ def superior(
     test for superior predictive ability (2005, section 3), its consistent form: White's reality
     check (2000), studentised, where policies that are clearly worse do not count. Days are drawn in
     blocks of the mean length `block`; `scale` widens the drawn errors, as `blocks.widening` says
-    for few blocks. 1 when none of the others lost less, nan when there is nothing to compare or no difference varies.
+    for few blocks. 1 when none of the others lost less, nan when there is nothing to compare or
+    no difference varies.
 
     >>> day = np.arange(60.0)
     >>> ours, theirs = np.cos(day), np.cos(day) - 0.5 + 0.1 * np.sin(3 * day)

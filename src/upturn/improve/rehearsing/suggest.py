@@ -62,6 +62,7 @@ def suggest(
     rival = best if chosen != best else _second(totals, best)
     later = _compared(rehearsal.loss, late, chosen, rival, counts[split:], common_block(late))
     holds = _holds(later)
+    rival_name = done[loops[rival]].plan.name
     return Suggestion(
         name=found.name,
         settings=dict(done[loops[chosen]].plan.settings),
@@ -72,7 +73,7 @@ def suggest(
         chosen_by=seen,
         validated=later,
         holds=holds,
-        text=_text(found, at, rehearsal.loss, done[loops[rival]].plan.name, later, holds),
+        text=_text(found, at, rehearsal.loss, rival_name, seen, later, holds),
     )
 
 
@@ -126,7 +127,9 @@ def _holds(later: Comparison) -> Literal["yes", "no", "open", "same"]:
         return "same"
     if not later.conclusive:
         return "open"
-    return "no" if later.low > 0 else "yes"
+    if later.low > 0:
+        return "no"
+    return "yes" if later.difference <= 0 else "open"
 
 
 def _text(
@@ -134,10 +137,11 @@ def _text(
     split: datetime,
     loss: str,
     rival: str,
+    seen: Comparison | None,
     later: Comparison,
     holds: Literal["yes", "no", "open", "same"],
 ) -> str:
-    if found.name == found.best:
+    if seen is None:
         chosen = (
             f"{found.name}: before {split:%Y-%m-%d} it lost the least, and none of the"
             f" {found.near - 1} that can't be told from it retrains less"
@@ -146,15 +150,23 @@ def _text(
         )
     else:
         chosen = (
-            f"{found.name}: before {split:%Y-%m-%d} within noise of the best, {found.best}, at"
-            f" {found.retrains} of its {found.best_retrains} retrains"
+            f"{found.name}: before {split:%Y-%m-%d} within noise of the best, {found.best}"
+            f" ({_said(seen)}), at {found.retrains} of its {found.best_retrains} retrains"
         )
     since = f"Since then, on days that had no say in this, its {loss} less that of {rival} was"
-    said = f"{later.difference:+.5f} [{later.low:+.5f}, {later.high:+.5f}]"
+    unsure = "worse, or by chance: that can't be told"
+    if not later.conclusive:
+        unsure = "the days are too few to tell"
     ends = {
-        "yes": f"{since} {said}: not shown to be worse.",
-        "no": f"{since} {said}: worse, so do not rely on it.",
+        "yes": f"{since} {_said(later)}: no worse.",
+        "no": f"{since} {_said(later)}: worse, so do not rely on it.",
         "same": f"Since then it and {rival} gave the same answers.",
-        "open": f"Since then there are too few days to tell it from {rival}.",
+        "open": f"{since} {_said(later)}: {unsure}.",
     }
     return f"{chosen}. {ends[holds]}"
+
+
+def _said(one: Comparison) -> str:
+    if not one.conclusive:
+        return f"{one.difference:+.5f}"
+    return f"{one.difference:+.5f} [{one.low:+.5f}, {one.high:+.5f}]"
