@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -54,7 +54,6 @@ def suggest(
         retrains=spent[chosen],
         best_retrains=spent[best],
         near=len(near),
-        all=len(loops),
     )
     seen = None
     if chosen != best:
@@ -77,15 +76,14 @@ def suggest(
     )
 
 
-class _Found:
-    """Who was chosen, and among whom."""
+class _Found(NamedTuple):
+    """Who was chosen, and who is the best of those that can't be told from it."""
 
-    def __init__(
-        self, *, name: str, best: str, retrains: int, best_retrains: int, near: int, all: int
-    ) -> None:
-        self.name, self.best = name, best
-        self.retrains, self.best_retrains = retrains, best_retrains
-        self.near, self.all = near, all
+    name: str
+    best: str
+    retrains: int
+    best_retrains: int
+    near: int
 
 
 def _second(totals: Floats, best: int) -> int:

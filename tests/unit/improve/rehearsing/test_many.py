@@ -12,6 +12,7 @@ import pytest
 from unit.improve.loop_world import CHANGE, DAY, Flow, Handle, make_loop, past
 from upturn.core.errors import Invalid
 from upturn.core.records import Decision, Endpoint, Version
+from upturn.core.settings import load_settings
 from upturn.core.time import instant
 from upturn.improve.loop import Loop
 from upturn.improve.rehearsal import Rehearsal
@@ -26,11 +27,18 @@ LONG: dict[str, Any] = {"start": "2013-01-22", "end": "2013-03-11"}
 DAYS = 25
 
 
-@pytest.fixture
-def workspace() -> Iterator[Workspace]:
-    workspace = open_workspace()
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+    """One for all tests of this module: to register a version takes longer than to rehearse it."""
+    home = tmp_path_factory.mktemp("many")
+    workspace = open_workspace(load_settings(home, {"UPTURN_HOME": str(home)}))
     yield workspace
     workspace.close()
+
+
+@pytest.fixture(scope="module")
+def flow(workspace: Workspace) -> "Remembering":
+    return Remembering(workspace, past(60))
 
 
 class Remembering(Flow):
@@ -39,8 +47,10 @@ class Remembering(Flow):
     def __init__(self, workspace: Workspace, table: pa.Table, **more: Any) -> None:
         super().__init__(workspace, table, **more)
         self.made: dict[Any, Handle] = {}
+        self.asked: list[Any] = []
 
     def run(self, start: Any, end: Any) -> Handle:
+        self.asked.append((start, end))
         if (start, end) not in self.made:
             self.made[start, end] = super().run(start, end)
         return self.made[start, end]
@@ -75,12 +85,15 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return ran
 
 
-def test_each_does_what_it_does_alone_and_a_window_is_trained_on_once(workspace: Workspace) -> None:
-    flow, heard = Flow(workspace, past(60)), list[Progress]()
+def test_each_does_what_it_does_alone_and_a_window_is_trained_on_once(
+    workspace: Workspace, flow: Remembering
+) -> None:
+    heard, before = list[Progress](), len(flow.asked)
     together = rehearse(
         workspace, three(flow), **SPAN, calendar=["14d", "7d"], progress=heard.append
     )
-    assert len(flow.ran) == len(set(flow.ran)) == together.trainings
+    asked = flow.asked[before:]
+    assert len(asked) == len(set(asked)) == together.trainings
     names = [policy.name for policy in together.policies]
     assert names == ["loop", "weekly", "strict", "never", "every 14d", "every 7d"]
     assert heard[-1].done == heard[-1].total == 3 * DAYS
@@ -106,8 +119,8 @@ def test_each_does_what_it_does_alone_and_a_window_is_trained_on_once(workspace:
     assert "strict" in together.conclusion
 
 
-def test_decisions_of_each_are_kept_under_its_name(workspace: Workspace) -> None:
-    found = rehearse(workspace, three(Flow(workspace, past(60))), **SPAN, baselines=[])
+def test_decisions_of_each_are_kept_under_its_name(workspace: Workspace, flow: Remembering) -> None:
+    found = rehearse(workspace, three(flow), **SPAN, baselines=[])
     for policy in found.policies:
         stored = workspace.meta.select(Decision, loop=policy.decisions_name)
         assert {one.at for one in stored} >= {one.at for one in policy.events}
@@ -115,8 +128,8 @@ def test_decisions_of_each_are_kept_under_its_name(workspace: Workspace) -> None
     assert found.policies[1].decisions_name == f"{found.decisions_name}/weekly"
 
 
-def test_costs_and_regret_add_up(workspace: Workspace) -> None:
-    found = rehearse(workspace, three(Flow(workspace, past(60))), **SPAN, calendar="7d")
+def test_costs_and_regret_add_up(workspace: Workspace, flow: Remembering) -> None:
+    found = rehearse(workspace, three(flow), **SPAN, calendar="7d")
     best = found.policy(found.best)
     assert best is not None
     assert best.regret is not None
@@ -142,9 +155,8 @@ def test_costs_and_regret_add_up(workspace: Workspace) -> None:
 
 
 def test_a_second_time_no_loop_is_run_again(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, flow: Remembering, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flow = Remembering(workspace, past(60))
     once = rehearse(workspace, three(flow), **SPAN)
     ran = counted(monkeypatch)
     again = rehearse(workspace, three(flow), **SPAN)
@@ -190,10 +202,9 @@ def other_input(table: pa.Table) -> pa.Table:
 
 @pytest.mark.parametrize("change", [other_label, known_later, other_input])
 def test_another_past_is_another_result(
-    workspace: Workspace, change: Callable[[pa.Table], pa.Table]
+    workspace: Workspace, flow: Remembering, change: Callable[[pa.Table], pa.Table]
 ) -> None:
-    table = past(60)
-    flow = Remembering(workspace, table)
+    table = flow.table
     rehearse(workspace, make_loop(flow), **SPAN, baselines=[])
     same = make_loop(flow, history=lambda start, end: table.slice(0))
     assert rehearse(workspace, same, **SPAN, baselines=[]).reused == ("loop",)
@@ -213,8 +224,9 @@ def test_another_past_is_another_result(
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_another_loop_is_another_result(workspace: Workspace, change: dict[str, Any]) -> None:
-    flow = Remembering(workspace, past(60))
+def test_another_loop_is_another_result(
+    workspace: Workspace, flow: Remembering, change: dict[str, Any]
+) -> None:
     rehearse(workspace, make_loop(flow), **SPAN, baselines=[], initial=None)
     again = rehearse(workspace, make_loop(flow, **change), **SPAN, baselines=[])
     assert again.reused == ()
@@ -229,10 +241,12 @@ class Duller(Remembering):
         return super().run(start, end)
 
 
-def test_a_training_that_makes_another_version_makes_another_result(workspace: Workspace) -> None:
-    flow, duller = Remembering(workspace, past(60)), Duller(workspace, past(60))
+def test_a_training_that_makes_another_version_makes_another_result(
+    workspace: Workspace, flow: Remembering
+) -> None:
+    duller = Duller(workspace, past(60))
     once = rehearse(workspace, make_loop(flow), **SPAN, baselines=["never"])
-    first = next(iter(flow.made))
+    first = instant("2013-01-08"), instant("2013-01-29")
     duller.made[first] = flow.made[first]
     again = rehearse(workspace, make_loop(duller), **SPAN, baselines=["never"])
     assert len(duller.made) > 1
@@ -252,15 +266,17 @@ class Own(Trigger, frozen=True):
         return stale("9d").ask(signs)
 
 
-def test_a_loop_whose_definition_holds_code_is_never_taken_as_known(workspace: Workspace) -> None:
-    flow = Remembering(workspace, past(60))
+def test_a_loop_whose_definition_holds_code_is_never_taken_as_known(
+    workspace: Workspace, flow: Remembering
+) -> None:
     for _ in range(2):
         found = rehearse(workspace, make_loop(flow, when=Own()), **SPAN, baselines=[])
         assert found.reused == ()
 
 
-def test_after_ctrl_c_nothing_is_lost_and_no_thread_is_left(workspace: Workspace) -> None:
-    flow = Remembering(workspace, past(60))
+def test_after_ctrl_c_nothing_is_lost_and_no_thread_is_left(
+    workspace: Workspace, flow: Remembering
+) -> None:
     threads = threading.active_count()
 
     def interrupted(now: Progress) -> None:
@@ -268,7 +284,7 @@ def test_after_ctrl_c_nothing_is_lost_and_no_thread_is_left(workspace: Workspace
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        rehearse(workspace, three(flow), **SPAN, progress=interrupted)
+        rehearse(workspace, three(flow), **SPAN, progress=interrupted, fresh=True)
     assert threading.active_count() == threads
     versions = {one.number for one in workspace.meta.select(Version, model="delays")}
     found = rehearse(workspace, three(flow), **SPAN)
@@ -291,10 +307,10 @@ def test_an_error_ends_all_and_is_raised(workspace: Workspace) -> None:
     assert threading.active_count() == threads
 
 
-def test_the_oracle_is_no_worse_than_anybody(workspace: Workspace) -> None:
+def test_the_oracle_is_no_worse_than_anybody(workspace: Workspace, flow: Remembering) -> None:
     found = rehearse(
         workspace,
-        three(Remembering(workspace, past(60))),
+        three(flow),
         **SPAN,
         baselines=["never", "calendar", "oracle"],
     )
@@ -310,8 +326,9 @@ def test_the_oracle_is_no_worse_than_anybody(workspace: Workspace) -> None:
         assert bound <= value
 
 
-def test_versions_that_never_train_are_policies_too(workspace: Workspace) -> None:
-    flow = Remembering(workspace, past(60))
+def test_versions_that_never_train_are_policies_too(
+    workspace: Workspace, flow: Remembering
+) -> None:
     rehearse(workspace, make_loop(flow), **SPAN, baselines=[])
     ran = len(flow.ran)
     one, two = (workspace.meta.get(Version, "delays", number) for number in (1, 2))
@@ -327,8 +344,7 @@ def test_versions_that_never_train_are_policies_too(workspace: Workspace) -> Non
     assert old.values == alone.values
 
 
-def test_what_cannot_be_rehearsed_together_says_so(workspace: Workspace) -> None:
-    flow = Flow(workspace, past(20))
+def test_what_cannot_be_rehearsed_together_says_so(workspace: Workspace, flow: Remembering) -> None:
     loop = make_loop(flow)
     elsewhere = Loop(Endpoint("arrivals"), train=flow, when=stale("9d"))
     with pytest.raises(Invalid, match="about the model 'delays', 'b' about 'arrivals'"):
@@ -352,15 +368,15 @@ def test_what_cannot_be_rehearsed_together_says_so(workspace: Workspace) -> None
         rehearse(workspace, loop, **SPAN, baselines=["oracel"])
 
 
-def test_two_of_a_name_get_numbers(workspace: Workspace) -> None:
-    flow = Flow(workspace, past(30))
+def test_two_of_a_name_get_numbers(workspace: Workspace, flow: Remembering) -> None:
     found = rehearse(workspace, [make_loop(flow), make_loop(flow, when=stale("9d"))], **SPAN)
     assert [one.name for one in found.policies[:2]] == ["delays", "delays-2"]
 
 
-def test_a_suggestion_is_chosen_early_and_the_later_part_has_no_say(workspace: Workspace) -> None:
-    table = past(60)
-    flow = Remembering(workspace, table)
+def test_a_suggestion_is_chosen_early_and_the_later_part_has_no_say(
+    workspace: Workspace, flow: Remembering
+) -> None:
+    table = flow.table
     loops = vary(make_loop(flow, gate=None, rollout=[]), {"when.stale.after": ["8d", "60d"]})
     found = rehearse(workspace, loops, **LONG).suggestion
     assert found is not None

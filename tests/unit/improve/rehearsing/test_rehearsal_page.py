@@ -1,9 +1,9 @@
 """The rehearsal's page: whole, safe, the same for the same rehearsal, and true to its figures."""
 
 import re
-from html import unescape
 from collections.abc import Iterator
 from datetime import timedelta
+from html import unescape
 from typing import Any
 
 import msgspec
