@@ -44,7 +44,9 @@ if TYPE_CHECKING:
     from upturn.improve.monitor.monitor import Monitor as Monitor
     from upturn.improve.monitor.tables import compare_tables as compare_tables
     from upturn.improve.offpolicy.evaluate import evaluate_policy as evaluate_policy
+    from upturn.improve.past.history import history as history
     from upturn.improve.rehearse import rehearse as rehearse
+    from upturn.improve.rehearsing.vary import vary as vary
     from upturn.improve.rollout import approval as approval
     from upturn.improve.rollout import beats as beats
     from upturn.improve.rollout import canary as canary
@@ -105,7 +107,9 @@ _HOMES = {
     "Monitor": "improve.monitor.monitor",
     "evaluate_policy": "improve.offpolicy.evaluate",
     "compare_tables": "improve.monitor.tables",
+    "history": "improve.past.history",
     "rehearse": "improve.rehearse",
+    "vary": "improve.rehearsing.vary",
     "budget": "improve.limits",
     "quiet": "improve.limits",
     "approval": "improve.rollout",

@@ -2,71 +2,157 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
-    from upturn.improve.loop import Loop
     from upturn.improve.rehearsal import Rehearsal
+    from upturn.improve.rehearsing.plans import Policies
     from upturn.stores.workspace import Workspace
 
-_WIDE = 110  # columns of a terminal that holds all metrics of three policies
-_NAMES = {"auc": "AUC", "log_loss": "log loss", "brier": "Brier", "mae": "MAE", "rmse": "RMSE"}
+_VERSION = re.compile(r"[\w.-]+:\d+")
 
 
 @click.command("rehearse")
-@click.argument("target", metavar="FILE:LOOP")
+@click.argument("targets", metavar="FILE:LOOP…", nargs=-1, required=True)
 @click.option("--start", required=True, metavar="DATE", help="The first day to act on.")
 @click.option("--end", required=True, metavar="DATE", help="The last day, included.")
 @click.option(
-    "--calendar", default="30d", show_default=True, help="How often the baseline retrains."
+    "--calendar",
+    default="30d",
+    show_default=True,
+    help="How often the baseline retrains; several are written 30d,90d.",
 )
 @click.option("--initial", type=click.IntRange(min=1), help="The first champion's version number.")
+@click.option(
+    "--vary",
+    "changes",
+    multiple=True,
+    metavar="PATH=V,V",
+    help="Also the loop with other values: when.psi=0.1,0.2 or window=90d,365d.",
+)
+@click.option("--oracle", is_flag=True, help="Also each week's best version, as a bound.")
+@click.option(
+    "--history", type=click.Path(path_type=Path), help="Past rows from a file instead of the Log."
+)
+@click.option("--at-column", metavar="NAME", help="Its column of when a row happened [at].")
+@click.option("--label", metavar="NAME", help="Its column of what turned out to be true [label].")
+@click.option("--known-at", metavar="NAME", help="Its column of when that was known [known_at].")
+@click.option("--known-after", metavar="TIME", help="How long a label took, if no column says it.")
+@click.option("--zone", help="The time zone of its times, if they have none.")
+@click.option("--drop", multiple=True, metavar="NAME", help="A column that is no input.")
+@click.option("--fresh", is_flag=True, help="Run all policies again, known or not.")
+@click.option(
+    "--html", "html_path", type=click.Path(path_type=Path), help="Write the report's page here."
+)
 @click.option("--json", "out_path", type=click.Path(path_type=Path), help="Write the report here.")
 def command(
-    target: str, start: str, end: str, calendar: str, initial: int | None, out_path: Path | None
+    targets: tuple[str, ...],
+    start: str,
+    end: str,
+    out_path: Path | None,
+    html_path: Path | None,
+    **given: Any,
 ) -> None:
-    """Run a loop over past days with a simulated clock.
+    """Run loops over past days with a simulated clock, and say which would have been best.
 
     The very policy that runs a live loop decides, on what was known at each time. It is compared
-    with never retraining and with retraining on a calendar.
+    with never retraining and with retraining on a calendar. MODEL:NUMBER instead of FILE:LOOP is a
+    version that answers everything and never trains.
     """
     import msgspec
 
+    from upturn.cli.rehearsed import print_rehearsal
     from upturn.cli.render import console
-    from upturn.cli.target import load_target
     from upturn.core.time import instant
-    from upturn.improve.loop import Loop
     from upturn.stores.workspace import open_workspace
 
     for day in (start, end):
         instant(day)  # a typo should not cost the import of the user's file
-    loop = load_target(target, Loop)
+    past = _past(given)
     workspace = open_workspace()
     out = console()
     try:
-        found = _with_progress(workspace, loop, start, end, calendar, initial, out)
+        policies = _policies(workspace, targets, given["changes"])
+        options: dict[str, Any] = {
+            "start": start,
+            "end": end,
+            "history": past,
+            "initial": given["initial"],
+            "baselines": ["never", "calendar", *(["oracle"] if given["oracle"] else [])],
+            "calendar": [part.strip() for part in given["calendar"].split(",")],
+            "fresh": given["fresh"],
+        }
+        found = _with_progress(workspace, policies, options, out)
     finally:
         workspace.close()
     if out_path is not None:
         out_path.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1))
+    if html_path is not None:
+        from upturn.improve.rehearsing.page import rehearsal_page
+
+        html_path.write_text(rehearsal_page(found), encoding="utf-8")
     print_rehearsal(found, out)
+    if html_path is not None:
+        click.echo(f"The page: {html_path}")
+
+
+def _past(given: dict[str, Any]) -> Any:
+    """The file of past rows, if one is given, and what its columns are called."""
+    from upturn.core.errors import Invalid
+    from upturn.improve.past.history import history
+
+    names = ("at_column", "label", "known_at", "known_after", "zone", "drop")
+    if given["history"] is None:
+        said = next((name for name in names if given[name]), None)
+        if said is not None:
+            option = f"--{said.replace('_', '-')}"
+            raise Invalid(
+                f"{option} is about a file of past rows.", hint="Give the file: --history FILE"
+            )
+        return None
+    return history(
+        given["history"],
+        at=given["at_column"] or "at",
+        label=given["label"] or "label",
+        known_at=given["known_at"],
+        known_after=given["known_after"],
+        zone=given["zone"],
+        drop=given["drop"],
+    )
+
+
+def _policies(workspace: Workspace, targets: tuple[str, ...], changes: tuple[str, ...]) -> Policies:
+    """What the arguments name: a loop and its variants, or loops and versions by name."""
+    from upturn.cli.target import load_target
+    from upturn.core.errors import Invalid
+    from upturn.improve.loop import Loop
+    from upturn.improve.rehearsing.vary import parse_changes, vary
+    from upturn.model.registry import get_version
+
+    found: dict[str, Any] = {}
+    for target in targets:
+        is_version = _VERSION.fullmatch(target) is not None
+        name = target if is_version else target.rpartition(":")[2]
+        name = name if name not in found else target.replace("/", ".")
+        if targets.count(target) > 1:
+            raise Invalid(f"{target} is given twice.", hint="Once is enough.")
+        found[name] = get_version(workspace, target) if is_version else load_target(target, Loop)
+    only = next(iter(found.values())) if len(found) == 1 else None
+    if changes:
+        if not isinstance(only, Loop):
+            raise Invalid("--vary is of one loop.", hint="Give one FILE:LOOP.")
+        return vary(only, parse_changes(changes))
+    return only if isinstance(only, Loop) else found
 
 
 def _with_progress(
-    workspace: Workspace,
-    loop: Loop,
-    start: str,
-    end: str,
-    calendar: str,
-    initial: int | None,
-    out: Console,
+    workspace: Workspace, policies: Policies, options: dict[str, Any], out: Console
 ) -> Rehearsal:
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
@@ -79,9 +165,9 @@ def _with_progress(
         TextColumn("{task.description}"),
         TimeElapsedColumn(),
     )
-    reached = start
+    reached = options["start"]
     with Bar(*columns, console=out, transient=True, disable=not out.is_terminal) as bar:
-        task = bar.add_task("starting", at=start, total=None)
+        task = bar.add_task("starting", at=reached, total=None)
 
         def progress(now: Progress) -> None:
             nonlocal reached
@@ -89,15 +175,7 @@ def _with_progress(
             bar.update(task, completed=now.done, total=now.total, description=now.doing, at=reached)
 
         try:
-            return rehearse(
-                workspace,
-                loop,
-                start=start,
-                end=end,
-                calendar=calendar,
-                initial=initial,
-                progress=progress,
-            )
+            return rehearse(workspace, policies, progress=progress, **options)
         except KeyboardInterrupt:
             bar.stop()
             click.echo(
@@ -106,83 +184,3 @@ def _with_progress(
                 err=True,
             )
             raise
-
-
-def print_rehearsal(found: Rehearsal, out: Console) -> None:
-    """Print the months, what each policy cost and was worth, the decisions, and who won."""
-    from upturn.cli.decisions import decisions_table
-
-    title = f"{found.loop} from {found.start:%Y-%m-%d} until {found.end:%Y-%m-%d}"
-    out.print(f"[bold]{title}[/]: {found.rows:,} rows, {found.labelled:,} with labels\n")
-    out.print(decisions_table(found.decisions), "")
-    wide = out.width >= _WIDE
-    for metrics in [found.metrics] if wide else [(metric,) for metric in found.metrics]:
-        out.print(months_table(found, metrics), "")
-    out.print(differences_table(found), "")
-    out.print(found.conclusion, style="bold", highlight=False)
-    out.print(
-        f"{found.seconds:.1f} s, {found.training_seconds:.1f} of them training. The decisions with"
-        f" their evidence: upturn decisions {found.decisions_name}",
-        style="dim",
-        highlight=False,
-    )
-
-
-def months_table(found: Rehearsal, metrics: Sequence[str]) -> Table:
-    """One line a month: volume, base rate, completeness, and each policy's metrics; then all."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for name in ("month", "rows", "labelled", "base rate"):
-        table.add_column(name, justify="left" if name == "month" else "right")
-    policies = [policy.name for policy in found.policies]
-    for metric in metrics:
-        for place, policy in enumerate(policies):
-            label = f"{_NAMES.get(metric, metric)}\n{policy}" if place == 0 else f"\n{policy}"
-            table.add_column(label, justify="right")
-    for month in found.months:
-        table.add_row(
-            month.month,
-            f"{month.rows:,}",
-            f"{month.completeness:.1%}",
-            "" if month.base_rate is None else f"{month.base_rate:.1%}",
-            *(
-                _number(month.values[policy].get(metric))
-                for metric in metrics
-                for policy in policies
-            ),
-        )
-    table.add_section()
-    table.add_row(
-        "all",
-        f"{found.rows:,}",
-        f"{found.labelled / found.rows:.1%}" if found.rows else "",
-        "",
-        *(_number(policy.values.get(metric)) for metric in metrics for policy in found.policies),
-        style="bold",
-    )
-    return table
-
-
-def differences_table(found: Rehearsal) -> Table:
-    """The loop against each baseline, with 95 % intervals, and the retrains of each."""
-    from rich.table import Table
-
-    table = Table(
-        "loop −", "metric", "difference", "95 % interval", "the loop is", box=None, pad_edge=False
-    )
-    for one in found.differences:
-        seen = one.comparison
-        said = {"open": "not shown to differ"}.get(one.verdict, one.verdict)
-        table.add_row(
-            one.against,
-            _NAMES.get(seen.metric, seen.metric),
-            f"{seen.difference:+.4f}",
-            f"[{seen.low:+.4f}, {seen.high:+.4f}]".replace("[", r"\["),
-            said,
-        )
-    return table
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"

@@ -1,32 +1,56 @@
-"""What a rehearsal found: each policy by month and overall, the differences, and who won."""
+"""What a rehearsal found: what each policy did, cost and was worth, and what may be concluded."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
-import numpy as np
 
 from upturn.core.records import Decision
 from upturn.core.schema import OutputKind
-from upturn.improve.compare import Comparison, compare_paired
-from upturn.improve.metrics import METRICS, default_metrics
-from upturn.improve.simulation import Past
+from upturn.improve.compare import Comparison
+from upturn.improve.metrics import ROW_LOSSES, default_metrics
 
 PREFIX = "rehearsal/"  # decisions that were only rehearsed are stored under this and the id
-_DRAWS = 400  # of days, some hundreds of them: the interval's ends then vary by a few per cent
-_DAY = 86_400_000_000  # microseconds
+PolicyKind = Literal["loop", "never", "calendar", "version", "oracle"]
+Standing = Literal["better", "worse", "open"]
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that a policy did at a time, and the version that it did it with."""
+
+    at: datetime
+    action: str  # 'retrain', 'promote', 'refuse', 'rollback', …
+    version: int | None = None
+
+
+class Regret(msgspec.Struct, frozen=True, kw_only=True):
+    """By how much a policy lost more than the best one, summed over rows, with a 95 % interval.
+
+    All intervals of a rehearsal hold together: the chance that any of them misses is 5 %. Over too
+    few days there are none.
+    """
+
+    total: float
+    low: float | None
+    high: float | None
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """What one policy did and how good its answers were over all labelled rows."""
+    """What one policy did, what that cost, and how good its answers were over all labelled rows."""
 
     name: str  # 'loop', 'never', 'calendar'
     retrains: int  # trainings after the first
     changes: int  # of the version that answers everybody
     values: dict[str, float | None]
+    kind: PolicyKind = "loop"
+    training_seconds: float = 0.0  # that the steps of these trainings took when they ran
+    training_rows: int = 0  # labelled rows that these trainings used, each as often as it was used
+    settings: dict[str, str] = {}  # by which a variant differs: {'when.psi': '0.2'}
+    events: tuple[Event, ...] = ()
+    decisions_name: str | None = None  # under which its decisions are stored
+    regret: Regret | None = None
 
 
 class Month(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,11 +69,54 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
     against: str
     comparison: Comparison
-    verdict: Literal["better", "worse", "open"]
+    verdict: Standing
+
+
+class Curve(msgspec.Struct, frozen=True, kw_only=True):
+    """A figure of one policy over time, with a 95 % interval; None where it can't be said."""
+
+    policy: str
+    figure: str  # a metric, or 'regret': the sum until then
+    at: tuple[datetime, ...]  # the end of each period
+    values: tuple[float | None, ...]
+    low: tuple[float | None, ...]
+    high: tuple[float | None, ...]
+
+
+class Selection(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether the best of many policies is better than a reference, though it was picked as such.
+
+    `p` is of Hansen's test for superior predictive ability (2005), after White's reality check
+    (2000): the chance that the best of so many would look at least as good if none were better.
+    """
+
+    best: str
+    against: str
+    among: int
+    p: float
+
+
+class Suggestion(msgspec.Struct, frozen=True, kw_only=True):
+    """A variant to use: chosen on the earlier part of the past, looked at on the later part.
+
+    `chosen_by` and `validated` compare it with the best of the earlier part: the suggestion's loss
+    less that one's. `holds` says whether the later part agrees that it is not worse.
+    """
+
+    name: str
+    settings: dict[str, str]
+    best: str
+    split: datetime  # the later part begins here
+    retrains: int  # of the suggestion in the earlier part
+    best_retrains: int
+    chosen_by: Comparison | None
+    validated: Comparison | None
+    holds: Literal["yes", "no", "open", "same"]
+    text: str
 
 
 class Rehearsal(msgspec.Struct, frozen=True, kw_only=True):
-    """What a loop would have done over [start, end), and what that would have been worth."""
+    """What policies would have done over [start, end), and what that would have been worth."""
 
     id: str
     loop: str
@@ -59,7 +126,7 @@ class Rehearsal(msgspec.Struct, frozen=True, kw_only=True):
     end: datetime
     calendar: str
     metrics: tuple[str, ...]  # the first decides who won
-    decisions: tuple[Decision, ...] = ()
+    decisions: tuple[Decision, ...] = ()  # of the first loop
     rows: int = 0
     labelled: int = 0
     policies: tuple[Policy, ...] = ()
@@ -68,67 +135,28 @@ class Rehearsal(msgspec.Struct, frozen=True, kw_only=True):
     conclusion: str = ""
     seconds: float = 0.0
     training_seconds: float = 0.0
+    trainings: int = 0  # of different windows, whoever asked for them
+    loss: str = ""  # the metric that regret is counted in: a mean over rows
+    best: str = ""  # the policy that lost the least, in hindsight
+    block_days: float = 1.0  # the mean length of the blocks of days that intervals come from
+    curves: tuple[Curve, ...] = ()
+    selection: Selection | None = None
+    suggestion: Suggestion | None = None
+    reused: tuple[str, ...] = ()  # policies whose ticks were not run again
 
     @property
     def decisions_name(self) -> str:
-        """The name under which the decisions are stored."""
+        """The name under which the first loop's decisions are stored."""
         return PREFIX + self.id
 
     def policy(self, name: str) -> Policy | None:
         """The policy of that name."""
         return next((policy for policy in self.policies if policy.name == name), None)
 
-
-class Answers(msgspec.Struct, frozen=True, kw_only=True):
-    """What one policy answered to every row, and at what cost."""
-
-    scores: Any  # float64, one a row; nan for none
-    retrains: int = 0
-    changes: int = 0
-
-
-def judge(
-    rehearsal: Rehearsal,
-    past: Past,
-    truth: np.ndarray,
-    answers: Mapping[str, Answers],
-    *,
-    seed: int,
-) -> Rehearsal:
-    """The rehearsal with what each policy was worth: overall, by month, and against the loop.
-
-    `truth` has the label of every row, nan where it is not known.
-    """
-    metrics = rehearsal.metrics
-
-    def values(scores: np.ndarray, rows: np.ndarray) -> dict[str, float | None]:
-        usable = rows & ~np.isnan(truth) & ~np.isnan(scores)
-        found = {name: METRICS[name].function(truth[usable], scores[usable]) for name in metrics}
-        return {name: _finite(value) for name, value in found.items()}
-
-    everything = np.ones(past.rows, dtype=np.bool_)
-    judged = msgspec.structs.replace(
-        rehearsal,
-        rows=past.rows,
-        labelled=int((~np.isnan(truth)).sum()),
-        policies=tuple(
-            Policy(
-                name=name,
-                retrains=one.retrains,
-                changes=one.changes,
-                values=values(one.scores, everything),
-            )
-            for name, one in answers.items()
-        ),
-        months=_months(past, truth, answers, values),
-        differences=tuple(
-            _difference(name, metric, past, truth, answers, seed)
-            for name in answers
-            if name != "loop"
-            for metric in metrics
-        ),
-    )
-    return msgspec.structs.replace(judged, conclusion=_conclusion(judged))
+    def curve(self, policy: str, figure: str) -> Curve | None:
+        """A figure of that policy over time: a metric, or 'regret'."""
+        found = (one for one in self.curves if one.policy == policy and one.figure == figure)
+        return next(found, None)
 
 
 def metrics_for(gate_metric: str | None, output: OutputKind) -> tuple[str, ...]:
@@ -142,89 +170,10 @@ def metrics_for(gate_metric: str | None, output: OutputKind) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*([gate_metric] if gate_metric else []), *usual]))
 
 
-def _finite(value: float) -> float | None:
-    return value if value - value == 0 else None
+def loss_for(metrics: tuple[str, ...]) -> str:
+    """The metric that regret is counted in: the first that is a mean of what rows lose, or ''.
 
-
-def _months(
-    past: Past,
-    truth: np.ndarray,
-    answers: Mapping[str, Answers],
-    values: Callable[[np.ndarray, np.ndarray], dict[str, float | None]],
-) -> tuple[Month, ...]:
-    names = past.at.astype("datetime64[us]").astype("datetime64[M]")
-    labelled = ~np.isnan(truth)
-    months: list[Month] = []
-    for name in np.unique(names):
-        rows = names == name
-        known = truth[rows & labelled]
-        months.append(
-            Month(
-                month=str(name),
-                rows=int(rows.sum()),
-                labelled=len(known),
-                completeness=len(known) / int(rows.sum()),
-                base_rate=float(known.mean()) if len(known) else None,
-                values={policy: values(one.scores, rows) for policy, one in answers.items()},
-            )
-        )
-    return tuple(months)
-
-
-def _difference(
-    against: str,
-    metric: str,
-    past: Past,
-    truth: np.ndarray,
-    answers: Mapping[str, Answers],
-    seed: int,
-) -> Difference:
-    comparison = compare_paired(
-        metric,
-        truth,
-        answers[against].scores,
-        answers["loop"].scores,
-        past.at // _DAY,
-        alpha=0.025,  # each bound on its own, so that both make a 95 % interval
-        draws=_DRAWS,
-        seed=seed,
-    )
-    better, worse = comparison.low > 0, comparison.high < 0
-    if not METRICS[metric].greater_is_better:
-        better, worse = worse, better
-    return Difference(
-        against=against,
-        comparison=comparison,
-        verdict="better" if better else "worse" if worse else "open",
-    )
-
-
-_AGAINST = {"never": "never retraining", "calendar": "retraining every {}"}
-
-
-def _conclusion(rehearsal: Rehearsal) -> str:
-    """Who won by the deciding metric, or that it can't be told, and at what cost."""
-    sentences: list[str] = []
-    for one in rehearsal.differences:
-        found = one.comparison
-        if found.metric != rehearsal.metrics[0]:
-            continue
-        against = _AGAINST[one.against].format(rehearsal.calendar)
-        said = f"{found.difference:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
-        if found.difference == 0 and found.low == found.high:
-            sentences.append(f"The loop and {against} gave the same answers.")
-        elif one.verdict == "open":
-            sentences.append(
-                f"Whether the loop or {against} had the better {found.metric} can't be told:"
-                f" {said}."
-            )
-        else:
-            sentences.append(
-                f"The loop's {found.metric} was {one.verdict} than that of {against}: {said}."
-            )
-    costs = [
-        f"{policy.name} {policy.retrains}"
-        for policy in rehearsal.policies
-        if policy.name != "never"
-    ]
-    return " ".join([*sentences, f"Retrains: {', '.join(costs)}."])
+    >>> loss_for(("auc", "log_loss", "brier")), loss_for(("rmse", "mae"))
+    ('log_loss', 'rmse')
+    """
+    return next((name for name in metrics if name in ROW_LOSSES and name != "accuracy"), "")

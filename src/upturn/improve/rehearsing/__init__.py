@@ -1,0 +1,1 @@
+"""Rehearsing: policies run over one past at once, judged, compared and shown."""
