@@ -224,6 +224,8 @@ def rate_bounds(count: int, rows: int, alpha: float) -> tuple[float, float]:
     seen, limit = count / rows, -np.log(alpha)
 
     def ruled_out(rate: float, *, up: bool) -> bool:
+        if rate >= 1:  # halving ends there; a single other row rules it out
+            return True
         furthest = min(_FURTHEST, 0.999 / rate) if up else _FURTHEST
         steps = np.geomspace(1.05, max(1.06, furthest), _RATES)
         others = np.minimum(rate * steps, 0.999999) if up else rate / steps

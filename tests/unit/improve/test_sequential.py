@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
@@ -215,6 +215,7 @@ def test_a_slower_candidate_is_found() -> None:
 
 
 @given(st.integers(1, 3000), st.floats(0, 1), st.sampled_from([0.05, 0.005]))
+@example(rows=508, share=0.998, alpha=0.005)
 def test_bounds_of_a_rate_are_wider_than_those_of_one_look(
     rows: int, share: float, alpha: float
 ) -> None:

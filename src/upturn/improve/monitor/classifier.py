@@ -265,8 +265,9 @@ def _models(
             "A domain classifier needs scikit-learn, which is not installed.",
             hint="pip install scikit-learn",
         ) from None
+    make: Any = HistGradientBoostingClassifier  # its stubs know fewer types than it takes
     for fold in np.unique(folds).tolist():
-        model: Any = HistGradientBoostingClassifier(
+        model = make(
             max_iter=60,
             max_leaf_nodes=15,
             early_stopping=False,

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from upturn.improve.student import t_quantile
+from upturn.improve.statistics.distributions import t_quantile
 
 Floats = NDArray[np.float64]
 _ENOUGH = 4  # blocks; of fewer nothing can be said
