@@ -12,7 +12,7 @@ import pytest
 import upturn as up
 from upturn.cli import _status
 from upturn.core.time import utcnow
-from upturn.model.registry import register
+from upturn.model.registry import register_version
 
 
 @pytest.fixture
@@ -55,7 +55,9 @@ def test_a_script_is_told_by_the_status(files: Path) -> None:
 def test_a_version_is_compared_with(files: Path, capsys: Any) -> None:
     data = {"x": [float(i) for i in range(100)], "y": [i % 2 for i in range(100)]}
     workspace = up.open_workspace()
-    register(workspace, "m", lambda rows: [0.5] * len(rows), data=data, target="y", now=utcnow())
+    register_version(
+        workspace, "m", lambda rows: [0.5] * len(rows), data=data, target="y", now=utcnow()
+    )
     workspace.close()
     assert _status(["drift", "new.parquet", "--against", "m:1"]) == 0
     assert "x drifted" in capsys.readouterr().out
