@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from upturn.improve.measures.arrays import Floats, aligned, ratio, sums_by, undefined
-from upturn.improve.measures.probability import weight_below
 from upturn.improve.metrics import MetricDef, get_metric
 from upturn.improve.statistics.distributions import t_quantile
 from upturn.improve.statistics.interval import Interval, unsaid
@@ -172,49 +171,41 @@ def _auc_left_out(
     labels: Floats, scores: Floats, weights: Floats, blocks: Blocks
 ) -> tuple[float, Floats]:
     """Pairs won in all, less those of which either row is in the block."""
-    up, down = (
-        _class(labels, scores, weights, blocks, 1),
-        _class(labels, scores, weights, blocks, 0),
-    )
-    below, down_total = weight_below(down.scores, down.weights, up.scores)
-    above, up_total = weight_below(-up.scores, up.weights, -down.scores)
-    count = blocks.count
-    won = float(up.weights @ below)
-    of_up = np.bincount(up.block, weights=up.weights * below, minlength=count)
-    of_down = np.bincount(down.block, weights=down.weights * above, minlength=count)
-    inside = np.array([_won_inside(up.part(one), down.part(one)) for one in range(count)])
-    ups = np.bincount(up.block, weights=up.weights, minlength=count)
-    downs = np.bincount(down.block, weights=down.weights, minlength=count)
-    pairs = ratio(won, up_total * down_total)
-    without = ratio(won - of_up - of_down + inside, (up_total - ups) * (down_total - downs))
-    return float(pairs), without
+    order = np.argsort(scores, kind="stable")
+    block, count = blocks.index[order], blocks.count
+    up = np.where(labels[order] > 0.5, weights[order], 0.0)
+    down = weights[order] - up
+    below, above = _placed(scores[order], np.zeros(len(order), np.intp), up, down)
+    won = float((up * below).sum())
+    taken = sums_by(block, up * below + down * above, count)
+    # Sorted by block, each block's rows are still in the order of their scores.
+    own = np.argsort(block.astype(np.int32), kind="stable")
+    inside, _ = _placed(scores[order][own], block[own], up[own], down[own])
+    both = sums_by(block[own], up[own] * inside, count)
+    ups, downs = sums_by(block, up, count), sums_by(block, down, count)
+    pairs = ratio(won, ups.sum() * downs.sum())
+    left = (ups.sum() - ups) * (downs.sum() - downs)
+    return float(pairs), ratio(won - taken + both, left)
 
 
-@dataclass(frozen=True, slots=True)
-class _Class:
-    """The rows of one class, ordered by block."""
+def _placed(
+    scores: Floats, group: NDArray[np.intp], up: Floats, down: Floats
+) -> tuple[Floats, Floats]:
+    """Of rows sorted by group and score: the weight of negatives below, and of positives above.
 
-    scores: Floats
-    weights: Floats
-    block: NDArray[np.intp]
-    ends: NDArray[np.intp]
-
-    def part(self, block: int) -> tuple[Floats, Floats]:
-        begin = self.ends[block - 1] if block else 0
-        return self.scores[begin : self.ends[block]], self.weights[begin : self.ends[block]]
-
-
-def _class(labels: Floats, scores: Floats, weights: Floats, blocks: Blocks, which: int) -> _Class:
-    rows = np.flatnonzero((labels > 0.5) == bool(which))
-    rows = rows[np.argsort(blocks.index[rows], kind="stable")]
-    block = blocks.index[rows]
-    ends = np.searchsorted(block, np.arange(blocks.count), side="right")
-    return _Class(scores[rows], weights[rows], block, ends)
-
-
-def _won_inside(up: tuple[Floats, Floats], down: tuple[Floats, Floats]) -> float:
-    below, _ = weight_below(*down, up[0])
-    return float(up[1] @ below)
+    Only those of the row's own group count, and of equal scores half.
+    """
+    fresh = np.ones(len(scores), np.bool_)
+    fresh[1:] = (scores[1:] != scores[:-1]) | (group[1:] != group[:-1])
+    heads = np.flatnonzero(fresh)
+    tie = np.cumsum(fresh) - 1
+    ends = np.append(heads[1:], len(scores))
+    begins = np.searchsorted(group, group[heads], side="left")
+    stops = np.searchsorted(group, group[heads], side="right")
+    lost, won = (np.concatenate(([0.0], np.cumsum(one))) for one in (down, up))
+    below = (lost[heads] + lost[ends]) / 2 - lost[begins]
+    above = won[stops] - (won[heads] + won[ends]) / 2
+    return below[tie], above[tie]
 
 
 def _unsaid(estimate: float, level: float, why: str) -> Interval:

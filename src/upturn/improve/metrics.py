@@ -201,4 +201,4 @@ def base_rate(labels: ArrayLike, weights: ArrayLike | None = None) -> float:
     """
     labels, _, weights = aligned(labels, labels, weights)
     total = float(weights.sum())
-    return float(weights @ labels) / total if total > 0 else float("nan")
+    return float((weights * labels).sum()) / total if total > 0 else float("nan")

@@ -27,7 +27,7 @@ def auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) 
     positive = labels > 0.5
     below, total = weight_below(scores[~positive], weights[~positive], scores[positive])
     pairs = float(weights[positive].sum()) * total
-    return float(weights[positive] @ below) / pairs if pairs > 0 else float("nan")
+    return float((weights[positive] * below).sum()) / pairs if pairs > 0 else float("nan")
 
 
 def weight_below(values: Floats, weights: Floats, places: Floats) -> tuple[Floats, float]:

@@ -55,9 +55,14 @@ class Judged:
     metrics: tuple[tuple[MetricDef, Floats], ...]
     with_base_rate: bool
 
-    def values(self) -> dict[str, float]:
-        """The metrics, by name, after the base rate of labels that have one."""
+    def values(self, intervals: Mapping[str, Interval] | None = None) -> dict[str, float]:
+        """The metrics, by name, after the base rate of labels that have one.
+
+        Those that have an interval are not computed again.
+        """
         rate = {"base_rate": base_rate(self.labels, self.weights)} if self.with_base_rate else {}
+        if intervals is not None:
+            return rate | {name: one.estimate for name, one in intervals.items()}
         return rate | {
             metric.name: metric.function(self.labels, scores, self.weights)
             for metric, scores in self.metrics
@@ -91,15 +96,15 @@ def performance(
     """
     found = judged(joined, metrics, signature=signature)
     labelled = joined.num_rows - joined["label"].null_count
-    intervals: dict[str, Interval] = {}
+    intervals: dict[str, Interval] | None = None
     if level is not None:
         intervals = found.intervals(blocks_of(instants(joined)[found.rows]), level)
     return Performance(
         rows=joined.num_rows,
         labelled=labelled,
         completeness=labelled / joined.num_rows if joined.num_rows else float("nan"),
-        values=found.values(),
-        intervals=intervals,
+        values=found.values(intervals),
+        intervals=intervals or {},
         sampled=found.weights is not None,
     )
 

@@ -32,7 +32,6 @@ _SAYS = {
     "type": "of {column} are text that is no number",
 }
 Bools = NDArray[np.bool_]
-_Day = tuple[list[int], NDArray[np.intp]]  # the days, and which one each row is of
 
 
 class QualityTally:
@@ -44,7 +43,7 @@ class QualityTally:
         self._rows: dict[int, int] = defaultdict(int)
         self._failed: dict[int, int] = defaultdict(int)
         self._odd: dict[tuple[str, str], dict[int, int]] = {}
-        self._of: dict[tuple[str, str], dict[int, int]] = {}
+        self._of: dict[str, dict[int, int]] = {one.name: defaultdict(int) for one in self._fields}
         self._values: dict[str, set[Any]] = {field.name: set() for field in self._fields}
         self._absent: set[str] = {field.name for field in self._fields}
         self._again = 0
@@ -59,13 +58,12 @@ class QualityTally:
             rows = rows.filter(pc.invert(rows["shadow"]))
         if not rows.num_rows:
             return
-        found, place = np.unique(days(rows), return_inverse=True)
-        day = found.tolist(), place
+        day = _Days(days(rows))
         failed = np.zeros(rows.num_rows, np.bool_)
         if "error" in rows.column_names:
             failed = np.asarray(rows["error"].combine_chunks().is_valid())
-        _sum(self._rows, day, np.ones(len(place), np.bool_))
-        _sum(self._failed, day, failed)
+        day.add(self._rows, None)
+        day.add(self._failed, failed)
         if "id" in rows.column_names:
             self._again += rows.num_rows - len(pc.unique(rows["id"]))
         for field in self._fields:
@@ -85,25 +83,34 @@ class QualityTally:
             found.append(self._repeated())
         return found
 
-    def _add(self, field: Field, rows: pa.Table, day: _Day) -> None:
+    def _add(self, field: Field, rows: pa.Table, day: _Days) -> None:
         name = FEATURE_PREFIX + field.name
         before = self._profile.column(field.name)
         if name not in rows.column_names or before is None:
             return
         column = _plain(rows[name])
         missing, odd = _oddities(field, before, column)
+        day.add(self._of[field.name], None)
         if not missing.all():
             self._absent.discard(field.name)
-            seen = self._values[field.name]
+            self._see(field.name, column)
+        for kind, where in {"missing": missing, **odd}.items():
+            counts = self._odd.setdefault((field.name, kind), defaultdict(int))
+            if where.any():
+                day.add(counts, where)
+
+    def _see(self, name: str, column: Any) -> None:
+        """Remember up to two values of the column."""
+        seen = self._values[name]
+        for part in (column.slice(0, 100), column):
             if len(seen) < 2:
-                seen.update(pc.unique(column.filter(pa.array(~missing))).slice(0, 2).to_pylist())
-        everything = np.ones(len(day[1]), np.bool_)
-        for kind, where, of in [("missing", missing, everything)] + [
-            (kind, where, ~missing) for kind, where in odd.items()
-        ]:
-            key = field.name, kind
-            _sum(self._odd.setdefault(key, defaultdict(int)), day, where)
-            _sum(self._of.setdefault(key, defaultdict(int)), day, of)
+                present = part.filter(pc.invert(part.is_null(nan_is_null=True)))
+                seen.update(pc.unique(present).slice(0, 2).to_pylist())
+
+    def _of_kind(self, name: str, kind: str) -> Mapping[int, int]:
+        """The rows of each day that could have been odd in this way: mostly those with a value."""
+        rows, missing = self._of[name], self._odd[name, "missing"]
+        return rows if kind == "missing" else {day: rows[day] - missing[day] for day in rows}
 
     def _tests(self, failed: float) -> Iterator[_Test]:
         for (name, kind), odd in sorted(self._odd.items()):
@@ -119,7 +126,8 @@ class QualityTally:
                 "type": (0, present),
             }
             what = _SAYS[kind].format(column=name, low=before.low or 0, high=before.high or 0)
-            yield _Test(f"quality/{name}/{kind}", what, odd, self._of[name, kind], *known[kind])
+            of = self._of_kind(name, kind)
+            yield _Test(f"quality/{name}/{kind}", what, odd, of, *known[kind])
         if self._rows:
             share = max(failed, 1e-9)
             yield _Test(
@@ -138,8 +146,7 @@ class QualityTally:
             seen = self._values[field.name]
             if before is None or len(seen) != 1 or not before.counts:
                 continue
-            rows = sum(self._of.get((field.name, "missing"), {}).values())
-            rows -= sum(self._odd.get((field.name, "missing"), {}).values())
+            rows = sum(self._of_kind(field.name, "constant").values())
             most = max(before.counts) / max(1, sum(before.counts) + before.other)
             # Bins hold several values: the chance that all rows share one is smaller still.
             p_value = most ** max(0, rows - 1)
@@ -196,6 +203,23 @@ def quality(
     return tally.symptoms(alpha=alpha, failed=failed)
 
 
+class _Days:
+    """The days of rows, to count by."""
+
+    def __init__(self, day: NDArray[np.int64]) -> None:
+        found, self._place = np.unique(day, return_inverse=True)
+        self._days: list[int] = found.tolist()
+        self._sizes = np.bincount(self._place, minlength=len(found))
+
+    def add(self, into: dict[int, int], where: Bools | None) -> None:
+        """Count the rows of each day, or those among them."""
+        counts = self._sizes
+        if where is not None:
+            counts = np.bincount(self._place[where], minlength=len(self._days))
+        for day, count in zip(self._days, counts.tolist(), strict=True):
+            into[day] += count
+
+
 class _Test:
     """Whether one share has grown, and what to say of it."""
 
@@ -244,9 +268,12 @@ class _Test:
 
 def _oddities(field: Field, before: ColumnProfile, column: Any) -> tuple[Bools, dict[str, Bools]]:
     """Which rows are missing, and which are odd in what way."""
-    missing = np.asarray(column.is_null())
+    missing = np.zeros(len(column), np.bool_)
+    if column.null_count:
+        missing = np.asarray(column.is_null())
     if pa.types.is_floating(column.type):
-        missing = missing | np.isnan(np.asarray(column.fill_null(0.0).to_numpy(), np.float64))
+        values = column.fill_null(0.0) if column.null_count else column
+        missing = missing | np.isnan(values.to_numpy(zero_copy_only=False))
     if before.kind == "category":
         texts = column.cast(pa.string())
         known = np.asarray(pc.is_in(texts, value_set=pa.array(before.values, pa.string())))
@@ -260,7 +287,7 @@ def _oddities(field: Field, before: ColumnProfile, column: Any) -> tuple[Bools, 
             wrong = ~np.asarray(numeric.fill_null(True))
         odd["type"] = wrong
     if not text and field.type in ("int", "float") and before.low is not None:
-        values = np.asarray(column.cast(pa.float64(), safe=False).fill_null(np.nan), np.float64)
+        values = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
         high = before.low if before.high is None else before.high
         with np.errstate(invalid="ignore"):
             odd["outside"] = ~missing & ((values < before.low) | (values > high))
@@ -281,14 +308,6 @@ def _plain(column: Any) -> Any:
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-
-
-def _sum(into: dict[int, int], day: _Day, where: Bools) -> None:
-    found, place = day
-    for one, count in zip(
-        found, np.bincount(place[where], minlength=len(found)).tolist(), strict=True
-    ):
-        into[one] += count
 
 
 def _share(value: float) -> str:
