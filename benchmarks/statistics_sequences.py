@@ -32,68 +32,71 @@ from upturn.improve.statistics.rates import (
 from upturn.improve.statistics.sequences import (
     asymptotic_bound,
     asymptotic_interval,
+    least_rows,
     mixture_sprt,
     t_sequence,
 )
 
 Floats = NDArray[np.float64]
-ALPHA, ROWS, TUNED, CHUNK = 0.05, 5000, 2500, 250
-KINDS: dict[str, Callable[[np.random.Generator, tuple[int, int]], Floats]] = {
-    "normal": lambda draw, shape: draw.normal(size=shape),
-    "exponential": lambda draw, shape: draw.exponential(size=shape) - 1,
-    "lognormal, sd 1.3": lambda draw, shape: draw.lognormal(0, 1, shape) - np.exp(0.5),
-    "share of 0.1": lambda draw, shape: (draw.random(shape) < 0.1) - 0.1,
-    "share of 0.01": lambda draw, shape: (draw.random(shape) < 0.01) - 0.01,
+ALPHA, ROWS, TUNED, CHUNK = 0.05, 20_000, 10_000, 100
+Drawn = Callable[[np.random.Generator, tuple[int, int]], Floats]
+KINDS: dict[str, tuple[Drawn, float]] = {  # values of mean 0, and their skewness
+    "normal": (lambda draw, shape: draw.normal(size=shape), 0.0),
+    "exponential": (lambda draw, shape: draw.exponential(size=shape) - 1, 2.0),
+    "lognormal, sd 1.3": (lambda draw, shape: draw.lognormal(0, 0.7, shape) - np.exp(0.245), 2.9),
+    "lognormal, sd 2.2": (lambda draw, shape: draw.lognormal(0, 1, shape) - np.exp(0.5), 6.2),
+    "share of 0.1": (lambda draw, shape: (draw.random(shape) < 0.1) - 0.1, 2.7),
+    "share of 0.01": (lambda draw, shape: (draw.random(shape) < 0.01) - 0.01, 9.9),
 }
 
 
 def means(runs: int) -> None:
-    """Print how often each method finds an effect that is not there, within 5,000 rows."""
-    zs: dict[str, tuple[int, Floats]] = {
-        # The first row that is looked at, and half-widths for a standard error of 1.
-        "asymptotic": (100, bounds(lambda k: asymptotic_interval(0, k, k, tuned_n=TUNED).high)),
-        "one-sided": (100, bounds(lambda k: -asymptotic_bound(0, k, k, tuned_n=TUNED).low)),
-        "mixture SPRT": (
-            100,
-            bounds(lambda k: mixture_sprt(0, 1, k, tau2=0.003).high * math.sqrt(k)),
+    """Print how often each method finds an effect that is not there."""
+    zs: dict[str, Floats] = {  # half-widths for a standard error of 1
+        "asymptotic": bounds(lambda k: asymptotic_interval(0, k, k, tuned_n=TUNED).high),
+        "one-sided": bounds(lambda k: -asymptotic_bound(0, k, k, tuned_n=TUNED).low),
+        "mixture SPRT": bounds(
+            lambda k: mixture_sprt(0, 1, k, tau2=0.001).high * math.sqrt(k),
         ),
-        "anytime t": (4, bounds(lambda k: t_sequence(0, 1, k - 1, k, tuned_n=TUNED).high)),
-        "peeked t": (100, bounds(lambda k: t_isf(ALPHA / 2, k - 1))),
-        "one look t": (ROWS, bounds(lambda k: t_isf(ALPHA / 2, k - 1))),
+        "peeked t": bounds(lambda k: t_isf(ALPHA / 2, k - 1)),
     }
-    for title, z_of in (("difference of two arms", two_arms), ("mean of one sample", one_sample)):
-        print(f"{title}: {runs:,} runs of {ROWS:,} rows, each looked at from 100 (t: 4) on")
-        print(f"  {'':18}" + "".join(f"{name:>14}" for name in zs))
-        for kind, drawn in KINDS.items():
-            draw, hits = np.random.default_rng(1), dict.fromkeys(zs, 0)
+    print(f"{runs:,} runs of {ROWS:,} rows without an effect, each row looked at from `least_rows`")
+    print("of the smaller arm on; too soon: from its 5th row on; t: from the 2nd, arms alike")
+    for title, share in (("arms of 50 : 50", 0.5), ("arms of 10 : 90", 0.1), ("one arm", 1.0)):
+        names = [*zs, "anytime t", "too soon", "one look t"]
+        print(f"  {title:18}" + "".join(f"{name:>14}" for name in names))
+        for kind, (drawn, skewness) in KINDS.items():
+            draw, hits = np.random.default_rng(1), dict.fromkeys(names, 0)
             for begin in range(0, runs, CHUNK):
-                z = z_of(drawn(draw, (min(CHUNK, runs - begin), ROWS)), draw)
-                for name, (first, reach) in zs.items():
+                x = drawn(draw, (min(CHUNK, runs - begin), ROWS))
+                z, rows = apart(x, share, draw)
+                for name, reach in zs.items():
                     over = (z if name == "one-sided" else np.abs(z)) > reach
-                    hits[name] += int(over[:, first - 1 :].any(axis=1).sum())
+                    hits[name] += int((over & (rows >= least_rows(skewness))).any(axis=1).sum())
+                soon = (np.abs(z) > zs["asymptotic"]) & (rows >= 5)
+                hits["too soon"] += int(soon.any(axis=1).sum())
+                hits["anytime t"] += int((np.abs(z) > T_BOUNDS)[:, 3:].any(axis=1).sum())
+                hits["one look t"] += int((np.abs(z[:, -1]) > zs["peeked t"][-1]).sum())
             print(f"  {kind:18}" + "".join(f"{hit / runs:14.1%}" for hit in hits.values()))
 
 
-def one_sample(x: Floats, draw: np.random.Generator) -> Floats:
-    """How many standard errors the mean is away from its truth, 0, after each row."""
-    del draw
-    return z_scores(*moments(x, np.ones_like(x)))
+def apart(x: Floats, share: float, draw: np.random.Generator) -> tuple[Floats, Floats]:
+    """How many standard errors two arms are apart, or one from 0, and the smaller arm's rows."""
+    new = (draw.random(x.shape) < share).astype(np.float64)
+    other = moments(x, new)
+    if share == 1:
+        return z_scores(*other[:2]), other[2]
+    one = moments(x, 1 - new)
+    return z_scores(other[0] - one[0], one[1] + other[1]), np.minimum(one[2], other[2])
 
 
-def two_arms(x: Floats, draw: np.random.Generator) -> Floats:
-    """How many standard errors two arms are apart, after each row of either."""
-    new = (draw.random(x.shape) < 0.5).astype(np.float64)
-    one, other = moments(x, 1 - new), moments(x, new)
-    return z_scores(other[0] - one[0], one[1] + other[1])
-
-
-def moments(x: Floats, taken: Floats) -> tuple[Floats, Floats]:
-    """The mean of the rows that are taken and its squared standard error; nan of fewer than two."""
+def moments(x: Floats, taken: Floats) -> tuple[Floats, Floats, Floats]:
+    """Of the rows taken so far the mean, its squared standard error, and their number."""
     n = taken.cumsum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = (taken * x).cumsum(axis=1) / n
         spread = (taken * x * x).cumsum(axis=1) / n - mean * mean
-        return mean, np.where(n > 1, spread / (n - 1), np.nan)
+        return mean, np.where(n > 1, spread / (n - 1), np.nan), n
 
 
 def z_scores(estimate: Floats, squared: Floats) -> Floats:
@@ -105,6 +108,9 @@ def z_scores(estimate: Floats, squared: Floats) -> Floats:
 def bounds(of: Callable[[float], float]) -> Floats:
     """How many standard errors away a method finds something, after each row."""
     return np.array([np.inf, *(of(float(k)) for k in range(2, ROWS + 1))])
+
+
+T_BOUNDS = bounds(lambda k: t_sequence(0, 1, max(k - 2, 1), k / 4, tuned_n=TUNED / 4).high)
 
 
 def costs() -> None:
@@ -163,9 +169,9 @@ def shares_and_counts(runs: int) -> None:
 
 
 def pairs(runs: int) -> None:
-    """Print the same for differences of two arms, at 30 looks."""
+    """Print the same for differences of two arms, at 20 looks."""
     draw, wrong = np.random.default_rng(3), {"rates": 0, "medians": 0, "p95": 0, "p95 itself": 0}
-    looks = [int(k) for k in np.unique(np.geomspace(50, 2000, 30).astype(int))]
+    looks = [int(k) for k in np.unique(np.geomspace(50, 2000, 20).astype(int))]
     for _ in range(runs):
         a, b = draw.lognormal(size=2000), draw.lognormal(size=2000)
         k, j = (a > 3).cumsum().tolist(), (b > 3).cumsum().tolist()
@@ -220,10 +226,10 @@ def planned(runs: int) -> None:
 
 def run(*, quick: bool) -> None:
     """Print all of it."""
-    means(500 if quick else 4000)
+    means(100 if quick else 2000)
     costs()
     shares_and_counts(100 if quick else 1000)
-    pairs(40 if quick else 400)
+    pairs(20 if quick else 200)
     bounded(40 if quick else 400)
     planned(100 if quick else 4000)
 

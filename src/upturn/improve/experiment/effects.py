@@ -123,6 +123,11 @@ def too_few(
         if rarer < _FEWEST_EVENTS:
             side = "are" if rarer == hits else "are not"
             return f"only {rarer} units {side} {metric.title}; it takes {_FEWEST_EVENTS}"
+        smaller = min((control, arm), key=lambda one: moments[one].n)
+        expected = moments[smaller].n * rarer / sum(one.n for one in pair)
+        if expected < _FEWEST_EVENTS:  # so few seem to have no variance at all
+            need = math.ceil(_FEWEST_EVENTS * sum(one.n for one in pair) / rarer)
+            return f"{smaller} has {moments[smaller].n:,} of the {need:,} units that it takes"
     return ""
 
 

@@ -30,6 +30,12 @@ def test_normal_tails_are_scipys() -> None:
         assert d.two_sided(z) == like(2 * stats.norm.sf(abs(z)))
 
 
+@given(st.floats(1e-300, 1))
+def test_normal_quantiles_are_scipys(p: float) -> None:
+    assert d.normal_quantile(p) == pytest.approx(stats.norm.ppf(p), rel=1e-13, abs=1e-15)
+    assert d.normal_isf(p) == -d.normal_quantile(p)
+
+
 @pytest.mark.parametrize("df", DFS)
 def test_t_tails_are_scipys(df: float) -> None:
     for t in (-50.0, -3.0, -0.1, 0.0, 0.01, 0.5, 1.0, 2.5, 10.0, 38.0, 500.0, 1e6, 1e40):

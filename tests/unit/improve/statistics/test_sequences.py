@@ -83,6 +83,9 @@ METHODS: list[Callable[[float, float, float, float], Interval]] = [
     lambda z, n, alpha, null: sequences.asymptotic_bound(
         z, n, n, alpha=alpha, tuned_n=1000, null=null, side="high"
     ),
+    lambda z, n, alpha, null: sequences.running_mean_interval(
+        z, n, n, alpha=alpha, tuned_variance=1000, null=null
+    ),
     lambda z, n, alpha, null: sequences.mixture_sprt(z, n, n, tau2=2.0, alpha=alpha, null=null),
     lambda z, n, alpha, null: sequences.t_sequence(
         z, 1.0, n - 1, n, alpha=alpha, tuned_n=1000, null=null
@@ -90,7 +93,7 @@ METHODS: list[Callable[[float, float, float, float], Interval]] = [
 ]
 
 
-@pytest.mark.parametrize("method", METHODS, ids=["both", "low", "high", "sprt", "t"])
+@pytest.mark.parametrize("method", METHODS, ids=["both", "low", "high", "running", "sprt", "t"])
 @given(st.floats(-40, 40), ROWS, ALPHAS, st.floats(-3, 3))
 def test_an_interval_leaves_out_what_its_p_value_rules_out(
     method: Callable[[float, float, float, float], Interval],
@@ -103,6 +106,24 @@ def test_an_interval_leaves_out_what_its_p_value_rules_out(
     assert found.low <= found.estimate <= found.high
     assume(abs(found.p_value / alpha - 1) > 1e-7)
     assert found.excludes(null) == (found.p_value < alpha)
+
+
+def test_a_mean_that_drifts_and_depends_on_the_past() -> None:
+    """Each value's mean is the sign of the last, slowed: the mean of these means is held."""
+    draw = np.random.default_rng(10)
+    wrong, n = 0, np.arange(1, 801)
+    reach = np.array(
+        [sequences.running_mean_interval(0, 1.0, k, tuned_variance=400).high for k in n[1:]]
+    )
+    for _ in range(300):
+        noise, x, means = draw.normal(size=800), np.zeros(800), np.zeros(800)
+        for at in range(1, 800):
+            means[at] = np.sign(x[at - 1]) + at / 400
+            x[at] = means[at] + noise[at]
+        x[0] = noise[0]
+        away = np.abs(x.cumsum() - means.cumsum()) / n
+        wrong += bool((away[50:] > reach[49:]).any())
+    assert wrong / 300 <= 0.05
 
 
 def test_p_values_far_out_and_of_nothing() -> None:
