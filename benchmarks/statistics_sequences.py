@@ -169,9 +169,9 @@ def shares_and_counts(runs: int) -> None:
 
 
 def pairs(runs: int) -> None:
-    """Print the same for differences of two arms, at 30 looks."""
+    """Print the same for differences of two arms, at 20 looks."""
     draw, wrong = np.random.default_rng(3), {"rates": 0, "medians": 0, "p95": 0, "p95 itself": 0}
-    looks = [int(k) for k in np.unique(np.geomspace(50, 2000, 30).astype(int))]
+    looks = [int(k) for k in np.unique(np.geomspace(50, 2000, 20).astype(int))]
     for _ in range(runs):
         a, b = draw.lognormal(size=2000), draw.lognormal(size=2000)
         k, j = (a > 3).cumsum().tolist(), (b > 3).cumsum().tolist()

@@ -121,6 +121,11 @@ def test_what_cant_be_said_is_said() -> None:
     rare = up.Experiment("x", arms=ARMS, metrics=[up.Proportion("x")])
     few = rare.analyze({"arm": np.array(["control", "new"] * 500), "x": np.arange(1000) < 3})
     assert few.effects[0].why == "only 3 units are x; it takes 10"
+    # Ten in both arms together would do; but of the small one's 100 units none may be expected.
+    canary = up.Experiment("x", arms={"control": 0.9, "new": 0.1}, metrics=[up.Proportion("x")])
+    arm = np.where(np.arange(1000) % 10 == 0, "new", "control")
+    small = canary.analyze({"arm": arm, "x": np.arange(1000) % 50 == 7})
+    assert small.effects[0].why == "new has 100 of the 500 units that it takes"
     none = rare.analyze({"arm": pa.array([], pa.string()), "x": pa.array([], pa.bool_())})
     assert none.verdict == "Nothing can be said yet: no unit of any arm is there."
     with pytest.raises(NotFound, match=r"none of the arms 'control', 'new'\. It has: 'A', 'B'"):

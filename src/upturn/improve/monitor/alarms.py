@@ -97,7 +97,7 @@ def judge(
     if not psi.size:
         return []
     limits = np.maximum(limit, habits(*past))
-    paths = evidence(psi, chance, limits)
+    paths = evidence(psi, chance, limits, patience)
     now = raised(paths, patience)[:, -1]
     begun = _begun(psi, chance, limits)
     return [
@@ -122,19 +122,28 @@ def check_alarms(limit: float, patience: float) -> None:
         )
 
 
-def evidence(psi: Floats, chance: Floats, limits: Floats) -> Floats:
+def evidence(psi: Floats, chance: Floats, limits: Floats, patience: float = PATIENCE) -> Floats:
     """The log of the detectors' statistic after each window: arrays of (columns, windows).
 
-    `limits` has one for each column; of a window that is nan nothing is known.
+    `limits` has one for each column; of a window that is nan nothing is known. No more is kept than
+    raises an alarm for one column alone, so that it ends soon after the drift does; less evidence
+    can but raise fewer.
 
     >>> found = evidence(np.array([[0.0, 0.25, 0.25]]), np.zeros((1, 3)), np.array([0.05]))
     >>> np.exp(found).round(1).tolist()
     [[0.4, 4.5, 19.9]]
     """
-    ratio = psi / (limits[:, None] + chance)
-    with np.errstate(divide="ignore"):  # nothing is left of what is staked wholly on a PSI of 0
-        each = [detector_path(np.log(1 - stake + stake * ratio)) for stake in _STAKES]
-    return np.logaddexp.reduce(each, axis=0) - math.log(len(_STAKES))
+    ratio = np.nan_to_num(psi / (limits[:, None] + chance), nan=1.0)
+    most = math.log(len(_STAKES) * max(1, len(psi)) * patience)
+    stakes = np.array(_STAKES)[:, None]
+    kept = np.full((len(_STAKES), len(psi)), -np.inf)
+    found = np.empty_like(ratio)
+    for at in range(ratio.shape[1]):
+        with np.errstate(divide="ignore"):  # nothing is left of a stake of all on a PSI of 0
+            kept = np.logaddexp(kept, 0.0) + np.log(1 - stakes + stakes * ratio[:, at])
+        kept = np.minimum(kept, most)
+        found[:, at] = np.logaddexp.reduce(kept, axis=0) - math.log(len(_STAKES))
+    return found
 
 
 def raised(evidence: Floats, patience: float = PATIENCE) -> NDArray[np.bool_]:

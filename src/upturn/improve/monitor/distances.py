@@ -84,7 +84,7 @@ def wasserstein(
     """
     if not before.sum() or not after.sum() or not math.isfinite(high - low):
         return math.nan, math.nan
-    ends = np.concatenate(([min(low, *edges[:1])], edges, [max(high, *edges[-1:])]))
+    ends = np.concatenate(([min([low, *edges[:1]])], edges, [max([high, *edges[-1:]])]))
     widths = np.diff(ends)
     (f0, f1), (g0, g1) = _functions(before), _functions(after)
     one, other = f0 - g0, f1 - g1

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from upturn.core.errors import Invalid
 from upturn.improve.statistics.distributions import t_isf, t_two_sided
 from upturn.improve.statistics.fixed import check_alpha
-from upturn.improve.statistics.interval import Interval, unsaid
+from upturn.improve.statistics.interval import Interval, around, unsaid
 
 Floats = NDArray[np.float64]
 _CELLS = 4_000_000  # of one chunk
@@ -168,15 +168,8 @@ def bootstrap_interval(
         return unsaid(estimate, alpha=alpha, method="bootstrap t", null=null)
     se = spread * math.sqrt(clusters / (clusters - 1))
     reach = t_isf(alpha / 2, clusters - 1) * se
-    return Interval(
-        estimate=estimate,
-        low=estimate - reach,
-        high=estimate + reach,
-        level=1 - alpha,
-        p_value=t_two_sided((estimate - null) / se, clusters - 1),
-        method="bootstrap t",
-        null=null,
-    )
+    p_value = t_two_sided((estimate - null) / se, clusters - 1)
+    return around(estimate, reach, p_value, alpha=alpha, method="bootstrap t", null=null)
 
 
 def _windows(table: Floats, length: int) -> Floats:

@@ -19,7 +19,7 @@ from upturn.improve.statistics.distributions import (
     t_two_sided,
     two_sided,
 )
-from upturn.improve.statistics.interval import Interval, unsaid
+from upturn.improve.statistics.interval import Interval, Side, around, unsaid
 
 
 def normal_interval(
@@ -53,15 +53,8 @@ def t_interval(
     if not _usable(estimate, se, df):
         return unsaid(estimate, alpha=alpha, method=method, null=null)
     reach = t_isf(alpha / 2, df) * se
-    return Interval(
-        estimate=estimate,
-        low=estimate - reach,
-        high=estimate + reach,
-        level=1 - alpha,
-        p_value=t_two_sided((estimate - null) / se, df),
-        method=method,
-        null=null,
-    )
+    p_value = t_two_sided((estimate - null) / se, df)
+    return around(estimate, reach, p_value, alpha=alpha, method=method, null=null)
 
 
 def t_bound(
@@ -71,7 +64,7 @@ def t_bound(
     *,
     alpha: float = 0.05,
     null: float = 0.0,
-    side: Literal["low", "high"] = "low",
+    side: Side = "low",
 ) -> Interval:
     """A lower or an upper bound alone, and the one-sided p-value of the truth being beyond `null`.
 
@@ -86,15 +79,8 @@ def t_bound(
         return unsaid(estimate, alpha=alpha, method=method, null=null)
     reach = t_isf(alpha, df) * se
     z = (estimate - null) / se
-    return Interval(
-        estimate=estimate,
-        low=estimate - reach if side == "low" else -math.inf,
-        high=estimate + reach if side == "high" else math.inf,
-        level=1 - alpha,
-        p_value=t_sf(z if side == "low" else -z, df),
-        method=method,
-        null=null,
-    )
+    p_value = t_sf(z if side == "low" else -z, df)
+    return around(estimate, reach, p_value, alpha=alpha, method=method, null=null, side=side)
 
 
 def non_inferiority(

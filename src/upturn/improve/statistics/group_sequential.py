@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from upturn.core.errors import Invalid
 from upturn.improve.statistics.distributions import normal_isf, normal_sf, two_sided
 from upturn.improve.statistics.fixed import check_alpha
-from upturn.improve.statistics.interval import Interval, unsaid
+from upturn.improve.statistics.interval import Interval, around, unsaid
 
 Floats = NDArray[np.float64]
 Spending = Literal["obrien-fleming", "pocock", "hwang-shih-decani"]
@@ -138,15 +138,8 @@ def repeated_interval(
     looks = tuple(float(t) for t in fractions)
     reach = _boundaries(looks, alpha, spending, 2, gamma)[-1] * se
     z = abs(estimate - null) / se
-    return Interval(
-        estimate=estimate,
-        low=estimate - reach,
-        high=estimate + reach,
-        level=1 - alpha,
-        p_value=_repeated_p(looks, z, spending, gamma),
-        method="group-sequential",
-        null=null,
-    )
+    p_value = _repeated_p(looks, z, spending, gamma)
+    return around(estimate, reach, p_value, alpha=alpha, method="group-sequential", null=null)
 
 
 def _repeated_p(fractions: tuple[float, ...], z: float, spending: Spending, gamma: float) -> float:

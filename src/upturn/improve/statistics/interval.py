@@ -1,8 +1,11 @@
 """Interval: an estimate with its uncertainty, and the evidence against no effect."""
 
 import math
+from typing import Literal
 
 import msgspec
+
+Side = Literal["low", "high"]
 
 
 class Interval(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +46,33 @@ def unsaid(estimate: float = math.nan, *, alpha: float, method: str, null: float
         high=math.inf,
         level=1 - alpha,
         p_value=math.nan,
+        method=method,
+        null=null,
+    )
+
+
+def around(
+    estimate: float,
+    reach: float,
+    p_value: float,
+    *,
+    alpha: float,
+    method: str,
+    null: float = 0.0,
+    side: Side | None = None,
+) -> Interval:
+    """The interval that reaches so far to both sides of an estimate, or to one, not to the other.
+
+    >>> found = around(1.0, 0.5, 0.01, alpha=0.05, method="Welch t", side="low")
+    >>> found.low, found.high
+    (0.5, inf)
+    """
+    return Interval(
+        estimate=estimate,
+        low=-math.inf if side == "high" else estimate - reach,
+        high=math.inf if side == "low" else estimate + reach,
+        level=1 - alpha,
+        p_value=p_value,
         method=method,
         null=null,
     )

@@ -9,16 +9,13 @@ arXiv 2410.09282). Both are exact for any number of rows, and hold at every row 
 
 import math
 from collections.abc import Callable
-from typing import Literal
 
 from upturn.core.errors import Invalid
 from upturn.improve.statistics.distributions import beta_log_sf
 from upturn.improve.statistics.fixed import check_alpha, check_counts
-from upturn.improve.statistics.interval import Interval, unsaid
+from upturn.improve.statistics.interval import Interval, Side, unsaid
 from upturn.improve.statistics.sequences import tuned_rho2
 from upturn.improve.statistics.special import least_value, log_beta_ratio
-
-Side = Literal["low", "high"]
 
 
 def rate_interval(
@@ -311,7 +308,7 @@ def _edge(holds: Callable[[float], bool], inside: float, outside: float) -> floa
         return outside
     for _ in range(70):
         middle = (inside + outside) / 2
-        if middle in (inside, outside):
+        if abs(outside - inside) <= 1e-12 * max(abs(inside), abs(outside)):
             break
         inside, outside = (middle, outside) if holds(middle) else (inside, middle)
     return outside

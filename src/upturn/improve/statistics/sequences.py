@@ -8,12 +8,11 @@ holds the effects that it has not ruled out; the always-valid p-value is 1 / the
 """
 
 import math
-from typing import Literal
 
 from upturn.core.errors import Invalid
 from upturn.improve.statistics.distributions import normal_log_sf
 from upturn.improve.statistics.fixed import check_alpha
-from upturn.improve.statistics.interval import Interval, unsaid
+from upturn.improve.statistics.interval import Interval, Side, around, unsaid
 from upturn.improve.statistics.special import solve
 
 ASYMPTOTIC = "asymptotic confidence sequence"
@@ -87,7 +86,7 @@ def asymptotic_bound(
     alpha: float = 0.05,
     tuned_n: float,
     null: float = 0.0,
-    side: Literal["low", "high"] = "low",
+    side: Side = "low",
 ) -> Interval:
     """A lower or an upper bound of a mean that holds at every look, with its one-sided p-value.
 
@@ -108,15 +107,8 @@ def asymptotic_bound(
     se = math.sqrt(variance / n)
     reach = one_sided_z(x, alpha) * se
     z = (estimate - null) / se
-    return Interval(
-        estimate=estimate,
-        low=estimate - reach if side == "low" else -math.inf,
-        high=estimate + reach if side == "high" else math.inf,
-        level=1 - alpha,
-        p_value=math.exp(min(-log_half_mixture(z if side == "low" else -z, x), 0.0)),
-        method=method,
-        null=null,
-    )
+    p_value = math.exp(min(-log_half_mixture(z if side == "low" else -z, x), 0.0))
+    return around(estimate, reach, p_value, alpha=alpha, method=method, null=null, side=side)
 
 
 def mixture_sprt(
@@ -190,15 +182,8 @@ def t_sequence(
     few = log_u <= log_r
     gap = math.exp(log_r) * math.expm1(log_u - log_r)
     reach = math.inf if few else se * math.sqrt(df * -math.expm1(log_u) / gap)
-    return Interval(
-        estimate=estimate,
-        low=estimate - reach,
-        high=estimate + reach,
-        level=1 - alpha,
-        p_value=math.exp(min(-log_e, 0.0)),
-        method=method,
-        null=null,
-    )
+    p_value = math.exp(min(-log_e, 0.0))
+    return around(estimate, reach, p_value, alpha=alpha, method=method, null=null)
 
 
 def least_rows(skewness: float) -> int:
@@ -290,15 +275,8 @@ def _interval(
     estimate: float, se: float, x: float, *, alpha: float, null: float, method: str
 ) -> Interval:
     reach = two_sided_z(x, alpha) * se
-    return Interval(
-        estimate=estimate,
-        low=estimate - reach,
-        high=estimate + reach,
-        level=1 - alpha,
-        p_value=math.exp(min(-log_mixture((estimate - null) / se, x), 0.0)),
-        method=method,
-        null=null,
-    )
+    p_value = math.exp(min(-log_mixture((estimate - null) / se, x), 0.0))
+    return around(estimate, reach, p_value, alpha=alpha, method=method, null=null)
 
 
 def _check_tuned(tuned_n: float) -> None:

@@ -238,6 +238,6 @@ def least_value(function: Callable[[float], float], low: float, high: float) -> 
             low, one, at_one = one, other, at_other
             other = low + _GOLDEN * (high - low)
             at_other = function(other)
-        if high - low <= 1e-12 * max(abs(low), abs(high)):
+        if high - low <= 1e-9 * max(abs(low), abs(high)):
             break
     return (one, at_one) if at_one < at_other else (other, at_other)
