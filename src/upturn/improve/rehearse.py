@@ -30,7 +30,7 @@ from upturn.improve.rehearsing.costs import costs
 from upturn.improve.rehearsing.judge import judge, rows_of
 from upturn.improve.rehearsing.oracle import oracle
 from upturn.improve.rehearsing.plans import BASELINES, Policies, plans_of
-from upturn.improve.rehearsing.policies import calendar_windows, run_policy
+from upturn.improve.rehearsing.policies import run_policy
 from upturn.improve.rehearsing.shared import Clock, Done, Plan, Progress, Shared
 from upturn.improve.rehearsing.suggest import suggest
 from upturn.improve.rollout import parts
@@ -198,29 +198,20 @@ class _Rehearsing:
         )
 
     def _run_all(self, shared: Shared, firsts: Mapping[str, Trained | int]) -> list[Done]:
-        """Each policy in a thread, as many at a time as there are cores beside one for training.
+        """Each policy in a thread, as many at a time as there are cores.
 
-        This thread trains what they ask for, and what calendars are known to ask for before they
-        do. When one fails, or on Ctrl-C, all end.
+        This thread trains what they ask for. When one fails, or on Ctrl-C, all end.
         """
         found: dict[str, Done] = {}
 
         def run(plan: Plan) -> None:
             found[plan.name] = run_policy(shared, plan, firsts[plan.name])
 
-        likely = [
-            window
-            for plan in self._plans
-            if plan.kind == "calendar" and plan.loop is not None
-            for window in calendar_windows(plan.loop, plan, self._start, self._end)
-        ]
-        # Loops first: what they will ask for nobody knows, so they should ask early.
-        order = sorted(self._plans, key=lambda plan: plan.kind != "loop")
         cores = self._workspace.settings.cores
-        threads = ThreadPoolExecutor(max(1, min(len(order), cores - 1)), "rehearse")
-        tasks = [threads.submit(run, plan) for plan in order]
+        threads = ThreadPoolExecutor(min(len(self._plans), cores), "rehearse")
+        tasks = [threads.submit(run, plan) for plan in self._plans]
         try:
-            self._trainings.serve(tasks, likely)
+            self._trainings.serve(tasks)
         finally:
             self._trainings.stop()
             threads.shutdown(wait=True, cancel_futures=True)

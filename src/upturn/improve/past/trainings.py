@@ -37,9 +37,10 @@ class Interrupted(BaseException):
 class Trainings:
     """Trainings by their window: each done once here, and not again in another process.
 
-    They run in the thread that made this, one after another: a run has the workers of the machine
-    to itself, and Ctrl-C ends it as it would any run. Other threads that ask wait for it, while
-    `serve` does what they ask.
+    They run in the thread that made this, one after another, and Ctrl-C ends them as it would any
+    run. Other threads that ask wait for it, while `serve` does what they ask. All others rest
+    meanwhile: a training takes what cores there are, and where its threads wait for one that has to
+    share a core it can take ten times as long.
     """
 
     def __init__(self, heard: Callable[[str], None]) -> None:
@@ -49,6 +50,8 @@ class Trainings:
         self._asked: queue.SimpleQueue[Window | None] = queue.SimpleQueue()
         self._made: dict[tuple[int, datetime, datetime], Future[Made]] = {}
         self._stopped = False
+        self._rest = threading.Event()  # set while nothing trains
+        self._rest.set()
         self.seconds = 0.0
 
     def on(self, window: Window) -> Made:
@@ -63,21 +66,17 @@ class Trainings:
             self._asked.put(window)
         return future.result()
 
-    def serve(self, tasks: Sequence[Future[None]], likely: Sequence[Window]) -> None:
-        """Train what is asked for until the tasks are done; what is `likely` to be, meanwhile."""
+    def serve(self, tasks: Sequence[Future[None]]) -> None:
+        """Train what is asked for until the tasks are done. Raises what ended one of them."""
         for task in tasks:
             task.add_done_callback(lambda _: self._asked.put(None))
-        ahead = list(reversed(likely))
         while not all(task.done() for task in tasks):
-            try:
-                window = self._asked.get(block=not ahead)
-            except queue.Empty:
-                window = ahead.pop()
+            window = self._asked.get()
             if window is not None:
                 self._run(window, self._future(window)[0])
             for task in tasks:
                 if task.done():
-                    task.result()  # raises what ended it
+                    task.result()
 
     def stop(self) -> None:
         """End the threads that ask, or wait, for a training."""
@@ -86,9 +85,11 @@ class Trainings:
             waiting = [one for one in self._made.values() if not one.done()]
         for future in waiting:
             future.set_exception(Interrupted())
+        self._rest.set()
 
     def check(self) -> None:
-        """Raise Interrupted when the rehearsal ends early."""
+        """Wait while something trains. Raises Interrupted when the rehearsal ends early."""
+        self._rest.wait()
         if self._stopped:
             raise Interrupted
 
@@ -115,6 +116,7 @@ class Trainings:
             return
         self._heard(f"training on {window.start:%Y-%m-%d} to {window.until:%Y-%m-%d}")
         began = time.perf_counter()
+        self._rest.clear()
         try:
             made = train(window.flow, window.start, window.until)
         except Exception as error:  # noqa: BLE001  # whoever asked gets it
@@ -122,6 +124,8 @@ class Trainings:
         else:
             self.seconds += time.perf_counter() - began
             future.set_result(made)
+        finally:
+            self._rest.set()
 
 
 def _made(future: Future[Made]) -> bool:

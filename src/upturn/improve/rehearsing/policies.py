@@ -86,7 +86,7 @@ def _version(decision: Decision) -> int | None:
     return None if about is None or decision.action == "retrain" else about["version"]
 
 
-def calendar_windows(loop: Loop, plan: Plan, start: datetime, end: datetime) -> list[Window]:
+def _windows(loop: Loop, plan: Plan, start: datetime, end: datetime) -> list[Window]:
     """What a calendar trains on in [start, end), in order."""
     assert plan.every is not None
     found: list[Window] = []
@@ -100,7 +100,7 @@ def calendar_windows(loop: Loop, plan: Plan, start: datetime, end: datetime) -> 
 def _calendar(shared: Shared, plan: Plan, first: int) -> Done:
     loop = plan.loop
     assert loop is not None
-    windows = calendar_windows(loop, plan, shared.start, shared.end)
+    windows = _windows(loop, plan, shared.start, shared.end)
     made: list[tuple[Window, Trained | TrainingFailed]] = []
     found: list[Event] = []
     parts: list[np.ndarray] = []
