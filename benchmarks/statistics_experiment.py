@@ -58,8 +58,8 @@ def rates(kind: str, times: int, seed: int) -> tuple[float, float, float]:
         gap, variance = difference(found, 1, 0)
         z = np.abs(gap) / np.sqrt(np.where(variance > 0, variance, np.inf))
         if kind in ("proportion", "rare"):  # as `effects.too_few`
-            hits = (found.raw * found.n).sum(axis=1)
-            few = hits * found.n.min(axis=1) / found.n.sum(axis=1) < 10
+            events = (found.raw * found.n).sum(axis=1)
+            few = events * found.n.min(axis=1) / found.n.sum(axis=1) < 10
             z = np.where(few, 0.0, z)
         z = np.where(found.n.min(axis=1) < 50, 0.0, z)
         hits += [(z > anytime).any(), (z > fixed).any(), z[-1] > fixed]
