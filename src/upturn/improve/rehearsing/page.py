@@ -11,8 +11,8 @@ from upturn.improve.page.html import (
     Html,
     badge,
     code,
+    escape,
     figure,
-    join,
     note,
     page,
     section,
@@ -79,7 +79,7 @@ def _policies(found: Rehearsal) -> Html:
 
 def _policy(found: Rehearsal, policy: Policy) -> list[object]:
     cells: list[object] = [
-        policy.name,
+        _whole(policy.name),
         policy.retrains,
         policy.changes,
         f"{policy.training_seconds:.1f}" if policy.retrains else "",
@@ -221,11 +221,12 @@ def _decisions(found: Rehearsal) -> Html | None:
         [(policy.name, policy.events) for policy in shown], start=found.start, end=found.end
     )
     stored = [
-        join(code(f"upturn decisions {policy.decisions_name}"), f" {policy.name}")
+        [_whole(policy.name), code(f"upturn decisions {policy.decisions_name}")]
         for policy in shown
         if policy.decisions_name is not None
     ]
-    return section("Decisions", figure(drawn), *stored)
+    listed = table(["policy", "its decisions, with their evidence"], stored, numeric=[])
+    return section("Decisions", figure(drawn), listed if stored else None)
 
 
 def _months(found: Rehearsal) -> Html | None:
@@ -235,7 +236,7 @@ def _months(found: Rehearsal) -> Html | None:
     titles = ["month", "rows", "labelled", "base rate", *(one.name for one in found.policies)]
     rows: list[list[object]] = [
         [
-            month.month,
+            _whole(month.month),
             f"{month.rows:,}",
             f"{month.completeness:.1%}",
             "" if month.base_rate is None else f"{month.base_rate:.3g}",
@@ -276,6 +277,11 @@ def _lines(found: Rehearsal) -> list[Policy]:
 
     chosen = sorted(found.policies, key=rank)[:_SHOWN]
     return chosen
+
+
+def _whole(name: str) -> Html:
+    """A name that is not broken into lines."""
+    return Html(f"<span class=n>{escape(name)}</span>")
 
 
 def _name(metric: str) -> str:
