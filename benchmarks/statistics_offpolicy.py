@@ -15,9 +15,10 @@ import numpy as np
 import pyarrow as pa
 
 import upturn as up
-from upturn.improve.offpolicy.anytime import EmpiricalBernstein, confidence_sequence
+from upturn.improve.offpolicy.anytime import EmpiricalBernstein
 from upturn.improve.offpolicy.result import PolicyValue
 from upturn.improve.statistics.interval import Interval
+from upturn.improve.statistics.sequences import asymptotic_interval
 
 PROPENSITY = np.array([0.5, 0.3, 0.2])
 NEW = np.array([0.1, 0.2, 0.7])
@@ -113,7 +114,7 @@ def every_look(logs: int) -> None:
         se = np.sqrt((np.cumsum(values**2)[looks - 1] / looks - mean**2) / looks)
         wrong["fixed"] += bool((np.abs(mean - truth) > 1.96 * se).any())
         wrong["asymptotic"] += any(
-            confidence_sequence(m, s, int(n), alpha=0.05, tuned=5000).excludes(truth)
+            asymptotic_interval(m, s * s * n, n, tuned_n=5000).excludes(truth)
             for m, s, n in zip(mean, se, looks, strict=True)
         )
         found = EmpiricalBernstein.start(0, 1, alpha=0.05, tuned=5000)

@@ -1,4 +1,4 @@
-"""Intervals for the value of a policy that hold at every look, however often one looks."""
+"""Bounds of a policy's value that hold at every round, without any approximation."""
 
 import math
 from dataclasses import dataclass, replace
@@ -6,47 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from upturn.improve.statistics.interval import Interval
-
 Floats = NDArray[np.float64]
-
-
-def confidence_sequence(
-    estimate: float, se: float, units: int, *, alpha: float, tuned: int, null: float = 0.0
-) -> Interval:
-    """The interval of an estimate with influence values, valid at every look as rows grow many.
-
-    The Gaussian mixture boundary of Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas (2103.06476,
-    theorem 2.2), tightest at `tuned` units by their eq. (18). `se` is the estimate's standard
-    error after `units` independent units. Its p-value is the alpha at which `null` is just left
-    out, and holds at every look too.
-
-    >>> found = confidence_sequence(0.2, 0.05, 400, alpha=0.05, tuned=400)
-    >>> round(found.low, 3), round(found.high, 3), round(found.p_value, 4)
-    (0.048, 0.352, 0.0025)
-    """
-    method = "asymptotic confidence sequence"
-    level = 1 - alpha
-    if not se > 0 or not math.isfinite(se) or units < 2:
-        nan = float("nan")
-        return Interval(
-            estimate=estimate, low=nan, high=nan, level=level, p_value=nan, method=method, null=null
-        )
-    rho2 = (-2 * math.log(alpha) + math.log(-2 * math.log(alpha) + 1)) / max(tuned, 2)
-    scale = units * rho2 + 1
-    # In units of the standard error: se = sd / sqrt(units).
-    half = se * math.sqrt(scale / (units * rho2) * (math.log(scale) - 2 * math.log(alpha)))
-    z2 = ((estimate - null) / se) ** 2
-    log_p = math.log(scale) / 2 - z2 * units * rho2 / scale / 2
-    return Interval(
-        estimate=estimate,
-        low=estimate - half,
-        high=estimate + half,
-        level=level,
-        p_value=math.exp(min(log_p, 0.0)),
-        method=method,
-        null=null,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +19,8 @@ class LowerBound:
     Howard, Ramdas, McAuliffe & Sekhon (2021): with y = value − m for a guess m in [0, 1] made from
     the past alone, exp(λ·y − ψ(λ)·y²) <= 1 + λ·y, where ψ(λ) = −log(1 − λ) − λ and 0 <= λ < 1,
     since y >= −1; so the product of exp(λ·(value − mean) − ψ(λ)·y²) is a supermartingale, and
-    Ville's inequality bounds it by 1 / alpha.
+    Ville's inequality bounds it by 1 / alpha. By contrast to `statistics.bounded` the values, being
+    weighted, have no upper end, and they come in parts that are not kept.
     """
 
     alpha: float  # of this side alone

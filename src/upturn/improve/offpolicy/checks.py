@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upturn.improve.offpolicy.rounds import Rounds
+from upturn.improve.statistics.distributions import two_sided
 
 Floats = NDArray[np.float64]
 _CERTAIN = 1e-3  # a warning of a healthy log once in a thousand logs
@@ -65,7 +66,7 @@ class Propensities:
         tested = int((~np.isnan(z)).sum())
         if not independent or not tested:
             return said
-        p_values = np.array([math.erfc(abs(one) / math.sqrt(2)) for one in z]) * tested
+        p_values = np.array([two_sided(one) for one in z.tolist()]) * tested
         wrong = [int(place) for place in np.argsort(p_values) if p_values[place] < _CERTAIN]
         if wrong:
             rows = self.rows

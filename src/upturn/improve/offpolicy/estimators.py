@@ -7,13 +7,13 @@ constant, q the reward model's answer less the same: w, w·ρ, Σ_a π(a)·q(a),
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from upturn.improve.offpolicy.tails import t_reach, t_two_sided
+from upturn.improve.statistics.distributions import t_isf, t_two_sided
+from upturn.improve.statistics.fixed import score_ends
 from upturn.improve.statistics.interval import Interval
 
 Floats = NDArray[np.float64]
@@ -116,11 +116,10 @@ def interval(
     (0.304, 0.696, 0.0455)
     """
     se = math.sqrt(variance) if variance > 0 else math.nan
-    z = abs(estimate - null) / se
     half = quantile(alpha, clusters) * se
     p_value = math.nan
-    if not math.isnan(z):
-        p_value = math.erfc(z / math.sqrt(2)) if clusters is None else t_two_sided(z, clusters - 1)
+    if not math.isnan(half):
+        p_value = t_two_sided((estimate - null) / se, _freedom(clusters))
     return Interval(
         estimate=estimate,
         low=estimate - half,
@@ -134,9 +133,12 @@ def interval(
 
 def quantile(alpha: float, clusters: int | None) -> float:
     """By how many standard errors a two-sided interval reaches; nan of a single cluster."""
-    if clusters is None:
-        return NormalDist().inv_cdf(1 - alpha / 2)
-    return t_reach(alpha, clusters - 1) if clusters > 1 else math.nan
+    df = _freedom(clusters)
+    return t_isf(alpha / 2, df) if df > 0 else math.nan
+
+
+def _freedom(clusters: int | None) -> float:
+    return math.inf if clusters is None else clusters - 1
 
 
 def share_ends(
@@ -161,7 +163,4 @@ def share_ends(
     size = min(size, rounds) if few else size
     if not size > 0 or (within and not variance > 0):
         return None
-    scale = 1 + z * z / size
-    middle = (share + z * z / (2 * size)) / scale
-    half = z * math.sqrt(share * (1 - share) / size + z * z / (4 * size * size)) / scale
-    return middle - half, middle + half
+    return score_ends(share, size, z)

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from upturn.improve.offpolicy.anytime import EmpiricalBernstein, confidence_sequence
+from upturn.improve.offpolicy.anytime import EmpiricalBernstein
 from upturn.improve.offpolicy.checks import (
     Propensities,
     few_rewards,
@@ -31,6 +31,7 @@ from upturn.improve.offpolicy.resampling import PoissonBootstrap, cluster_means
 from upturn.improve.offpolicy.result import Difference, Estimate, OffPolicy, PolicyValue
 from upturn.improve.offpolicy.thresholds import Cut, Thresholds
 from upturn.improve.statistics.interval import Interval
+from upturn.improve.statistics.sequences import asymptotic_interval
 
 Floats = NDArray[np.float64]
 
@@ -346,10 +347,9 @@ class Tally:
         return self._moments.units if self.options.clusters else None
 
     def _anytime(self, value: float, variance: float) -> Interval:
-        se = math.sqrt(variance) if variance > 0 else math.nan
-        options = self.options
-        return confidence_sequence(
-            value, se, self._moments.units, alpha=options.alpha, tuned=options.tuned_rounds
+        n, options = self._moments.units, self.options
+        return asymptotic_interval(
+            value, variance * n, n, alpha=options.alpha, tuned_n=max(options.tuned_rounds, 2)
         )
 
     def _bounds(self, place: int, value: float) -> Interval | None:

@@ -170,20 +170,30 @@ def wilson(k: float, n: float, *, alpha: float = 0.05, null: float = math.nan) -
     check_counts(k, n)
     if n == 0:
         return unsaid(alpha=alpha, method="Wilson", null=null)
-    z = normal_isf(alpha / 2)
-    p, shrink = k / n, 1 + z * z / n
-    middle = (p + z * z / (2 * n)) / shrink
-    reach = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / shrink
+    p = k / n
+    low, high = score_ends(p, n, normal_isf(alpha / 2))
     score = (p - null) / math.sqrt(null * (1 - null) / n) if 0 < null < 1 else math.nan
     return Interval(
         estimate=p,
-        low=0.0 if k == 0 else max(middle - reach, 0.0),
-        high=1.0 if k == n else min(middle + reach, 1.0),
+        low=0.0 if k == 0 else max(low, 0.0),
+        high=1.0 if k == n else min(high, 1.0),
         level=1 - alpha,
         p_value=two_sided(score),
         method="Wilson",
         null=null,
     )
+
+
+def score_ends(share: float, n: float, z: float) -> tuple[float, float]:
+    """Wilson's ends: the shares from which one seen in n rows is z of their standard errors away.
+
+    >>> [round(one, 4) for one in score_ends(0.25, 40, 1.959964)]
+    [0.1419, 0.4019]
+    """
+    shrink = 1 + z * z / n
+    middle = (share + z * z / (2 * n)) / shrink
+    reach = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / shrink
+    return middle - reach, middle + reach
 
 
 def clopper_pearson(k: int, n: int, *, alpha: float = 0.05, null: float = math.nan) -> Interval:
