@@ -10,7 +10,6 @@ import msgspec
 
 from upturn.core.errors import NotFound
 from upturn.improve.experiment.bounds import Rule
-from upturn.improve.experiment.corrections import adjusted
 from upturn.improve.experiment.design import Design
 from upturn.improve.experiment.effects import effects_of, judged, linear_effects, waiting
 from upturn.improve.experiment.guardrails import guarded
@@ -24,6 +23,7 @@ from upturn.improve.experiment.segments import segment_effects
 from upturn.improve.experiment.source import Source, quoted
 from upturn.improve.experiment.units import Layout, Units, left_out, units_of
 from upturn.improve.experiment.verdict import sentence
+from upturn.improve.statistics.multiplicity import adjusted
 
 _MANY_MIXED = 0.01
 

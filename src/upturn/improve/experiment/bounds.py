@@ -6,9 +6,15 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from upturn.improve.experiment.spending import boundaries, repeated_p
-from upturn.improve.experiment.welch import quantile, two_sided
-from upturn.improve.statistics.interval import Interval
+from upturn.improve.statistics.distributions import t_isf, t_two_sided
+from upturn.improve.statistics.group_sequential import boundaries, repeated_p
+from upturn.improve.statistics.interval import Interval, around, unsaid
+from upturn.improve.statistics.sequences import (
+    ASYMPTOTIC,
+    mixture_p,
+    tuned_rho2,
+    two_sided_z,
+)
 
 Method = Literal["anytime", "fixed", "group-sequential"]
 
@@ -43,21 +49,18 @@ class Rule:
     def multiplier(self, n: float, alpha: float | None = None, df: float = math.inf) -> float:
         """How many standard errors wide the interval is to each side, with n units in all.
 
-        One look takes Student's t with `df` degrees of freedom.
-
-        Looking at any time: the asymptotic confidence sequence with a Gaussian mixture
-        (Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas 2024, arXiv:2103.06476, theorem 2.2).
+        One look takes Student's t with `df` degrees of freedom, looking at any time
+        `asymptotic_interval`, planned looks `repeated_interval`.
 
         >>> round(Rule("fixed").multiplier(1000), 3), round(Rule().multiplier(10_000), 3)
         (1.96, 3.035)
         """
         alpha = self.alpha if alpha is None else alpha
         if self.method == "anytime":
-            grown = n * self._rho2 + 1
-            return math.sqrt(2 * grown / (grown - 1) * (0.5 * math.log(grown) - math.log(alpha)))
+            return two_sided_z(n * self._rho2, alpha)
         if self.method == "group-sequential":
-            return boundaries(self.looks, alpha)[self.reached - 1] if self.reached else math.inf
-        return quantile(alpha, df)
+            return boundaries(self._so_far, alpha=alpha)[-1] if self.reached else math.inf
+        return t_isf(alpha / 2, df)
 
     def p_value(self, z: float, n: float, df: float = math.inf) -> float:
         """The p-value of an estimate z standard errors away; always valid when looked at any time.
@@ -66,12 +69,10 @@ class Rule:
         True
         """
         if self.method == "anytime":
-            grown = n * self._rho2 + 1
-            exponent = 0.5 * math.log(grown) - 0.5 * z * z * (grown - 1) / grown
-            return math.exp(min(0.0, exponent))
+            return mixture_p(z, n * self._rho2)
         if self.method == "group-sequential":
-            return repeated_p(self.looks, self.reached - 1, abs(z)) if self.reached else 1.0
-        return two_sided(z, df)
+            return repeated_p(z, self._so_far) if self.reached else 1.0
+        return t_two_sided(z, df)
 
     def interval(
         self,
@@ -86,40 +87,24 @@ class Rule:
         alpha = self.alpha if alpha is None else alpha
         se = math.sqrt(variance) if variance >= 0 else math.nan
         if not (math.isfinite(estimate) and math.isfinite(se)) or se <= 0 or n < 2:
-            return unsaid(estimate, alpha)
+            return unsaid(estimate, alpha=alpha, method="none")
         reach = self.multiplier(n, alpha, df) * se
-        return Interval(
-            estimate=estimate,
-            low=estimate - reach,
-            high=estimate + reach,
-            level=1 - alpha,
-            p_value=self.p_value(estimate / se, n, df),
-            method=self.label,
-        )
+        p_value = self.p_value(estimate / se, n, df)
+        return around(estimate, reach, p_value, alpha=alpha, method=self.label)
 
     @property
     def label(self) -> str:
         """What its intervals are called."""
         return {
-            "anytime": "asymptotic confidence sequence",
+            "anytime": ASYMPTOTIC,
             "fixed": "Welch t",
             "group-sequential": "group-sequential",
         }[self.method]
 
     @property
     def _rho2(self) -> float:
-        # Eq. (2.4) there: the ρ² of the narrowest bound at tuned_n.
-        log = -2 * math.log(self.alpha)
-        return (log + math.log1p(log)) / self.tuned_n
+        return tuned_rho2(self.alpha, self.tuned_n)
 
-
-def unsaid(estimate: float = math.nan, alpha: float = 0.05) -> Interval:
-    """The interval of what can't be said: everything is possible."""
-    return Interval(
-        estimate=estimate,
-        low=-math.inf,
-        high=math.inf,
-        level=1 - alpha,
-        p_value=math.nan,
-        method="none",
-    )
+    @property
+    def _so_far(self) -> tuple[float, ...]:
+        return self.looks[: self.reached]

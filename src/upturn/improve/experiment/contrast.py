@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from upturn.improve.experiment.bounds import Rule, unsaid
+from upturn.improve.experiment.bounds import Rule
 from upturn.improve.experiment.estimate import Estimates, difference
-from upturn.improve.experiment.welch import degrees
-from upturn.improve.statistics.interval import Interval
+from upturn.improve.statistics.fixed import ratio_ends, satterthwaite
+from upturn.improve.statistics.interval import Interval, unsaid
 
 
 def contrast(
@@ -25,7 +25,7 @@ def contrast(
     df = freedom(found, arm, control)
     absolute = rule.interval(float(gap), float(variance), n, alpha=alpha, df=df)
     if not math.isfinite(absolute.low):
-        return absolute, unsaid(alpha=1 - absolute.level)
+        return absolute, unsaid(alpha=1 - absolute.level, method="none")
     low, high = fieller(
         float(found.value[control]),
         float(found.value[arm]),
@@ -53,7 +53,7 @@ def freedom(found: Estimates, arm: int, control: int) -> float:
     if not (math.isfinite(first) and math.isfinite(second)):
         return math.inf
     lost = 1 + found.covariates
-    return degrees(first, second, max(1.0, n_first - lost), max(1.0, n_second - lost))
+    return satterthwaite(first, second, max(1.0, n_first - lost), max(1.0, n_second - lost))
 
 
 def fieller(
@@ -61,20 +61,11 @@ def fieller(
 ) -> tuple[float, float]:
     """The ends of (arm − control) / |control|, for a bound of `reach` standard errors.
 
-    Fieller (1954), as in Franz (2007, arXiv:0710.2024), eq. (6).
-
     >>> low, high = fieller(10.0, 11.0, 0.01, 0.01, 0.0, 1.96)
     >>> round(low, 3), round(high, 3)
     (0.071, 0.13)
     >>> fieller(0.1, 11.0, 0.01, 0.01, 0.0, 1.96)
     (-inf, inf)
     """
-    c2 = reach * reach
-    a = control * control - c2 * v_control
-    if not a > 0:
-        return -math.inf, math.inf
-    b = control * arm - c2 * cov
-    c = arm * arm - c2 * v_arm
-    root = math.sqrt(max(0.0, b * b - a * c))
-    low, high = (b - root) / a - 1, (b + root) / a - 1
-    return (low, high) if control > 0 else (-high, -low)
+    low, high = ratio_ends(control, arm, v_control, v_arm, cov, reach)
+    return (low - 1, high - 1) if control > 0 else (1 - high, 1 - low)

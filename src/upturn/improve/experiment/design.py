@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast, get_args
 
 import msgspec
 
@@ -15,8 +15,8 @@ from upturn.core.records import Endpoint
 from upturn.improve.experiment.bounds import Method, Rule
 from upturn.improve.experiment.estimate import Adjustment
 from upturn.improve.experiment.metrics import Guardrail, Linear, Metric, Quantile
+from upturn.improve.statistics.multiplicity import Correction
 
-Correction = Literal["holm", "bh"]
 _TUNED = 10_000
 
 

@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import numpy as np
 
-from upturn.improve.experiment.bounds import Rule, unsaid
+from upturn.improve.experiment.bounds import Rule
 from upturn.improve.experiment.contrast import contrast
 from upturn.improve.experiment.design import Design
 from upturn.improve.experiment.estimate import Estimates, difference, estimate
 from upturn.improve.experiment.metrics import Linear, Metric, Proportion
 from upturn.improve.experiment.moments import Moments
 from upturn.improve.experiment.result import Effect, Status
+from upturn.improve.statistics.interval import unsaid
 
 # An interval that holds at every look is asymptotic: below so many units an arm, or so many units
 # on the rarer side of a proportion, it would claim more than it can.
@@ -60,7 +61,7 @@ def effects_of(
 ) -> Effect:
     """The effect of one arm from estimates; with a `why`, that nothing can be said and why."""
     values = dict(zip(arms, found.value.tolist(), strict=True)) if found else {}
-    absolute = relative = unsaid(alpha=rule.alpha)
+    absolute = relative = unsaid(alpha=rule.alpha, method="none")
     reduction = None
     if found and not why:
         places = arms.index(arm), arms.index(control)

@@ -2,15 +2,16 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Literal, TypeVar
 
 import msgspec
 import numpy as np
 
 from upturn.core.errors import Invalid
+from upturn.improve.statistics.fixed import clopper_pearson
 from upturn.improve.statistics.interval import Interval
+from upturn.improve.statistics.special import edge, log_beta_ratio
 
 Item = TypeVar("Item", bound=Hashable)
 Team = Literal["a", "b"]
@@ -151,7 +152,7 @@ def preference(winners: Iterable[Team | None], *, alpha: float = 0.05) -> Prefer
     if unknown:
         raise Invalid(f"A winner is 'a', 'b' or None, not {min(map(repr, unknown))}.")
     k, m = counts["b"], counts["a"]
-    return Preference(m, k, counts[None], _exact(k, m, alpha), _mixture(k, m, alpha))
+    return Preference(m, k, counts[None], _exact(k, k + m, alpha), _mixture(k, k + m, alpha))
 
 
 def _check(a: Sequence[Hashable], b: Sequence[Hashable], length: int) -> None:
@@ -169,32 +170,29 @@ def _greater(a: int, b: int) -> Team | None:
     return "a" if a > b else "b"
 
 
-def _exact(k: int, m: int, alpha: float) -> Interval:
-    """Clopper & Pearson's interval; the p-value doubles the smaller tail."""
-    n = k + m
-    low = 0.0 if k == 0 else _root(lambda p: log_tail(k, n, p) - math.log(alpha / 2), 0.0, k / n)
-    high = 1.0
-    if m > 0 and n:
-        high = 1 - _root(lambda p: log_tail(m, n, p) - math.log(alpha / 2), 0.0, m / n)
-    p_value = math.nan
-    if n:
-        p_value = min(1.0, 2 * math.exp(min(log_tail(k, n, 0.5), log_tail(m, n, 0.5))))
-    return _interval(k, n, (low, high), p_value, alpha, "exact binomial")
+def _exact(k: int, n: int, alpha: float) -> Interval:
+    if not n:
+        return _interval(k, n, (0.0, 1.0), math.nan, alpha, "Clopper-Pearson")
+    return clopper_pearson(k, n, alpha=alpha, null=0.5)
 
 
-def _mixture(k: int, m: int, alpha: float) -> Interval:
-    n = k + m
-    weight = math.lgamma(k + 1) + math.lgamma(m + 1) - math.lgamma(n + 2)
+def _mixture(k: int, n: int, alpha: float) -> Interval:
+    """By a mixture of binomial likelihoods over all chances alike (Robbins 1970).
+
+    By contrast to `rates.rate_interval` the prior is the same whatever rate is asked about, and
+    there is no number of lists to tune it to.
+    """
+    mixed = log_beta_ratio(1, 1, k, n - k)
 
     def evidence(p: float) -> float:
         """The log of the mixture's likelihood ratio against p."""
-        return weight - _times(k, p) - _times(m, 1 - p)
+        return mixed - _times(k, p) - _times(n - k, 1 - p)
 
-    bound = -math.log(alpha)
-    low = 0.0 if k == 0 else _root(lambda p: bound - evidence(p), 0.0, k / n)
-    high = 1.0
-    if m > 0:
-        high = 1 - _root(lambda p: bound - evidence(1 - p), 0.0, m / n)
+    def allowed(p: float) -> bool:
+        return evidence(p) < -math.log(alpha)
+
+    low = edge(allowed, k / n, 0.0) if k else 0.0
+    high = edge(allowed, k / n, 1.0) if k < n else 1.0
     p_value = math.exp(min(0.0, -evidence(0.5))) if n else math.nan
     return _interval(k, n, (low, high), p_value, alpha, "beta-binomial confidence sequence")
 
@@ -217,31 +215,3 @@ def _times(count: int, p: float) -> float:
     if count == 0:
         return 0.0
     return count * math.log(p) if p > 0 else -math.inf
-
-
-def _root(rising: Callable[[float], float], low: float, high: float) -> float:
-    """Where a function that rises from below 0 reaches it, by halving; `high` if it never does."""
-    for _ in range(100):
-        middle = (low + high) / 2
-        low, high = (middle, high) if rising(middle) < 0 else (low, middle)
-    return low
-
-
-@lru_cache(maxsize=4096)
-def log_tail(k: int, n: int, p: float) -> float:
-    """log P(X >= k) for a binomial X of n trials, right down to where its logarithm is -inf.
-
-    >>> round(math.exp(log_tail(8, 10, 0.5)), 6)
-    0.054688
-    """
-    if k <= 0:
-        return 0.0
-    if p <= 0:
-        return -math.inf
-    x = np.arange(k, n + 1)
-    steps = np.log((n - x[:-1]) / (x[:-1] + 1)) + math.log(p) - math.log1p(-p)
-    first = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
-    terms = first + k * math.log(p) + (n - k) * math.log1p(-p)
-    logs = terms + np.concatenate([[0.0], np.cumsum(steps)])
-    most = float(logs.max())
-    return min(most + math.log(float(np.exp(logs - most).sum())), 0.0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from statistics import NormalDist
 
 import msgspec
 
@@ -18,6 +17,7 @@ from upturn.improve.experiment.quantiles import quantile_estimates
 from upturn.improve.experiment.scan import Group, Key, merged, scan
 from upturn.improve.experiment.source import Source
 from upturn.improve.experiment.units import Layout, Units
+from upturn.improve.statistics.distributions import normal_quantile
 
 _WEEKS = 8
 _ALL = "all"
@@ -165,12 +165,13 @@ def units_needed(rule: Rule, effect: float, spread: float, power: float, pair: f
     """How many units of all arms it takes until an effect is beyond the bound with that power.
 
     `spread` is the variance of the difference times the units; `pair` the share of units in the two
-    arms compared. It is the least n with effect / se ≥ bound(n) + z(power).
+    arms compared. It is the least n with effect / se ≥ bound(n) + z(power). By contrast to
+    `power.sequence_n` the bound stays tuned as the rule is, and looks before do not count.
 
     >>> units_needed(Rule("fixed"), 0.1, 4.0, 0.8)
     3140
     """
-    z = NormalDist().inv_cdf(power)
+    z = normal_quantile(power)
 
     def enough(n: float) -> bool:
         return effect >= (rule.multiplier(n * pair) + z) * math.sqrt(spread / n)
@@ -189,7 +190,7 @@ def _detectable(
 ) -> Detectable:
     value, spread, power, pair = found
     n = 7 * week * rate
-    z = NormalDist().inv_cdf(power)
+    z = normal_quantile(power)
     least = [(one.multiplier(n * pair) + z) * math.sqrt(spread / n) / value for one in rules]
     return Detectable(weeks=week, units=round(n), anytime=least[0], fixed=least[1])
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from statistics import NormalDist
 
 import numpy as np
 
@@ -12,8 +11,9 @@ from upturn.improve.experiment.estimate import Estimates
 from upturn.improve.experiment.metrics import Quantile
 from upturn.improve.experiment.source import Source, quoted, text
 from upturn.improve.experiment.units import Units, rows_sql
+from upturn.improve.statistics.distributions import normal_isf
 
-_Z = NormalDist().inv_cdf(0.975)
+_Z = normal_isf(0.025)
 
 
 def quantile_estimates(

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 import msgspec
 
 from upturn.improve.experiment.bounds import Rule
-from upturn.improve.experiment.corrections import adjusted
 from upturn.improve.experiment.design import Design
 from upturn.improve.experiment.effects import judged, linear_effects
 from upturn.improve.experiment.metrics import Linear, Quantile
@@ -16,6 +15,7 @@ from upturn.improve.experiment.result import Effect, Interaction, SegmentEffect
 from upturn.improve.experiment.scan import Group, Key, merged, scan
 from upturn.improve.experiment.source import Source
 from upturn.improve.experiment.units import Units
+from upturn.improve.statistics.multiplicity import benjamini_hochberg
 
 _MOST = 20  # values of a column, those with the most units
 
@@ -37,8 +37,8 @@ def segment_effects(
                 inside, between = _of_column(design, metric, column, groups)
                 made += inside
                 differ += between
-    said = adjusted([one.effect.difference.p_value for one in made], "bh")
-    asked = adjusted([one.p_value for one in differ], "bh")
+    said = benjamini_hochberg([one.effect.difference.p_value for one in made])
+    asked = benjamini_hochberg([one.p_value for one in differ])
     return (
         tuple(
             msgspec.structs.replace(one, effect=judged(one.effect, p, design.alpha))

@@ -281,23 +281,40 @@ def fieller_lift(
     difference = t_interval(
         new - base, math.sqrt(squared) if squared >= 0 else math.nan, df, alpha=alpha
     )
-    q2 = t_isf(alpha / 2, df) ** 2
-    # The ratios r with (new − r·base)² = q²·(var_new − 2·r·cov + r²·var_base).
-    a = base * base - q2 * var_base
-    if not (difference.said and a > 0):
-        found = unsaid(lift, alpha=alpha, method="Fieller")
-        return _with_p(found, difference.p_value)
-    b = base * new - q2 * covariance
-    c = new * new - q2 * var_new
-    root = math.sqrt(max(b * b - a * c, 0.0))
+    reach = t_isf(alpha / 2, df)
+    low, high = -math.inf, math.inf
+    if difference.said:
+        low, high = ratio_ends(base, new, var_base, var_new, covariance, reach)
     return Interval(
         estimate=lift,
-        low=(b - root) / a - 1,
-        high=(b + root) / a - 1,
+        low=low - 1,
+        high=high - 1,
         level=1 - alpha,
         p_value=difference.p_value,
         method="Fieller",
     )
+
+
+def ratio_ends(
+    base: float, new: float, var_base: float, var_new: float, covariance: float, reach: float
+) -> tuple[float, float]:
+    """The ratios new / base for which "new − ratio · base" is within `reach` standard errors of 0.
+
+    Fieller (1954), as in Franz (2007, arXiv:0710.2024), eq. (6): those r with
+    (new − r·base)² <= reach²·(var_new − 2·r·covariance + r²·var_base). Infinite while base is
+    within reach of zero itself.
+
+    >>> [round(one, 3) for one in ratio_ends(10.0, 11.0, 0.01, 0.01, 0.0, 1.96)]
+    [1.071, 1.13]
+    """
+    square = reach * reach
+    a = base * base - square * var_base
+    if not a > 0:
+        return -math.inf, math.inf
+    b = base * new - square * covariance
+    c = new * new - square * var_new
+    root = math.sqrt(max(b * b - a * c, 0.0))
+    return (b - root) / a, (b + root) / a
 
 
 def delta_lift(
@@ -341,15 +358,3 @@ def check_counts(k: float, n: float) -> None:
 
 def _usable(estimate: float, se: float, df: float) -> bool:
     return math.isfinite(estimate) and 0 < se < math.inf and df > 0
-
-
-def _with_p(found: Interval, p_value: float) -> Interval:
-    return Interval(
-        estimate=found.estimate,
-        low=found.low,
-        high=found.high,
-        level=found.level,
-        p_value=p_value,
-        method=found.method,
-        null=found.null,
-    )

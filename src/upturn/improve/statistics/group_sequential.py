@@ -124,8 +124,7 @@ def repeated_interval(
     """The interval at the last of the looks so far, valid at all of them together.
 
     `fractions` are those of the looks that there were, this one the last. The repeated confidence
-    interval of Jennison & Turnbull (1989), and the p-value that belongs to it: the least alpha at
-    which this look would have found an effect. Of a p-value below 1e-300, 1e-300 is given.
+    interval of Jennison & Turnbull (1989), and the p-value that belongs to it.
 
     >>> found = repeated_interval(0.25, 0.1, (0.5, 1.0))
     >>> round(found.low, 3), round(found.p_value, 4)
@@ -137,11 +136,30 @@ def repeated_interval(
         return unsaid(estimate, alpha=alpha, method="group-sequential", null=null)
     looks = tuple(float(t) for t in fractions)
     reach = _boundaries(looks, alpha, spending, 2, gamma)[-1] * se
-    z = abs(estimate - null) / se
-    p_value = _repeated_p(looks, z, spending, gamma)
+    p_value = repeated_p((estimate - null) / se, looks, spending=spending, gamma=gamma)
     return around(estimate, reach, p_value, alpha=alpha, method="group-sequential", null=null)
 
 
+def repeated_p(
+    z: float,
+    fractions: Sequence[float],
+    *,
+    spending: Spending = "obrien-fleming",
+    gamma: float = -4.0,
+) -> float:
+    """The two-sided p-value at the last of the looks so far, valid at all of them together.
+
+    The least alpha at which this look would have found an effect, z standard errors from the
+    hypothesis (Jennison & Turnbull 1989). Of one below 1e-300, 1e-300 is given.
+
+    >>> round(repeated_p(1.9686, (0.5, 1.0)), 2)
+    0.05
+    """
+    _check(fractions, 2)
+    return _repeated_p(tuple(float(t) for t in fractions), abs(z), spending, gamma)
+
+
+@lru_cache(maxsize=4096)
 def _repeated_p(fractions: tuple[float, ...], z: float, spending: Spending, gamma: float) -> float:
     def crossed(log_alpha: float) -> bool:
         return z >= _boundaries(fractions, math.exp(log_alpha), spending, 2, gamma)[-1]

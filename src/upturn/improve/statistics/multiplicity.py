@@ -7,6 +7,7 @@ under any dependence.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +53,20 @@ def benjamini_yekutieli(p_values: Sequence[float]) -> list[float]:
     [0.055, 0.073333, 0.073333]
     """
     return _adjusted(p_values, lambda p: _step_up(p) * float((1 / np.arange(1, len(p) + 1)).sum()))
+
+
+Correction = Literal["holm", "bh"]
+
+
+def adjusted(p_values: Sequence[float], how: Correction | None) -> list[float]:
+    """p-values adjusted by the procedure of that name, or as they are.
+
+    >>> adjusted([0.01, 0.04, float("nan")], "holm")
+    [0.02, 0.04, nan]
+    """
+    if how is None:
+        return list(p_values)
+    return holm(p_values) if how == "holm" else benjamini_hochberg(p_values)
 
 
 def e_benjamini_hochberg(e_values: Sequence[float], alpha: float = 0.05) -> list[bool]:

@@ -8,14 +8,13 @@ arXiv 2410.09282). Both are exact for any number of rows, and hold at every row 
 """
 
 import math
-from collections.abc import Callable
 
 from upturn.core.errors import Invalid
 from upturn.improve.statistics.distributions import beta_log_sf
 from upturn.improve.statistics.fixed import check_alpha, check_counts
 from upturn.improve.statistics.interval import Interval, Side, unsaid
 from upturn.improve.statistics.sequences import tuned_rho2
-from upturn.improve.statistics.special import least_value, log_beta_ratio
+from upturn.improve.statistics.special import edge, least_value, log_beta_ratio
 
 
 def rate_interval(
@@ -43,8 +42,8 @@ def rate_interval(
         p_value = math.exp(min(-log_rate_mixture(k, n, null, worth), 0.0))
     return Interval(
         estimate=k / n,
-        low=_edge(allowed, k / n, 0.0) if k else 0.0,
-        high=_edge(allowed, k / n, 1.0) if k < n else 1.0,
+        low=edge(allowed, k / n, 0.0) if k else 0.0,
+        high=edge(allowed, k / n, 1.0) if k < n else 1.0,
         level=1 - alpha,
         p_value=p_value,
         method=method,
@@ -83,8 +82,8 @@ def rate_bound(
         p_value = math.exp(min(-log_rate_half_mixture(k, n, null, worth, side), 0.0))
     return Interval(
         estimate=k / n,
-        low=_edge(allowed, k / n, 0.0) if side == "low" and k else 0.0,
-        high=_edge(allowed, k / n, 1.0) if side == "high" and k < n else 1.0,
+        low=edge(allowed, k / n, 0.0) if side == "low" and k else 0.0,
+        high=edge(allowed, k / n, 1.0) if side == "high" and k < n else 1.0,
         level=1 - alpha,
         p_value=p_value,
         method=method,
@@ -136,8 +135,8 @@ def compare_rates(
 
     return Interval(
         estimate=other - one,
-        low=max(_edge(lambda gap: least(gap) < limit, other - one, -1.0), -1.0),
-        high=min(_edge(lambda gap: least(gap) < limit, other - one, 1.0), 1.0),
+        low=max(edge(lambda gap: least(gap) < limit, other - one, -1.0), -1.0),
+        high=min(edge(lambda gap: least(gap) < limit, other - one, 1.0), 1.0),
         level=1 - alpha,
         p_value=math.exp(min(-least(0.0), 0.0)),
         method=method,
@@ -170,8 +169,8 @@ def count_interval(
     far = 2 * count + 10 * shape + 100 * limit + 100
     return Interval(
         estimate=float(count),
-        low=_edge(allowed, float(count), 0.0) if count else 0.0,
-        high=_edge(allowed, float(count), far),
+        low=edge(allowed, float(count), 0.0) if count else 0.0,
+        high=edge(allowed, float(count), far),
         level=1 - alpha,
         p_value=math.exp(min(-log_count_mixture(count, null, shape), 0.0))
         if null > 0
@@ -300,15 +299,3 @@ def log_count_mixture(count: float, expected: float, shape: float) -> float:
 def _gamma_shape(alpha: float, tuned_count: float) -> float:
     # A gamma of mean 1 has the variance 1 / shape: of a count L it is L² / shape, against L.
     return 1 / tuned_rho2(alpha, tuned_count)
-
-
-def _edge(holds: Callable[[float], bool], inside: float, outside: float) -> float:
-    """Where it ceases to hold on the way from a value at which it does."""
-    if holds(outside):
-        return outside
-    for _ in range(70):
-        middle = (inside + outside) / 2
-        if abs(outside - inside) <= 1e-12 * max(abs(inside), abs(outside)):
-            break
-        inside, outside = (middle, outside) if holds(middle) else (inside, middle)
-    return outside

@@ -241,6 +241,15 @@ def log_half_mixture(z: float, x: float) -> float:
     return log_mixture(z, x) + _LOG_2 + normal_log_sf(-z * math.sqrt(x / (1 + x)))
 
 
+def mixture_p(z: float, x: float) -> float:
+    """The always-valid p-value of an estimate z standard errors from the hypothesis.
+
+    >>> round(mixture_p(3.035, 8.212), 3)
+    0.05
+    """
+    return math.exp(min(-log_mixture(z, x), 0.0))
+
+
 def two_sided_z(x: float, alpha: float) -> float:
     """The |z| at which the mixture reaches 1 / alpha: how many standard errors wide an interval is.
 
@@ -275,7 +284,7 @@ def _interval(
     estimate: float, se: float, x: float, *, alpha: float, null: float, method: str
 ) -> Interval:
     reach = two_sided_z(x, alpha) * se
-    p_value = math.exp(min(-log_mixture((estimate - null) / se, x), 0.0))
+    p_value = mixture_p((estimate - null) / se, x)
     return around(estimate, reach, p_value, alpha=alpha, method=method, null=null)
 
 

@@ -215,6 +215,22 @@ def log_beta_ratio(a: float, b: float, k: float, rest: float) -> float:
     return ups - (math.lgamma(a + b + k + rest) - math.lgamma(a + b))
 
 
+def edge(holds: Callable[[float], bool], inside: float, outside: float) -> float:
+    """Where it ceases to hold on the way from a value at which it does, or the last one.
+
+    >>> round(edge(lambda x: x * x < 2, 0, 2), 9)
+    1.414213562
+    """
+    if holds(outside):
+        return outside
+    for _ in range(70):
+        middle = (inside + outside) / 2
+        if abs(outside - inside) <= 1e-12 * max(abs(inside), abs(outside)):
+            break
+        inside, outside = (middle, outside) if holds(middle) else (inside, middle)
+    return outside
+
+
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 

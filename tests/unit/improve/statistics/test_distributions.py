@@ -86,6 +86,13 @@ def test_counts_tails_are_scipys() -> None:
         assert d.poisson_cdf(k, mean) == like(stats.poisson.cdf(k, mean))
 
 
+def test_a_count_whose_tail_underflows() -> None:
+    # In whole numbers: SciPy says -inf.
+    exact = sum(math.comb(2000, k) for k in range(1900, 2001))
+    wanted = math.log(exact) - 2000 * math.log(2)
+    assert d.binomial_log_sf(1899, 2000, 0.5) == pytest.approx(wanted, rel=1e-12)
+
+
 @pytest.mark.parametrize("df", DFS[1:])
 @pytest.mark.parametrize("p", PS)
 def test_quantiles_undo_tails(p: float, df: float) -> None:

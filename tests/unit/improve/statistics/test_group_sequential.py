@@ -14,6 +14,7 @@ from upturn.improve.statistics.group_sequential import (
     crossing_probabilities,
     drift_for_power,
     repeated_interval,
+    repeated_p,
     spent,
 )
 
@@ -128,6 +129,7 @@ def test_p_values_far_out() -> None:
     assert repeated_interval(2.0, 1.0, (1.0,)).p_value == pytest.approx(2 * stats.norm.sf(2.0))
     assert 1e-100 < repeated_interval(20.0, 1.0, (0.5, 1.0)).p_value < 1e-80
     assert repeated_interval(0.0, 1.0, (0.5, 1.0)).p_value == 1.0
+    assert repeated_p(-boundaries((0.5, 1.0), alpha=0.01)[1], (0.5, 1.0)) == pytest.approx(0.01)
 
 
 def test_what_can_not_be_said_and_refusals() -> None:

@@ -29,6 +29,14 @@ def test_adjusted_p_values_are_statsmodels(name: str, theirs: str, ps: list[floa
     assert ours == pytest.approx(multipletests(ps, method=theirs)[1], abs=1e-12)
 
 
+def test_adjusted_by_name() -> None:
+    ps = [0.03, math.nan, 0.01]
+    assert multiplicity.adjusted(ps, "holm") == pytest.approx(multiplicity.holm(ps), nan_ok=True)
+    by_rate = multiplicity.benjamini_hochberg(ps)
+    assert multiplicity.adjusted(ps, "bh") == pytest.approx(by_rate, nan_ok=True)
+    assert multiplicity.adjusted(ps, None) == pytest.approx(ps, nan_ok=True)
+
+
 @given(PS, st.integers(0, 30))
 def test_what_can_not_be_said_is_not_counted(ps: list[float], place: int) -> None:
     place = min(place, len(ps))
