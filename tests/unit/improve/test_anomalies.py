@@ -8,7 +8,6 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 from scipy.signal import lfilter
 
 from upturn.core.errors import Invalid
@@ -20,7 +19,6 @@ from upturn.improve.monitor.anomalies import (
     watch_latency,
     watch_traffic,
 )
-from upturn.improve.monitor.shares import count_tail
 from upturn.improve.monitor.traffic import Traffic, traffic
 
 START = instant("2013-04-01")
@@ -212,14 +210,3 @@ def test_traffic_is_counted_by_whole_hours() -> None:
     )
     with pytest.raises(Invalid, match="no multiple"):
         traffic(table, START, START + timedelta(hours=1), step="7h")
-
-
-def test_few_requests_have_the_distribution_of_counts() -> None:
-    """The tail of a negative binomial count is scipy's."""
-    for mean, spread, value in [(3.0, 0.3, 0), (20.0, 0.2, 45), (0.5, 0.1, 7), (40.0, 0.5, 3)]:
-        size = 1 / spread**2
-        share = size / (size + mean)
-        low = stats.nbinom.cdf(value, size, share)
-        high = stats.nbinom.sf(value - 1, size, share)
-        assert count_tail(value, mean, spread, "low") == pytest.approx(low, rel=1e-6)
-        assert count_tail(value, mean, spread, "high") == pytest.approx(high, rel=1e-6)

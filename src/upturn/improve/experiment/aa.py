@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import msgspec
@@ -17,13 +16,14 @@ from upturn.improve.experiment.estimate import Estimates, difference, estimate_a
 from upturn.improve.experiment.metrics import Linear, Ratio
 from upturn.improve.experiment.source import Source
 from upturn.improve.experiment.units import Layout, Units
+from upturn.improve.statistics.fixed import wilson
+from upturn.improve.statistics.goodness import uniform_p
 
 Array = NDArray[np.float64]
 _MOST_UNITS = 100_000
 _LOOKS = 10
 _FEW = 100  # units at the first look, at least
 _BLOCK = 2048
-_Z = 1.959963984540054
 
 
 class MetricCheck(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,16 +124,16 @@ def _check(
     p_values = np.array([fixed.p_value(float(one), 1.0) for one in z])
     hits = crossed if design.method == "anytime" else z > rule.multiplier(len(values))
     found_in = int(hits.sum())
-    low, high = _wilson(found_in, len(salts))
+    shown = wilson(found_in, len(salts))
     return MetricCheck(
         metric=metric.title,
         found=found_in,
-        rate=found_in / len(salts),
-        low=low,
-        high=high,
-        uniform_p=_uniform(p_values),
+        rate=shown.estimate,
+        low=shown.low,
+        high=shown.high,
+        uniform_p=uniform_p(p_values),
         peeking_rate=float(peeked.mean()),
-        sound=low <= design.alpha,
+        sound=shown.low <= design.alpha,
     )
 
 
@@ -202,24 +202,3 @@ def _floats(column: object) -> Array:
     if isinstance(column, np.ma.MaskedArray):
         return np.asarray(column.filled(np.nan), dtype=np.float64)
     return np.asarray(column, dtype=np.float64)
-
-
-def _wilson(hits: int, n: int) -> tuple[float, float]:
-    """The interval of a share at 95 % (Wilson 1927)."""
-    p, z2 = hits / n, _Z * _Z
-    middle = (p + z2 / (2 * n)) / (1 + z2 / n)
-    reach = _Z * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return max(0.0, middle - reach), min(1.0, middle + reach)
-
-
-def _uniform(p_values: Array) -> float:
-    """The p-value of Kolmogorov & Smirnov's test that these are uniform (Kolmogorov 1933)."""
-    n = len(p_values)
-    ordered = np.sort(p_values)
-    steps = np.arange(1, n + 1) / n
-    distance = max(float((steps - ordered).max()), float((ordered - steps + 1 / n).max()))
-    x = (math.sqrt(n) + 0.12 + 0.11 / math.sqrt(n)) * distance  # Stephens (1970)
-    if x < 0.2:
-        return 1.0
-    terms = (2 * (-1) ** (j - 1) * math.exp(-2 * j * j * x * x) for j in range(1, 101))
-    return min(1.0, max(0.0, math.fsum(terms)))

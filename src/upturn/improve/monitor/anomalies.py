@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 
 from upturn.core.time import from_micros, micros
 from upturn.improve.measures.arrays import Floats
-from upturn.improve.monitor.shares import count_tail
 from upturn.improve.monitor.symptom import Severity, Symptom
 from upturn.improve.monitor.traffic import Traffic
+from upturn.improve.statistics.counts import negative_binomial_cdf, negative_binomial_sf
 from upturn.improve.statistics.distributions import t_sf
 
 ALPHA = 1 / 8760  # a false alarm a year of hours, of each series
@@ -263,7 +263,7 @@ def _watched(
         if value != value:
             continue
         if counts and expected <= _SMALL:
-            p_values[place] = count_tail(value, expected, spread, worse)
+            p_values[place] = _count_tail(value, expected, spread, worse)
         else:
             log = math.log(value + 0.5) if counts else math.log(max(value, 1e-12))
             z = (log - float(forecast.logs[place])) / error
@@ -279,6 +279,14 @@ def _watched(
         p_values=p_values,
         worse=worse,
     )
+
+
+def _count_tail(value: float, mean: float, spread: float, worse: str) -> float:
+    """P(as few, or as many) of a count with the variance mean + (spread · mean)²."""
+    size = 1 / max(spread**2, 1e-6)
+    if worse == "low":
+        return negative_binomial_cdf(value, mean, size)
+    return negative_binomial_sf(math.ceil(value) - 1, mean, size)
 
 
 def _symptom(one: Watched, found: Traffic, begin: int) -> Symptom | None:
