@@ -21,7 +21,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from upturn.improve.comparison import Comparison
 from upturn.improve.metrics import ROW_LOSSES, Floats, get_metric
-from upturn.improve.statistics.distributions import t_quantile, t_sf
+from upturn.improve.statistics.bootstrap import cluster_counts, draws_error
+from upturn.improve.statistics.distributions import t_isf, t_sf
 
 __all__ = ["Comparison", "compare_paired", "p_beyond"]
 
@@ -88,7 +89,7 @@ def p_beyond(comparison: Comparison, margin: float, *, more: bool) -> float:
     if not comparison.conclusive:
         return float("nan")
     df = comparison.blocks - 1
-    error = (comparison.high - comparison.low) / 2 / t_quantile(comparison.level, df)
+    error = (comparison.high - comparison.low) / 2 / t_isf(1 - comparison.level, df)
     beyond = (comparison.difference if more else -comparison.difference) - margin
     if error == 0:
         return 0.0 if beyond > 0 else 1.0
@@ -112,10 +113,10 @@ def _compare(
     difference = candidate_value - champion_value
     reach = float("nan")
     if blocks >= 2 and not np.isnan(difference):
-        random = np.random.default_rng(seed)
-        counts = random.multinomial(blocks, np.full(blocks, 1 / blocks), size=draws)
-        counts = counts.astype(np.float64)
-        reach = _reach(candidate(counts) - champion(counts), blocks, alpha)
+        counts = cluster_counts(blocks, draws=draws, seed=seed)
+        # A draw may miss a class. Where that is common the rows say too little for an interval.
+        error = draws_error(candidate(counts) - champion(counts), blocks)
+        reach = t_isf(alpha, blocks - 1) * error
     return Comparison(
         metric=metric,
         champion=champion_value,
@@ -128,16 +129,6 @@ def _compare(
         blocks=blocks,
         method=method,
     )
-
-
-def _reach(differences: Floats, blocks: int, alpha: float) -> float:
-    """How far the interval reaches to either side of the estimate."""
-    usable = differences[~np.isnan(differences)]
-    # A draw may miss a class. Where that is common the rows say too little for an interval.
-    if len(usable) < 0.95 * len(differences):
-        return float("nan")
-    narrow = float(usable.std(ddof=1))
-    return t_quantile(1 - alpha, blocks - 1) * narrow * float(np.sqrt(blocks / (blocks - 1)))
 
 
 def _drawn(

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upturn.improve.offpolicy.moments import ClusterMoments
+from upturn.improve.statistics.bootstrap import cluster_draws
 
 Floats = NDArray[np.float64]
 _BLOCK = 1 << 22  # weights drawn at once
@@ -59,11 +60,5 @@ class PoissonBootstrap:
 
 def cluster_means(moments: ClusterMoments, replicates: int, seed: int) -> Floats:
     """The columns' means where whole clusters are drawn with replacement."""
-    sums = moments.sums()
-    random = np.random.default_rng(seed)
-    found = np.empty((replicates, moments.width))
-    for place in range(replicates):
-        drawn = random.integers(0, len(sums), len(sums))
-        total = np.bincount(drawn, minlength=len(sums)) @ sums
-        found[place] = total[:-1] / max(total[-1], 1.0)
-    return found
+    totals = cluster_draws(moments.sums(), draws=replicates, seed=seed)
+    return totals[:, :-1] / np.maximum(totals[:, -1:], 1.0)

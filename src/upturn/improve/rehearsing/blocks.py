@@ -9,13 +9,13 @@ Romano 1994). Policies are compared on the same drawn days.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from upturn.improve.statistics.distributions import t_quantile
+from upturn.improve.statistics.bootstrap import block_length, stationary_counts
+from upturn.improve.statistics.distributions import normal_isf, t_isf
 
 Floats = NDArray[np.float64]
 _ENOUGH = 4  # blocks; of fewer nothing can be said
@@ -27,63 +27,6 @@ class Simultaneous(NamedTuple):
     estimate: Floats
     low: Floats
     high: Floats
-
-
-def counts(days: int, block: float, *, draws: int, seed: int) -> Floats:
-    """How often each day is in each draw of a stationary bootstrap: (draws, days).
-
-    Blocks have a geometric length of mean `block` days, begin anywhere, and go on at the beginning
-    when the end is reached (Politis & Romano 1994, section 2). With `block` 1, days are drawn
-    singly.
-
-    >>> counts(5, 2.0, draws=3, seed=1).sum(axis=1)
-    array([5., 5., 5.])
-    """
-    random = np.random.default_rng(seed)
-    begins = random.random((draws, days)) < 1 / max(1.0, block)
-    begins[:, 0] = True
-    where = np.maximum.accumulate(np.where(begins, np.arange(days), 0), axis=1)
-    first = random.integers(0, days, (draws, days))
-    place = (np.take_along_axis(first, where, axis=1) + np.arange(days) - where) % days
-    offset = place + days * np.arange(draws)[:, None]
-    found = np.bincount(offset.ravel(), minlength=draws * days).reshape(draws, days)
-    return found.astype(np.float64)
-
-
-def block_length(series: Floats) -> float:
-    """The mean length of the stationary bootstrap's blocks that suits a series, in its steps.
-
-    By the flat-top estimate of Politis & White (2004, section 3.2), corrected by Patton, Politis &
-    White (2009): (2 G² / D)^(1/3) n^(1/3), at most min(3 √n, n / 3). 1 for a constant series.
-    """
-    n = len(series)
-    centred = series - series.mean()
-    variance = float(centred @ centred) / n
-    if n < 8 or variance <= 1e-300:
-        return 1.0
-    near = max(5, int(np.sqrt(np.log10(n))))
-    most = min(n - 1, int(np.ceil(np.sqrt(n))) + near)
-    auto = np.array([float(centred[lag:] @ centred[: n - lag]) / n for lag in range(most + 1)])
-    reach = _reach(auto / auto[0], n, near)
-    lags = np.arange(1, min(2 * reach, most) + 1)
-    weight = np.where(lags <= reach, 1.0, 2.0 * (1 - lags / (2 * reach)))
-    g = 2 * float((weight * lags * auto[lags]).sum())
-    spectrum = float(auto[0] + 2 * (weight * auto[lags]).sum())
-    if spectrum <= 0:
-        return 1.0
-    found = (g**2 / spectrum**2) ** (1 / 3) * n ** (1 / 3)
-    return float(min(max(1.0, found), np.ceil(min(3 * np.sqrt(n), n / 3))))
-
-
-def _reach(correlation: Floats, n: int, near: int) -> int:
-    """The lag at which correlations begin to be like those of noise: `near` in a row within 2 σ."""
-    band = 2 * np.sqrt(np.log10(n) / n)
-    small = np.abs(correlation[1:]) < band
-    for lag in range(len(small) - near + 1):
-        if small[lag : lag + near].all():
-            return lag + 1
-    large = np.flatnonzero(~small)
-    return int(large[-1]) + 1 if len(large) else 1
 
 
 def block_for(series: Iterable[Floats], days: int) -> float:
@@ -130,7 +73,7 @@ def reach(block: float, days: int, *, alpha: float = 0.05) -> float:
     blocks = days / max(1.0, block)
     if blocks < _ENOUGH:
         return float("nan")
-    return t_quantile(1 - alpha / 2, int(blocks) - 1)
+    return t_isf(alpha / 2, int(blocks) - 1)
 
 
 def widening(block: float, days: int, *, alpha: float = 0.05) -> float:
@@ -139,8 +82,8 @@ def widening(block: float, days: int, *, alpha: float = 0.05) -> float:
     >>> 1.0 < widening(1.0, 300) < 1.01 < widening(10.0, 60)
     True
     """
-    normal = NormalDist().inv_cdf(1 - alpha / 2)
-    return reach(block, days, alpha=alpha) / normal * _unbiased(max(1.0, block), days)
+    wider = reach(block, days, alpha=alpha) / normal_isf(alpha / 2)
+    return wider * _unbiased(max(1.0, block), days)
 
 
 def _unbiased(block: float, days: int) -> float:
@@ -178,12 +121,12 @@ def behind(
         days = losses.shape[1]
         centred = losses - losses.mean(axis=0)
         centred -= centred.mean(axis=1, keepdims=True)
-        drawn = counts(days, block, draws=draws, seed=seed) @ centred.T
+        drawn = stationary_counts(days, max(1.0, block), draws=draws, seed=seed) @ centred.T
         one, other = np.triu_indices(len(losses), 1)
         apart = drawn[:, one] - drawn[:, other]
         spread = apart.std(axis=0)
         real = spread > 1e-12 * max(1.0, float(spread.max()))
         largest = np.abs(apart[:, real] / spread[real]).max(axis=1)
-        wider = reach(block, days, alpha=alpha) / NormalDist().inv_cdf(1 - alpha / 2)
+        wider = reach(block, days, alpha=alpha) / normal_isf(alpha / 2)
         width[moving] = float(np.quantile(largest, 1 - alpha)) * wider * error[moving]
     return Simultaneous(totals, totals - width, totals + width)

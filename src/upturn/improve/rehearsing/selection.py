@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from upturn.improve.rehearsing.blocks import counts
+from upturn.improve.statistics.bootstrap import stationary_counts
 
 Floats = NDArray[np.float64]
 _DRAWS = 2000
@@ -36,7 +36,7 @@ def superior(
     """
     gain = reference - others
     days = gain.shape[1]
-    draw = counts(days, block, draws=draws, seed=seed)
+    draw = stationary_counts(days, max(1.0, block), draws=draws, seed=seed)
     mean = gain.mean(axis=1)
     drawn = draw @ gain.T / days  # (draws, policies)
     spread = np.sqrt(((drawn - mean) ** 2).mean(axis=0))
@@ -70,7 +70,7 @@ def best_set(
     policies, days = losses.shape
     centred = losses - losses.mean(axis=0)  # levels of days do not matter
     mean = centred.mean(axis=1)
-    drawn = counts(days, block, draws=draws, seed=seed) @ centred.T / days
+    drawn = stationary_counts(days, max(1.0, block), draws=draws, seed=seed) @ centred.T / days
     error = drawn - mean
     spread = np.sqrt(((error[:, :, None] - error[:, None, :]) ** 2).mean(axis=0))
     with np.errstate(divide="ignore", invalid="ignore"):

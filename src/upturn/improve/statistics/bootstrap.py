@@ -7,6 +7,7 @@ divide the drawn columns.
 """
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,10 +30,16 @@ def cluster_draws(sums: ArrayLike, *, draws: int = 1000, seed: int) -> Floats:
     [[2.0, 4.0], [2.0, 4.0], [2.0, 4.0]]
     """
     table = _table(sums)
-    n = len(table)
-    random = np.random.default_rng(seed)
-    counts = random.multinomial(n, np.full(n, 1 / n), size=draws).astype(np.float64)
-    return counts @ table
+    return np.concatenate([one @ table for one in _cluster_counts(len(table), draws, seed)])
+
+
+def cluster_counts(n: int, *, draws: int = 1000, seed: int) -> Floats:
+    """How often each of n clusters is in each of the draws of `cluster_draws`: (draws, n).
+
+    >>> cluster_counts(3, draws=2, seed=0).sum(axis=1).tolist()
+    [3.0, 3.0]
+    """
+    return np.concatenate(list(_cluster_counts(n, draws, seed)))
 
 
 def block_draws(
@@ -72,29 +79,27 @@ def stationary_draws(
     [[10.0], [10.0]]
     """
     table = _table(sums)
-    n = len(table)
-    if not 1 <= mean_length < math.inf:
-        raise Invalid(f"Blocks of {mean_length} periods on average can't be drawn.")
-    random = np.random.default_rng(seed)
-    found = np.empty((draws, table.shape[1]))
-    step = max(_CELLS // (n * (table.shape[1] + 2)), 1)
-    place = np.arange(n)
-    for begin in range(0, draws, step):
-        size = min(step, draws - begin)
-        fresh = random.random((size, n)) < 1 / mean_length
-        fresh[:, 0] = True
-        first = np.maximum.accumulate(np.where(fresh, place, 0), axis=1)  # where its block began
-        starts = np.take_along_axis(random.integers(0, n, (size, n)), first, axis=1)
-        drawn = (starts + place - first) % n
-        found[begin : begin + size] = table[drawn].sum(axis=1)
-    return found
+    parts = _stationary_counts(len(table), mean_length, draws, seed)
+    return np.concatenate([one @ table for one in parts])
+
+
+def stationary_counts(n: int, mean_length: float, *, draws: int = 1000, seed: int) -> Floats:
+    """How often each of n periods is in each of the draws of `stationary_draws`: (draws, n).
+
+    >>> stationary_counts(5, 2.0, draws=3, seed=1).sum(axis=1)
+    array([5., 5., 5.])
+    """
+    return np.concatenate(list(_stationary_counts(n, mean_length, draws, seed)))
 
 
 def block_length(values: ArrayLike) -> float:
     """The mean block length that suits a series' dependence, for `stationary_draws`.
 
-    Politis & White (2004) as corrected by Patton, Politis & White (2009): by the autocovariances up
-    to where they are negligible. 1 for a series without any, or of fewer than 8 values.
+    Politis & White (2004, section 3.2) as corrected by Patton, Politis & White (2009): by the
+    flat-top estimate from the autocovariances up to where they are negligible,
+    (2 G² / D)^(1/3) n^(1/3), at most min(3 √n, n / 3). "Where" is the lag from which on they are,
+    as in their code and in Sheppard's arch; one less by the paper's letter. 1 for a series
+    without any, or of fewer than 8 values.
 
     >>> draw = np.random.default_rng(0).normal(size=400)
     >>> block_length(draw) < 3 < block_length(np.cumsum(draw)[::4])
@@ -108,10 +113,7 @@ def block_length(values: ArrayLike) -> float:
     run = max(5, int(math.sqrt(math.log10(n))))
     most = min(math.ceil(math.sqrt(n)) + run, n - 1)
     covariance = np.array([float(x[lag:] @ x[: n - lag]) / n for lag in range(most + 1)])
-    small = np.abs(covariance / covariance[0]) < 2 * math.sqrt(math.log10(n) / n)
-    calm = [lag for lag in range(1, most - run + 2) if small[lag : lag + run].all()]
-    # Up to twice the last lag that counts.
-    width = min(2 * max((calm[0] if calm else most) - 1, 1), most)
+    width = min(2 * _reach(covariance / covariance[0], n, run), most)
     lags = np.arange(-width, width + 1)
     taper = np.minimum(1.0, 2 * (1 - np.abs(lags) / width)) if width else np.ones(1)
     along = covariance[np.abs(lags)]
@@ -160,16 +162,61 @@ def bootstrap_interval(
     (2.9, 7.1)
     """
     check_alpha(alpha)
-    values = np.asarray(drawn, dtype=np.float64)
-    usable = values[np.isfinite(values)]
-    few = len(usable) < max(0.95 * len(values), 2)
-    spread = 0.0 if few else float(usable.std(ddof=1))
-    if few or clusters < 2 or not math.isfinite(estimate) or not spread > 1e-14 * abs(estimate):
+    se = draws_error(drawn, clusters)
+    if not (math.isfinite(estimate) and se > 1e-14 * abs(estimate)):
         return unsaid(estimate, alpha=alpha, method="bootstrap t", null=null)
-    se = spread * math.sqrt(clusters / (clusters - 1))
     reach = t_isf(alpha / 2, clusters - 1) * se
     p_value = t_two_sided((estimate - null) / se, clusters - 1)
     return around(estimate, reach, p_value, alpha=alpha, method="bootstrap t", null=null)
+
+
+def draws_error(drawn: ArrayLike, clusters: int) -> float:
+    """The standard error by the draws, as `bootstrap_interval` takes it; nan if it can't be said.
+
+    >>> round(draws_error([1.0, 2.0, 3.0], 5), 4)
+    1.118
+    """
+    values = np.asarray(drawn, dtype=np.float64)
+    usable = values[np.isfinite(values)]
+    if clusters < 2 or len(usable) < max(0.95 * len(values), 2):
+        return math.nan
+    return float(usable.std(ddof=1)) * math.sqrt(clusters / (clusters - 1))
+
+
+def _cluster_counts(n: int, draws: int, seed: int) -> Iterator[Floats]:
+    """By some draws at a time, which are the same however they are cut."""
+    random = np.random.default_rng(seed)
+    step = max(_CELLS // max(n, 1), 1)
+    for begin in range(0, draws, step):
+        size = min(step, draws - begin)
+        yield random.multinomial(n, np.full(n, 1 / n), size=size).astype(np.float64)
+
+
+def _stationary_counts(n: int, mean_length: float, draws: int, seed: int) -> Iterator[Floats]:
+    if not 1 <= mean_length < math.inf:
+        raise Invalid(f"Blocks of {mean_length} periods on average can't be drawn.")
+    random = np.random.default_rng(seed)
+    step = max(_CELLS // max(n, 1), 1)
+    place = np.arange(n)
+    for begin in range(0, draws, step):
+        size = min(step, draws - begin)
+        fresh = random.random((size, n)) < 1 / mean_length
+        fresh[:, 0] = True
+        first = np.maximum.accumulate(np.where(fresh, place, 0), axis=1)  # where its block began
+        starts = np.take_along_axis(random.integers(0, n, (size, n)), first, axis=1)
+        drawn = (starts + place - first) % n + n * np.arange(size)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n)
+        yield counts.astype(np.float64)
+
+
+def _reach(correlation: Floats, n: int, run: int) -> int:
+    """The lag at which a run of correlations begins that are all within 2 σ of noise's."""
+    small = np.abs(correlation[1:]) < 2 * math.sqrt(math.log10(n) / n)
+    for lag in range(len(small) - run + 1):
+        if small[lag : lag + run].all():
+            return lag + 1
+    large = np.flatnonzero(~small)
+    return int(large[-1]) + 1 if len(large) else 1
 
 
 def _windows(table: Floats, length: int) -> Floats:

@@ -1,7 +1,7 @@
 """Blocks of days, the best of many, and what a day adds: against references and by simulation.
 
-The figures of `arch` are of version 8.0.0 (Sheppard, arch.bootstrap): optimal_block_length, and MCS
-with the range statistic, stationary blocks of mean length 6 and 100,000 draws.
+The figures of `arch` are of version 8.0.0 (Sheppard, arch.bootstrap): MCS with the range statistic,
+stationary blocks of mean length 6 and 100,000 draws.
 """
 
 import numpy as np
@@ -15,14 +15,13 @@ from upturn.improve.metrics import METRICS, ROW_LOSSES
 from upturn.improve.rehearsing.blocks import (
     behind,
     block_for,
-    block_length,
-    counts,
     reach,
     sum_error,
     widening,
 )
 from upturn.improve.rehearsing.influence import influence
 from upturn.improve.rehearsing.selection import best_set, superior
+from upturn.improve.statistics.bootstrap import stationary_counts
 
 
 def noise(k: int) -> np.ndarray:
@@ -41,40 +40,10 @@ def series() -> np.ndarray:
     return np.array(rows) + noise(9) + np.array([0, 0.1, 0.25, 0.35, 0.5])[:, None]
 
 
-def test_block_lengths_are_those_of_arch() -> None:
-    losses = series()
-    found = [block_length(one) for one in losses]
-    assert found == pytest.approx([9.3186058, 8.1690005, 8.0563584, 6.4454611, 6.0959460])
-    apart = [block_length(losses[place] - losses[0]) for place in (1, 3, 4)]
-    assert apart == pytest.approx([8.1584011, 8.6239092, 6.1726259])
-
-
-def test_a_series_without_memory_has_short_blocks_and_a_constant_one_none() -> None:
-    random = np.random.default_rng(0)
-    assert np.median([block_length(random.normal(size=400)) for _ in range(50)]) < 4
-    assert block_length(np.ones(50)) == 1.0
-    assert block_length(np.arange(3.0)) == 1.0
-
-
-@given(st.integers(1, 40), st.floats(1, 60), st.integers(0, 9))
-def test_every_draw_has_as_many_days(days: int, block: float, seed: int) -> None:
-    drawn = counts(days, block, draws=20, seed=seed)
-    assert drawn.shape == (20, days)
-    assert (drawn.sum(axis=1) == days).all()
-
-
-def test_long_blocks_draw_neighbours_together() -> None:
-    drawn = counts(200, 40.0, draws=300, seed=1)
-    together = np.corrcoef(drawn[:, :-1].ravel(), drawn[:, 1:].ravel())[0, 1]
-    assert together > 0.9
-    single = counts(200, 1.0, draws=300, seed=1)
-    assert abs(np.corrcoef(single[:, :-1].ravel(), single[:, 1:].ravel())[0, 1]) < 0.02
-
-
 def test_the_error_is_that_of_infinitely_many_draws() -> None:
     terms = series()
     for block in (1.0, 6.0, 15.0):
-        drawn = (counts(200, block, draws=20_000, seed=2) @ terms.T).std(axis=0)
+        drawn = (stationary_counts(200, block, draws=20_000, seed=2) @ terms.T).std(axis=0)
         unbiased = np.sqrt(200 / (200 - 2 * block + 1))
         assert sum_error(terms, block) == pytest.approx(drawn * unbiased, rel=0.02)
 
@@ -157,7 +126,7 @@ def test_luck_is_counted_when_the_best_of_many_is_picked() -> None:
 def test_the_test_of_the_best_is_hansens_word_for_word() -> None:
     losses = series()
     reference, others = losses[2], losses[[0, 1, 3, 4]]
-    drawn = counts(200, 6.0, draws=2000, seed=0)
+    drawn = stationary_counts(200, 6.0, draws=2000, seed=0)
     gains = [reference - one for one in others]
     spread = [float(np.std(drawn @ gain / 200)) for gain in gains]
     statistic = max(0.0, *(g.mean() / s for g, s in zip(gains, spread, strict=True)))

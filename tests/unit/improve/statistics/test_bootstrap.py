@@ -12,7 +12,9 @@ from upturn.improve.statistics.bootstrap import (
     block_draws,
     block_length,
     bootstrap_interval,
+    cluster_counts,
     cluster_draws,
+    stationary_counts,
     stationary_draws,
 )
 
@@ -114,7 +116,7 @@ def test_lengths_of_blocks() -> None:
     calm = np.mean([block_length(row) for row in alike(500, 0.0, 20, seed=4)])
     like = np.mean([block_length(row) for row in alike(500, 0.7, 20, seed=4)])
     assert calm < 4 < 10 < like < 40
-    # arch 8's optimal_block_length: where it, too, counts the lags up to the last that matters.
+    # arch 8's optimal_block_length.
     for by, n, theirs in [
         (0.0, 100, 2.8782075799),
         (0.0, 500, 1.8491325347),
@@ -124,6 +126,49 @@ def test_lengths_of_blocks() -> None:
     ]:
         assert block_length(alike(n, by, 1, seed=4)[0]) == pytest.approx(theirs)
     assert block_length([1.0] * 50) == block_length([1.0, 2.0]) == block_length([]) == 1.0
+
+
+def test_block_lengths_are_those_of_arch() -> None:
+    """arch 8.0.0 (Sheppard), optimal_block_length, of series that are alike from day to day."""
+    rows = []
+    for k in range(5):
+        own, shocks = np.zeros(200), _noise(k + 1)
+        for day in range(1, 200):
+            own[day] = 0.7 * own[day - 1] + shocks[day]
+        rows.append(own)
+    series = np.array(rows) + _noise(9) + np.array([0, 0.1, 0.25, 0.35, 0.5])[:, None]
+    found = [block_length(one) for one in series]
+    assert found == pytest.approx([9.3186058, 8.1690005, 8.0563584, 6.4454611, 6.0959460])
+    apart = [block_length(series[place] - series[0]) for place in (1, 3, 4)]
+    assert apart == pytest.approx([8.1584011, 8.6239092, 6.1726259])
+
+
+def _noise(k: int) -> np.ndarray:
+    """The same numbers in [-0.5, 0.5) on every machine, much as random ones."""
+    return np.sin(12.9898 * (np.arange(200) + 1.0) * k + 78.233) * 43758.5453 % 1 - 0.5
+
+
+@given(st.integers(1, 40), st.floats(1, 60), st.integers(0, 9))
+def test_counts_are_those_of_the_draws(n: int, length: float, seed: int) -> None:
+    sums = np.random.default_rng(seed).normal(size=(n, 2))
+    for counts, draws in [
+        (
+            stationary_counts(n, length, draws=20, seed=seed),
+            stationary_draws(sums, length, draws=20, seed=seed),
+        ),
+        (cluster_counts(n, draws=20, seed=seed), cluster_draws(sums, draws=20, seed=seed)),
+    ]:
+        assert counts.shape == (20, n)
+        assert (counts.sum(axis=1) == n).all()
+        assert counts @ sums == pytest.approx(draws)
+
+
+def test_long_blocks_draw_neighbours_together() -> None:
+    drawn = stationary_counts(200, 40.0, draws=300, seed=1)
+    together = np.corrcoef(drawn[:, :-1].ravel(), drawn[:, 1:].ravel())[0, 1]
+    assert together > 0.9
+    single = stationary_counts(200, 1.0, draws=300, seed=1)
+    assert abs(np.corrcoef(single[:, :-1].ravel(), single[:, 1:].ravel())[0, 1]) < 0.02
 
 
 def test_an_interval_for_independent_clusters_is_students() -> None:
