@@ -19,8 +19,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from upturn.improve.comparison import Comparison
+from upturn.improve.comparison import Comparison, compared
 from upturn.improve.metrics import ROW_LOSSES, Floats, get_metric
+from upturn.improve.pairs import paired
 from upturn.improve.statistics.bootstrap import cluster_counts, draws_error
 from upturn.improve.statistics.distributions import t_isf, t_sf
 
@@ -56,22 +57,26 @@ def compare_paired(
     >>> found.blocks, round(found.difference, 3), found.high < 0
     (4, -0.198, True)
     """
-    labels, champion, candidate = (
-        np.asarray(values, dtype=np.float64)
-        for values in (labels, champion_scores, candidate_scores)
-    )
-    keep = ~(np.isnan(labels) | np.isnan(champion) | np.isnan(candidate))
-    labels, champion, candidate = labels[keep], champion[keep], candidate[keep]
-    names, block = np.unique(np.asarray(blocks)[keep], return_inverse=True)
-    return _compare(
+    pairs = paired(labels, champion_scores, candidate_scores, blocks)
+    truth, block, count = pairs.labels, pairs.block, pairs.blocks
+    champion = _drawn(metric, truth, pairs.champion, block, count)
+    candidate = _drawn(metric, truth, pairs.candidate, block, count)
+    once = np.ones((1, count))
+    old, new = float(champion(once)[0]), float(candidate(once)[0])
+    reach = float("nan")
+    if count >= 2 and not np.isnan(new - old):
+        counts = cluster_counts(count, draws=draws, seed=seed)
+        # A draw may miss a class. Where that is common the rows say too little for an interval.
+        error = draws_error(candidate(counts) - champion(counts), count)
+        reach = t_isf(alpha, count - 1) * error
+    return compared(
         metric,
-        champion=_drawn(metric, labels, champion, block, len(names)),
-        candidate=_drawn(metric, labels, candidate, block, len(names)),
-        blocks=len(names),
-        rows=len(labels),
+        old,
+        new,
+        (new - old - reach, new - old + reach),
         alpha=alpha,
-        draws=draws,
-        seed=seed,
+        rows=len(truth),
+        blocks=count,
         method="paired block bootstrap, t interval",
     )
 
@@ -94,41 +99,6 @@ def p_beyond(comparison: Comparison, margin: float, *, more: bool) -> float:
     if error == 0:
         return 0.0 if beyond > 0 else 1.0
     return t_sf(beyond / error, df)
-
-
-def _compare(
-    metric: str,
-    *,
-    champion: _Drawn,
-    candidate: _Drawn,
-    blocks: int,
-    rows: int,
-    alpha: float,
-    draws: int,
-    seed: int,
-    method: str,
-) -> Comparison:
-    once = np.ones((1, blocks))
-    champion_value, candidate_value = float(champion(once)[0]), float(candidate(once)[0])
-    difference = candidate_value - champion_value
-    reach = float("nan")
-    if blocks >= 2 and not np.isnan(difference):
-        counts = cluster_counts(blocks, draws=draws, seed=seed)
-        # A draw may miss a class. Where that is common the rows say too little for an interval.
-        error = draws_error(candidate(counts) - champion(counts), blocks)
-        reach = t_isf(alpha, blocks - 1) * error
-    return Comparison(
-        metric=metric,
-        champion=champion_value,
-        candidate=candidate_value,
-        difference=difference,
-        low=difference - reach,
-        high=difference + reach,
-        level=1 - alpha,
-        rows=rows,
-        blocks=blocks,
-        method=method,
-    )
 
 
 def _drawn(

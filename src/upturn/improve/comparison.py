@@ -28,3 +28,37 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     def conclusive(self) -> bool:
         """Whether there was enough evidence for an interval."""
         return self.low == self.low and self.high == self.high
+
+
+def compared(
+    metric: str,
+    champion: float,
+    candidate: float,
+    ends: tuple[float, float],
+    *,
+    ratio: bool = False,
+    alpha: float,
+    rows: int,
+    blocks: int,
+    method: str,
+) -> Comparison:
+    """Two values compared, with the bounds of their difference, or of their `ratio` − 1.
+
+    >>> compared("auc", 0.7, 0.75, (0.0, 0.1), alpha=0.05, rows=9, blocks=3, method="t").level
+    0.95
+    """
+    difference = candidate - champion
+    if ratio:
+        difference = candidate / champion - 1 if champion > 0 else float("nan")
+    return Comparison(
+        metric=metric,
+        champion=champion,
+        candidate=candidate,
+        difference=difference,
+        low=ends[0],
+        high=ends[1],
+        level=1 - alpha,
+        rows=rows,
+        blocks=blocks,
+        method=method,
+    )

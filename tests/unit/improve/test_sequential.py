@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
-from scipy import optimize, stats
+from scipy import stats
 
 from upturn.improve.metrics import METRICS
 from upturn.improve.sequential import (
@@ -13,34 +13,23 @@ from upturn.improve.sequential import (
     compare_latency,
     compare_rates,
     compare_sequential,
-    log_e,
     long_run_variance,
-    quantile_bounds,
-    rate_bounds,
 )
-
-
-def mixture(total: float, time: float, rho2: float) -> float:
-    """Robbins's one-sided mixture of a Brownian motion, by its closed form with scipy's normal."""
-    inside = time * rho2 + 1
-    log = np.log(2) - np.log(inside) / 2 + rho2 * total**2 / (2 * inside)
-    return log + stats.norm.logcdf(total * np.sqrt(rho2 / inside))
+from upturn.improve.statistics.sequences import (
+    asymptotic_bound,
+    one_sided_z,
+    tuned_rho2_one_sided,
+)
 
 
 @pytest.mark.parametrize("count", [12, 40, 160])
 @pytest.mark.parametrize("alpha", [0.05, 0.005])
 def test_the_bound_is_that_of_the_mixture(count: int, alpha: float) -> None:
-    """It is the paper's closed form: a little wider than the exact boundary, never less."""
     values = np.tile([1.0, -1.0], count // 2)  # no neighbours are alike
     variance, _ = long_run_variance(values)
-    reach = bound(values, alpha=alpha, planned=40)
-    a = -2 * np.log(alpha)
-    rho2 = (a + np.log(a) + 1) / 40
-    exact = optimize.brentq(
-        lambda total: mixture(total, count, rho2) + np.log(alpha), 0.0, 100.0 * np.sqrt(count)
-    )
-    standard = reach * count / np.sqrt(variance * (count + 1) / (count - 2))
-    assert exact <= standard < 1.1 * exact
+    variance *= (count + 1) / (count - 2)
+    exact = asymptotic_bound(0.0, variance, count, alpha=alpha, tuned_n=40)
+    assert bound(values, alpha=alpha, planned=40) == pytest.approx(-exact.low)
 
 
 def crossed(alpha: float, hours: int, *, correlated: float = 0.0, every: int = 1) -> float:
@@ -109,11 +98,8 @@ def test_the_influence_of_single_rows_gives_delongs_variance() -> None:
     order = np.random.default_rng(2).permutation(4000)  # no neighbours are alike
     labels, one, other = labels[order], one[order], other[order]
     found = compare_sequential("auc", labels, one, other, np.arange(4000), planned=4000)
-    a = -2 * np.log(0.05)
-    rho2 = (a + np.log(a) + 1) / 4000
-    inside = 4000 * rho2 + 1
-    factor = 2 * inside / (4000 * rho2) * np.log1p(np.sqrt(inside) / 0.1)
-    variance = (found.high - found.difference) ** 2 / factor
+    factor = one_sided_z(4000 * tuned_rho2_one_sided(0.05, 4000), 0.05)
+    variance = ((found.high - found.difference) / factor) ** 2
     assert variance == pytest.approx(delong(labels, one, other), rel=0.06)
 
 
@@ -125,18 +111,6 @@ def test_the_influences_add_up_to_what_the_metric_does(metric: str) -> None:
     assert found.difference == pytest.approx(function(labels, other) - function(labels, one))
     assert found.low < found.difference < found.high
     assert found.blocks == 48
-
-
-def test_the_jackknife_agrees_with_the_formulas() -> None:
-    from upturn.improve.sequential import influence, left_out
-
-    labels, one, _ = scored(9, 1000)
-    block = np.arange(1000) // 20
-    for metric in ("auc", "log_loss", "brier", "rmse"):
-        fast = influence(metric)(labels, one, block, 50)
-        slow = left_out(metric, labels, one, block, 50)
-        assert np.corrcoef(fast, slow)[0, 1] > 0.999
-        assert fast.std() == pytest.approx(slow.std(), rel=0.1)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.floats(0.001, 0.2))
@@ -167,29 +141,6 @@ def test_what_cannot_be_said_is_not_said() -> None:
     assert (same.low, same.difference, same.high) == (0, 0, 0)
 
 
-@pytest.mark.parametrize("rate", [0.01, 0.05])
-@pytest.mark.parametrize("side", [1, -1])
-def test_the_e_process_is_one_on_average(rate: float, side: int) -> None:
-    """Exactly, by the binomial distribution: so Ville's inequality holds at every look."""
-    others = rate * np.geomspace(1.05, 10, 40) ** side
-    for count in (1, 10, 300):
-        k = np.arange(count + 1)
-        weights = stats.binom.pmf(k, count, rate)
-        values = np.exp([log_e(int(one), count, rate, others) for one in k])
-        assert weights @ values == pytest.approx(1, rel=1e-9)
-        # Of a rate on the other side it is no more than one.
-        less = stats.binom.pmf(k, count, rate * (0.8 if side == 1 else 1.2))
-        assert less @ values <= 1 + 1e-9
-
-
-@given(st.lists(st.floats(0.001, 10), min_size=1, max_size=800), st.floats(0.5, 0.99))
-def test_bounds_of_a_quantile_enclose_it(values: list[float], quantile: float) -> None:
-    ordered = np.sort(values)
-    low, high = quantile_bounds(ordered, quantile, 0.05)
-    sample = ordered[min(int(np.ceil(quantile * len(ordered))), len(ordered)) - 1]
-    assert low <= sample <= high
-
-
 def test_the_latency_bounds_hold_at_every_look() -> None:
     wrong = runs = 0
     for seed in range(150):
@@ -212,30 +163,6 @@ def test_a_slower_candidate_is_found() -> None:
     assert not compare_latency(one, other[:200]).conclusive
     assert not compare_latency([], []).conclusive
     assert not compare_latency([0.0] * 900, [0.0] * 900).conclusive
-
-
-@given(st.integers(1, 3000), st.floats(0, 1), st.sampled_from([0.05, 0.005]))
-@example(rows=508, share=0.998, alpha=0.005)
-def test_bounds_of_a_rate_are_wider_than_those_of_one_look(
-    rows: int, share: float, alpha: float
-) -> None:
-    """Than Clopper & Pearson's (1934), by scipy: what holds at every look holds at one."""
-    count = round(share * rows)
-    low, high = rate_bounds(count, rows, alpha)
-    exact = stats.binomtest(count, rows).proportion_ci(1 - 2 * alpha, method="exact")
-    assert 0 <= low <= exact.low + 1e-6
-    assert exact.high - 1e-6 <= high <= 1
-
-
-def test_a_rate_is_seldom_ruled_out_at_any_look() -> None:
-    random, limit = np.random.default_rng(3), -np.log(0.05)
-    for others in (0.02 * np.geomspace(1.05, 49, 40), 0.02 / np.geomspace(1.05, 50, 40)):
-        wrong = 0
-        for _ in range(400):
-            count = (random.random(1500) < 0.02).cumsum()
-            looks = range(49, 1500, 50)
-            wrong += any(log_e(int(count[at]), at + 1, 0.02, others) >= limit for at in looks)
-        assert wrong / 400 <= 0.05
 
 
 def test_a_candidate_that_fails_is_found_early() -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from upturn.core.time import from_micros, micros
 from upturn.improve.compare import compare_paired
+from upturn.improve.influence import influence
 from upturn.improve.metrics import ROW_LOSSES, get_metric
 from upturn.improve.past.rows import Past
 from upturn.improve.rehearsal import (
@@ -25,7 +26,6 @@ from upturn.improve.rehearsal import (
     Standing,
 )
 from upturn.improve.rehearsing.blocks import behind, block_for, reach, sum_error, widening
-from upturn.improve.rehearsing.influence import influence
 from upturn.improve.rehearsing.selection import superior
 from upturn.improve.rehearsing.shared import Done
 

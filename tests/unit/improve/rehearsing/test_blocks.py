@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from upturn.improve.compare import compare_paired
+from upturn.improve.influence import influence
 from upturn.improve.metrics import METRICS, ROW_LOSSES
 from upturn.improve.rehearsing.blocks import (
     behind,
@@ -19,7 +20,6 @@ from upturn.improve.rehearsing.blocks import (
     sum_error,
     widening,
 )
-from upturn.improve.rehearsing.influence import influence
 from upturn.improve.rehearsing.selection import best_set, superior
 from upturn.improve.statistics.bootstrap import stationary_counts
 
@@ -176,7 +176,17 @@ def test_any_other_metric_is_what_it_lacks_without_a_day(metric: str) -> None:
         truth[day != 9], scores[day != 9]
     )
     if np.isfinite(found.values[0]):
-        assert found.phi[0][9] - found.phi[0][4] == pytest.approx(lacking)
+        assert found.phi[0][9] - found.phi[0][4] == pytest.approx(lacking * 14 / 15)
+
+
+def test_the_jackknife_agrees_with_the_formulas() -> None:
+    random = np.random.default_rng(9)
+    truth = (random.random(1000) < 0.3).astype(float)
+    day, scores = np.arange(1000) // 20, random.random(1000)
+    found = influence("brier", truth, [scores], day, 50)
+    brier = METRICS["brier"].function
+    lacks = [found.values[0] - brier(truth[day != one], scores[day != one]) for one in range(50)]
+    assert found.phi[0] == pytest.approx(np.array(lacks) * 49 / 50)
 
 
 def test_the_errors_by_influence_are_those_of_drawn_days() -> None:

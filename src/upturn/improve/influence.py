@@ -74,16 +74,20 @@ def _influence(
 def _jackknife(
     name: str, truth: Floats, scores: Floats, day: NDArray[np.intp], days: int
 ) -> tuple[float, Floats]:
-    """Any other metric: what is missing without the day, made to add up to 0."""
+    """Any other metric: what is missing without the day, made to add up to 0.
+
+    Times (days − 1) / days it is what a mean's formula gives (Efron & Tibshirani 1993, chapter 11).
+    """
     function = get_metric(name).function
     value = float(function(truth, scores)) if len(truth) else float("nan")
     if not np.isfinite(value):
         return float("nan"), np.full(days, np.nan)
     terms = np.zeros(days)
-    for place in np.unique(day):
+    seen = np.unique(day)
+    for place in seen:
         kept = day != place
         terms[place] = value - function(truth[kept], scores[kept]) if kept.any() else np.nan
-    return value, terms - terms.mean()
+    return value, (terms - terms.mean()) * (len(seen) - 1) / len(seen)
 
 
 def _auc(truth: Floats, scores: Floats, day: NDArray[np.intp], days: int) -> tuple[float, Floats]:
