@@ -19,7 +19,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from upturn.improve.comparison import Comparison, compared
+from upturn.improve.comparison import Comparison
 from upturn.improve.metrics import ROW_LOSSES, Floats, get_metric
 from upturn.improve.pairs import paired
 from upturn.improve.statistics.bootstrap import cluster_counts, draws_error
@@ -69,15 +69,8 @@ def compare_paired(
         # A draw may miss a class. Where that is common the rows say too little for an interval.
         error = draws_error(candidate(counts) - champion(counts), count)
         reach = t_isf(alpha, count - 1) * error
-    return compared(
-        metric,
-        old,
-        new,
-        (new - old - reach, new - old + reach),
-        alpha=alpha,
-        rows=len(truth),
-        blocks=count,
-        method="paired block bootstrap, t interval",
+    return pairs.compared(
+        metric, old, new, reach, alpha=alpha, method="paired block bootstrap, t interval"
     )
 
 

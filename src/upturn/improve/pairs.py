@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from upturn.improve.comparison import Comparison, compared
+
 Floats = NDArray[np.float64]
 
 
@@ -16,6 +18,21 @@ class Pairs(NamedTuple):
     candidate: Floats
     block: NDArray[np.intp]
     blocks: int
+
+    def compared(
+        self, metric: str, old: float, new: float, reach: float, *, alpha: float, method: str
+    ) -> Comparison:
+        """The comparison of the models' values on them, whose bounds reach that far."""
+        return compared(
+            metric,
+            old,
+            new,
+            (new - old - reach, new - old + reach),
+            alpha=alpha,
+            rows=len(self.labels),
+            blocks=self.blocks,
+            method=method,
+        )
 
 
 def paired(

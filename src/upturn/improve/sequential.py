@@ -64,15 +64,8 @@ def compare_sequential(
     if math.isfinite(new - old):
         adds = pairs.blocks * (found.phi[1] - found.phi[0])
         reach = bound(adds, alpha=alpha, planned=planned)
-    return compared(
-        metric,
-        old,
-        new,
-        (new - old - reach, new - old + reach),
-        alpha=alpha,
-        rows=len(pairs.labels),
-        blocks=pairs.blocks,
-        method="asymptotic confidence sequence over blocks",
+    return pairs.compared(
+        metric, old, new, reach, alpha=alpha, method="asymptotic confidence sequence over blocks"
     )
 
 

@@ -62,13 +62,11 @@ def estimated_symptoms(estimated: Estimated) -> list[Symptom]:
     made: list[Symptom] = []
     for name, interval in estimated.intervals.items():
         before = estimated.reference.get(name, math.nan)
-        if not math.isfinite(interval.low + interval.high + before):
+        seen = _seen(name, interval, before, interval.estimate)
+        if seen is None:
             continue
-        harm = _harm(name, before, interval.estimate)
-        shown = _beyond(interval, before) and harm > 0
-        severity = _severity(name, before, harm) if shown else "fine"
+        severity, ends = seen
         change = "likely to be worse" if severity != "fine" else "likely to be as it was"
-        ends = _ends(interval.estimate, interval.low, interval.high)
         says = f"{name} is {change}: {ends} by estimate, without labels; it was {before:.4g}."
         if severity != "fine":
             says += " A change of what inputs mean would not show in this."
@@ -96,12 +94,10 @@ def surprises(estimated: Estimated, realised: Performance) -> list[Symptom]:
     made: list[Symptom] = []
     for name, interval in estimated.intervals.items():
         now = realised.values.get(name, math.nan)
-        if not math.isfinite(interval.low + interval.high + now):
+        seen = _seen(name, interval, interval.estimate, now)
+        if seen is None:
             continue
-        harm = _harm(name, interval.estimate, now)
-        shown = _beyond(interval, now) and harm > 0
-        severity = _severity(name, interval.estimate, harm) if shown else "fine"
-        ends = _ends(interval.estimate, interval.low, interval.high)
+        severity, ends = seen
         says = f"{name} is {now:.4g} by its labels, where inputs and scores let expect {ends}"
         if severity != "fine":
             says += ": what inputs mean has changed, or early labels are unlike the others"
@@ -118,10 +114,20 @@ def surprises(estimated: Estimated, realised: Performance) -> list[Symptom]:
     return made
 
 
-def _beyond(interval: Interval, value: float) -> bool:
-    """Whether a value is farther out than chance brings in one case of a thousand."""
-    reach = max(interval.high - interval.estimate, interval.estimate - interval.low)
-    return abs(value - interval.estimate) > _SURE * reach
+def _seen(name: str, interval: Interval, before: float, now: float) -> tuple[Severity, str] | None:
+    """How bad it is that a metric went from one value to the other, and the interval in words.
+
+    One of the two is the interval's estimate, the other known: it is fine as long as that is no
+    farther out than chance brings in one case of a thousand. None where there is no interval.
+    """
+    low, value, high = interval.low, interval.estimate, interval.high
+    if not math.isfinite(low + high + before + now):
+        return None
+    apart, reach = abs(now - before), max(high - value, value - low)
+    harm = _harm(name, before, now)
+    shown = harm > 0 and apart > _SURE * reach
+    ends = f"{value:.4g} ({low:.4g} to {high:.4g})"
+    return _severity(name, before, harm) if shown else "fine", ends
 
 
 def _worse(
@@ -187,10 +193,6 @@ def _severity(name: str, before: float, harm: float) -> Severity:
 
 def _known(name: str) -> bool:
     return name.partition("@")[0] in METRICS
-
-
-def _ends(value: float, low: float, high: float) -> str:
-    return f"{value:.4g} ({low:.4g} to {high:.4g})"
 
 
 def _finite(value: float) -> float | None:
