@@ -28,7 +28,7 @@ from upturn.improve.measures.arrays import Floats
 from upturn.improve.monitor.symptom import Severity, Symptom
 from upturn.improve.monitor.traffic import Traffic
 from upturn.improve.statistics.counts import negative_binomial_cdf, negative_binomial_sf
-from upturn.improve.statistics.distributions import t_sf
+from upturn.improve.statistics.distributions import t_isf, t_sf
 
 ALPHA = 1 / 8760  # a false alarm a year of hours, of each series
 _KAPPA = 0.25
@@ -253,7 +253,7 @@ def _watched(
     counts = name in ("traffic", "failures")
     p_values = np.full(len(values), np.nan)
     sides = [np.full(len(values), np.nan), np.full(len(values), np.nan)]
-    reach = 5.0413  # of Student's t with 8, two-sided 99.9 %
+    reach = t_isf(0.0005, _DF)
     for place in np.flatnonzero(np.isfinite(forecast.spread) & np.isfinite(mean)).tolist():
         expected, spread = float(mean[place]), float(forecast.spread[place])
         error = math.sqrt(spread**2 + (1 / (expected + 0.5) if counts else 0.0))
