@@ -123,3 +123,10 @@ def loop_parts(
 def route_actions(workspace: Workspace, endpoint: str) -> RealActions:
     """The real actions without a flow: to put a route back."""
     return RealActions(workspace, get_endpoint(workspace, endpoint), None)
+
+
+def bandit_parts(workspace: Workspace, endpoint: str) -> tuple[StoredLog, RealActions]:
+    """What a bandit runs on: its endpoint's Log, and the real routes."""
+    from upturn.improve.log import StoredLog
+
+    return StoredLog(workspace, endpoint), route_actions(workspace, endpoint)

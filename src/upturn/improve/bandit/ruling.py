@@ -1,0 +1,130 @@
+"""What a bandit decides, as a pure function of its state and of the evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+from upturn.core.records import Arm
+from upturn.improve.bandit.bandit import Bandit
+from upturn.improve.bandit.best import Posterior, best_probabilities
+from upturn.improve.bandit.evidence import ArmSeen, Evidence
+from upturn.improve.bandit.shares import shares
+
+Action = Literal["begin", "keep", "reshare", "yield"]
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """What a bandit made of its endpoint: the arms, and whether the route is still its own."""
+
+    arms: tuple[Arm, ...] = ()
+    seen: int = 0  # the revision of the route that was decided on
+    on: bool = False
+
+
+class Ruling(msgspec.Struct, frozen=True, kw_only=True):
+    """What was decided, why, and what was believed of each arm."""
+
+    action: Action
+    why: str
+    state: State
+    posteriors: dict[str, Posterior] = {}
+    best: dict[str, float] = {}
+    otherwise: str = ""
+
+
+def decide(
+    bandit: Bandit, state: State | None, evidence: Evidence, *, anew: bool = False
+) -> Ruling:
+    """The ruling. `anew` takes the endpoint over again after somebody else changed its route."""
+    revision = evidence.revision or 0
+    mine = _versions(evidence.arms) == dict(bandit.arms) and all(
+        one.share > 0 for one in evidence.arms if not one.shadow
+    )
+    other = state is None or _versions(state.arms) != dict(bandit.arms)
+    if other or anew:
+        return _begin(bandit, evidence, mine=mine)
+    if not state.on:
+        kept = msgspec.structs.replace(state, seen=revision)
+        why = "Somebody else decides who answers, so the shares are theirs."
+        return Ruling(action="keep", why=why, state=kept, otherwise="--restart begins anew.")
+    if not mine:
+        kept = msgspec.structs.replace(state, seen=revision, on=False)
+        why = f"Somebody changed the route to other arms (revision {revision})."
+        return Ruling(action="yield", why=why, state=kept, otherwise="--restart begins anew.")
+    return _reshare(bandit, evidence)
+
+
+def _begin(bandit: Bandit, evidence: Evidence, *, mine: bool) -> Ruling:
+    now = {arm.name: arm.share for arm in evidence.arms} if mine else {}
+    equal = 1.0 / len(bandit.arms)
+    found = shares([now.get(name, equal) for name in bandit.arms], bandit.least)
+    arms = _arms(bandit, found)
+    why = f"It begins with {_spelled(arms)}."
+    state = State(arms=arms, seen=evidence.revision or 0, on=True)
+    return Ruling(action="begin", why=why, state=state)
+
+
+def _reshare(bandit: Bandit, evidence: Evidence) -> Ruling:
+    now = {arm.name: arm.share for arm in evidence.arms}
+    state = State(
+        arms=_arms(bandit, [now[name] for name in bandit.arms]),
+        seen=evidence.revision or 0,
+        on=True,
+    )
+    few = [arm for arm in evidence.seen if arm.reward.rows < bandit.min_rows]
+    if few:
+        why = (
+            f"{few[0].name} has {few[0].reward.rows:,} rows with a reward, "
+            f"fewer than {bandit.min_rows:,}."
+        )
+        return Ruling(action="keep", why=why, state=state, otherwise="More rewards.")
+    believed = bandit.policy.posteriors(evidence.seen)
+    best = best_probabilities(believed)
+    wanted = shares(best, bandit.least)
+    moved = max(abs(one - now[name]) for name, one in zip(bandit.arms, wanted, strict=True))
+    facts = {
+        "posteriors": dict(zip(bandit.arms, believed, strict=True)),
+        "best": dict(zip(bandit.arms, best, strict=True)),
+    }
+    said = _believed(evidence.seen, best)
+    if moved < bandit.step:
+        why = f"{said} No share would change by {bandit.step:g}."
+        return Ruling(action="keep", why=why, state=state, **facts)
+    arms = _arms(bandit, wanted)
+    held = [name for name, one in zip(bandit.arms, best, strict=True) if one < bandit.least]
+    why = f"{said} Now {_spelled(arms)}."
+    otherwise = f"{', '.join(held)} would have less but for least={bandit.least:g}." if held else ""
+    return Ruling(
+        action="reshare",
+        why=why,
+        state=msgspec.structs.replace(state, arms=arms),
+        otherwise=otherwise,
+        **facts,
+    )
+
+
+def _arms(bandit: Bandit, given: Sequence[float]) -> tuple[Arm, ...]:
+    return tuple(
+        Arm(name=name, version=version, share=share)
+        for (name, version), share in zip(bandit.arms.items(), given, strict=True)
+    )
+
+
+def _versions(arms: Sequence[Arm]) -> Mapping[str, int]:
+    return {arm.name: arm.version for arm in arms if not arm.shadow}
+
+
+def _spelled(arms: Sequence[Arm]) -> str:
+    return ", ".join(f"{arm.name} {arm.share * 100:.4g} %" for arm in arms)
+
+
+def _believed(seen: Sequence[ArmSeen], best: Sequence[float]) -> str:
+    parts = [
+        f"{arm.name} earned {arm.reward.mean:.4g} over {arm.reward.rows:,} rows "
+        f"(best with {chance:.3g})"
+        for arm, chance in zip(seen, best, strict=True)
+    ]
+    return "; ".join(parts) + "."

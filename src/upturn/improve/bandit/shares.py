@@ -1,0 +1,51 @@
+"""Shares: the probabilities of being best as shares of a route, each at least a minimum."""
+
+import math
+from collections.abc import Sequence
+
+from upturn.core.errors import Invalid
+
+_DIGITS = 4
+
+
+def shares(best: Sequence[float], least: float) -> list[float]:
+    """Shares that follow `best`, none below `least`, that sum to 1, in steps of 0.0001.
+
+    What lifts the small ones to the minimum is taken from the others in proportion.
+
+    >>> shares([0.99, 0.008, 0.002], 0.05)
+    [0.9, 0.05, 0.05]
+    """
+    check_least(least, len(best))
+    lifted = floored(best, least)
+    rounded = [max(least, round(one, _DIGITS)) for one in lifted]
+    top = max(range(len(best)), key=lambda place: rounded[place])
+    rounded[top] = 1.0 - math.fsum(one for place, one in enumerate(rounded) if place != top)
+    return [round(one, 12) for one in rounded]
+
+
+def floored(best: Sequence[float], least: float) -> list[float]:
+    """Probabilities none below `least`; the others keep their proportions."""
+    low: set[int] = set()
+    while True:
+        rest = math.fsum(one for place, one in enumerate(best) if place not in low)
+        free = 1.0 - least * len(low)
+        found = [
+            least if place in low else (one / rest * free if rest > 0 else free / len(best))
+            for place, one in enumerate(best)
+        ]
+        below = {place for place, one in enumerate(found) if one < least} - low
+        if not below:
+            return found
+        low |= below
+        if len(low) == len(best):
+            return [1.0 / len(best)] * len(best)
+
+
+def check_least(least: float, arms: int) -> None:
+    """Raise Invalid unless every one of so many arms can have that share, which is above 0."""
+    if not 0.0 < least <= 1.0 / arms:
+        raise Invalid(
+            f"least={least:g}: of {arms} arms each needs a share above 0, and all sum to 1.",
+            hint=f"Take at most {1.0 / arms:g}. Without exploration an arm is never seen again.",
+        )
