@@ -129,7 +129,7 @@ def counted(
 
 def _rewards(table: pa.Table, reward: Reward) -> Floats:
     if not isinstance(reward, str):
-        found = np.asarray(reward(table), np.float64)
+        found = _of_function(reward, table)
         if found.shape != (len(table),):
             raise Invalid(
                 f"The reward function gave {found.shape} for {len(table):,} rows.",
@@ -147,6 +147,16 @@ def _rewards(table: pa.Table, reward: Reward) -> Floats:
     if np.isinf(found).any():
         raise Invalid("A reward is infinite.")
     return found
+
+
+def _of_function(reward: Callable[[pa.Table], Any], table: pa.Table) -> Floats:
+    if not len(table):
+        return np.empty(0)
+    try:
+        return np.asarray(reward(table), np.float64)
+    except Exception as error:  # the user's function may raise anything
+        reason = f"{type(error).__name__}: {error}"
+        raise Invalid(f"The reward function failed: {reason}") from error
 
 
 def arms_seen(rows: Counted, arms: Mapping[str, int], *, balance: bool) -> tuple[ArmSeen, ...]:
