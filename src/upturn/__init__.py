@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from upturn.improve.alerts.webhook import Slack as Slack
     from upturn.improve.alerts.webhook import Webhook as Webhook
     from upturn.improve.bandit.bandit import Bandit as Bandit
+    from upturn.improve.bandit.linear import LinTS as LinTS
+    from upturn.improve.bandit.linear import LinUCB as LinUCB
     from upturn.improve.bandit.thompson import Thompson as Thompson
     from upturn.improve.experiment.experiment import Experiment as Experiment
     from upturn.improve.experiment.metrics import Count as Count
@@ -95,6 +97,8 @@ _HOMES = {
     "Slack": "improve.alerts.webhook",
     "Webhook": "improve.alerts.webhook",
     "Bandit": "improve.bandit.bandit",
+    "LinTS": "improve.bandit.linear",
+    "LinUCB": "improve.bandit.linear",
     "Thompson": "improve.bandit.thompson",
     "Experiment": "improve.experiment.experiment",
     "Count": "improve.experiment.metrics",

@@ -10,7 +10,8 @@ from typing import Any
 from upturn.core.errors import Invalid
 from upturn.core.records import Endpoint, Version
 from upturn.core.time import duration
-from upturn.improve.bandit.evidence import Reward
+from upturn.improve.bandit.linear import Contextual, LinTS, LinUCB
+from upturn.improve.bandit.rows import Reward
 from upturn.improve.bandit.shares import check_least
 from upturn.improve.bandit.thompson import Thompson
 
@@ -40,7 +41,7 @@ class Bandit:
     endpoint: str
     arms: Mapping[str, int]
     reward: Reward
-    policy: Thompson
+    policy: Thompson | Contextual
     least: float
     every: timedelta
     window: timedelta | None
@@ -57,7 +58,7 @@ class Bandit:
         *,
         arms: Mapping[str, int | str | Version],
         reward: str | Callable[[Any], Any] = "label",
-        policy: Thompson | None = None,
+        policy: Thompson | Contextual | None = None,
         least: float = 0.05,
         every: Duration = "1h",
         window: Duration | None = None,
@@ -78,6 +79,11 @@ class Bandit:
             raise Invalid(f"step={step!r}: a change of shares, from 0 to below 1.")
         if min_rows < 2:
             raise Invalid(f"min_rows={min_rows!r}: two rows at least say something of an arm.")
+        if policy is not None and not isinstance(policy, Thompson | LinTS | LinUCB):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise Invalid(
+                f"{policy!r} is no policy.",
+                hint='There is up.Thompson("bernoulli"), up.LinTS([…]) and up.LinUCB([…]).',
+            )
         age = duration(matures)
         if otherwise is not None and not age:
             raise Invalid(

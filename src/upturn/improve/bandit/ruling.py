@@ -7,11 +7,14 @@ from typing import Literal
 
 import msgspec
 
+from upturn.core.linear_policy import LinearPolicy
 from upturn.core.records import Arm
 from upturn.improve.bandit.bandit import Bandit
 from upturn.improve.bandit.best import Posterior, best_probabilities
 from upturn.improve.bandit.evidence import ArmSeen, Evidence
+from upturn.improve.bandit.linear import Learned
 from upturn.improve.bandit.shares import shares
+from upturn.improve.bandit.thompson import Thompson
 
 Action = Literal["begin", "keep", "reshare", "yield"]
 
@@ -22,6 +25,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     arms: tuple[Arm, ...] = ()
     seen: int = 0  # the revision of the route that was decided on
     on: bool = False
+    policy: LinearPolicy | None = None
 
 
 class Ruling(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +77,7 @@ def _reshare(bandit: Bandit, evidence: Evidence) -> Ruling:
         arms=_arms(bandit, [now[name] for name in bandit.arms]),
         seen=evidence.revision or 0,
         on=True,
+        policy=evidence.policy,
     )
     few = [arm for arm in evidence.seen if arm.reward.rows < bandit.min_rows]
     if few:
@@ -81,6 +86,9 @@ def _reshare(bandit: Bandit, evidence: Evidence) -> Ruling:
             f"fewer than {bandit.min_rows:,}."
         )
         return Ruling(action="keep", why=why, state=state, otherwise="More rewards.")
+    if evidence.learned is not None:
+        return _by_rows(bandit, evidence.learned, state)
+    assert isinstance(bandit.policy, Thompson)  # any other learns
     believed = bandit.policy.posteriors(evidence.seen)
     best = best_probabilities(believed)
     wanted = shares(best, bandit.least)
@@ -90,7 +98,7 @@ def _reshare(bandit: Bandit, evidence: Evidence) -> Ruling:
         "best": dict(zip(bandit.arms, best, strict=True)),
     }
     said = _believed(evidence.seen, best)
-    if moved < bandit.step:
+    if moved < bandit.step and evidence.policy is None:
         why = f"{said} No share would change by {bandit.step:g}."
         return Ruling(action="keep", why=why, state=state, **facts)
     arms = _arms(bandit, wanted)
@@ -100,8 +108,27 @@ def _reshare(bandit: Bandit, evidence: Evidence) -> Ruling:
     return Ruling(
         action="reshare",
         why=why,
-        state=msgspec.structs.replace(state, arms=arms),
+        state=msgspec.structs.replace(state, arms=arms, policy=None),
         otherwise=otherwise,
+        **facts,
+    )
+
+
+def _by_rows(bandit: Bandit, learned: Learned, state: State) -> Ruling:
+    looks = ", ".join(one.name for one in learned.policy.inputs)
+    said = (
+        f"By {looks} a row is expected to earn {learned.value:.4g}, "
+        f"with equal shares {learned.uniform:.4g}."
+    )
+    facts = {"best": learned.shares}
+    if state.policy is not None and learned.moved < bandit.step:
+        why = f"{said} A row's chances would change by {learned.moved:.2g} on average."
+        return Ruling(action="keep", why=why, state=state, **facts)
+    arms = _arms(bandit, shares([learned.shares[name] for name in bandit.arms], bandit.least))
+    return Ruling(
+        action="reshare",
+        why=f"{said} On average {_spelled(arms)}.",
+        state=msgspec.structs.replace(state, arms=arms, policy=learned.policy),
         **facts,
     )
 

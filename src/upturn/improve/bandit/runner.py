@@ -10,12 +10,16 @@ from typing import Any, Protocol
 import msgspec
 
 from upturn.core.errors import Conflict, UpturnError
+from upturn.core.linear_policy import LinearPolicy
 from upturn.core.metastore import MetaStore
-from upturn.core.records import Arm, Decision, Route
+from upturn.core.records import Arm, Decision, Endpoint, Route, Version
 from upturn.core.time import utcnow
 from upturn.improve.bandit.bandit import Bandit
-from upturn.improve.bandit.evidence import Evidence, arms_seen, counted, label_warnings
+from upturn.improve.bandit.evidence import Evidence, arms_seen, label_warnings
+from upturn.improve.bandit.linear import Learned, inputs_of, learn
+from upturn.improve.bandit.rows import Counted, counted
 from upturn.improve.bandit.ruling import Ruling, State, decide
+from upturn.improve.bandit.thompson import Thompson
 from upturn.improve.log import LogView
 from upturn.improve.runner import sole_runner
 
@@ -29,7 +33,15 @@ class Routes(Protocol):
         """The endpoint's present route."""
         ...
 
-    def set_route(self, arms: tuple[Arm, ...], *, after: int, why: str, now: datetime) -> str:
+    def set_route(
+        self,
+        arms: tuple[Arm, ...],
+        *,
+        after: int,
+        why: str,
+        now: datetime,
+        policy: LinearPolicy | None = None,
+    ) -> str:
         """Make these the arms, and wait until they are served. Why they are not, or ''.
 
         Raises Conflict when the route is not at the revision `after` any more.
@@ -105,6 +117,7 @@ def gather(
         until=until,
         known_by=now,
         received_by=received_by,
+        features=not isinstance(bandit.policy, Thompson),
     )
     seen = arms_seen(rows, bandit.arms, balance=bandit.balance)
     return Evidence(
@@ -113,15 +126,45 @@ def gather(
         seen=seen,
         since=since,
         until=until,
+        policy=None if route is None else route.policy,
+        learned=_learned(bandit, store, rows, route),
         forced=rows.forced,
         warnings=label_warnings(seen, otherwise=bandit.otherwise),
     )
 
 
+def _learned(
+    bandit: Bandit, store: MetaStore, rows: Counted, route: Route | None
+) -> Learned | None:
+    if isinstance(bandit.policy, Thompson):
+        return None
+    model = store.get(Endpoint, bandit.endpoint).model_name
+    # Each arm has to take them: the Log has of a row what its arm was given.
+    encodings = [
+        inputs_of(store.get(Version, model, number), bandit.policy.inputs)
+        for number in bandit.arms.values()
+    ]
+    return learn(
+        bandit.policy,
+        encodings[0],
+        rows,
+        list(bandit.arms),
+        least=bandit.least,
+        before=None if route is None else route.policy,
+    )
+
+
 def facts(evidence: Evidence, ruling: Ruling) -> dict[str, Any]:
-    """What is stored as a decision's evidence: all that it was made from, and what it came to."""
+    """What is stored as a decision's evidence: what it was made from, and what was believed.
+
+    The policies themselves are in the routes and in the states.
+    """
+    stored = msgspec.to_builtins(evidence)
+    del stored["policy"]
+    if stored["learned"] is not None:
+        del stored["learned"]["policy"]
     believed = {"posteriors": ruling.posteriors, "best": ruling.best}
-    return msgspec.to_builtins({**msgspec.to_builtins(evidence), **believed})
+    return stored | msgspec.to_builtins(believed)
 
 
 def state_of(decision: Decision) -> State:
@@ -137,9 +180,9 @@ def differing(
     Each is a field's path with what is stored and what is found; none of a decision that stands.
     """
     stored = decision.evidence
-    revision, arms = stored["revision"], msgspec.convert(stored["arms"], tuple[Arm, ...])
-    found = gather(bandit, log, None, store, decision.at, received_by=decision.gathered_at)
-    evidence = msgspec.structs.replace(found, revision=revision, arms=arms)
+    revision = stored["revision"]
+    route = None if revision is None else store.get(Route, bandit.endpoint, revision)
+    evidence = gather(bandit, log, route, store, decision.at, received_by=decision.gathered_at)
     state = None if before is None else state_of(before)
     ruling = decide(bandit, state, evidence, anew=decision.action == "begin")
     again = {"action": ruling.action, "state": msgspec.to_builtins(ruling.state)}
@@ -167,11 +210,14 @@ def _act(state: State, routes: Routes, now: datetime, why: str) -> str:
     revision = 0 if route is None else route.revision
     if not state.on or revision != state.seen:
         return ""
-    if route is not None and _answering(route) == {one.name: one for one in state.arms}:
+    wanted = {one.name: one for one in state.arms}
+    if route is not None and _answering(route) == wanted and route.policy == state.policy:
         return ""
     shadows = () if route is None else tuple(one for one in route.arms if one.shadow)
     try:
-        return routes.set_route((*state.arms, *shadows), after=state.seen, why=why, now=now)
+        return routes.set_route(
+            (*state.arms, *shadows), after=state.seen, why=why, now=now, policy=state.policy
+        )
     except Conflict:
         return ""  # somebody came first; the next tick sees it
 

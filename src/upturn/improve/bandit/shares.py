@@ -3,7 +3,10 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from upturn.core.errors import Invalid
+from upturn.model.contextual import floored
 
 _DIGITS = 4
 
@@ -17,29 +20,11 @@ def shares(best: Sequence[float], least: float) -> list[float]:
     [0.9, 0.05, 0.05]
     """
     check_least(least, len(best))
-    lifted = floored(best, least)
+    lifted = floored(np.array([best]), least)[0].tolist()
     rounded = [max(least, round(one, _DIGITS)) for one in lifted]
     top = max(range(len(best)), key=lambda place: rounded[place])
     rounded[top] = 1.0 - math.fsum(one for place, one in enumerate(rounded) if place != top)
     return [round(one, 12) for one in rounded]
-
-
-def floored(best: Sequence[float], least: float) -> list[float]:
-    """Probabilities none below `least`; the others keep their proportions."""
-    low: set[int] = set()
-    while True:
-        rest = math.fsum(one for place, one in enumerate(best) if place not in low)
-        free = 1.0 - least * len(low)
-        found = [
-            least if place in low else (one / rest * free if rest > 0 else free / len(best))
-            for place, one in enumerate(best)
-        ]
-        below = {place for place, one in enumerate(found) if one < least} - low
-        if not below:
-            return found
-        low |= below
-        if len(low) == len(best):
-            return [1.0 / len(best)] * len(best)
 
 
 def check_least(least: float, arms: int) -> None:
