@@ -8,6 +8,8 @@ import pytest
 import upturn as up
 from e2e.serving import GOOD, Project
 from upturn.core.records import Route
+from upturn.improve.bandit.linear import encode_log
+from upturn.model.contextual import probabilities
 
 BANDIT = """
 import upturn as up
@@ -66,3 +68,60 @@ def test_shares_move_after_feedback_and_the_log_says_which(project: Project) -> 
         0,
         "3 of 3 decisions come out as they were stored.",
     )
+
+
+CONTEXTUAL = """
+import upturn as up
+policy = up.LinTS(["delay", "carrier"])
+bandit = up.Bandit("shop", arms={"old": 1, "new": 2}, least=0.1, policy=policy)
+"""
+
+
+def test_rows_choose_their_arm_and_the_log_has_each_ones_probability(project: Project) -> None:
+    """AA is better with the old one, UA with the new one; both are equally frequent."""
+    (project.root / "shop.py").write_text(CONTEXTUAL)
+    assert project.command("bandit", "shop.py:bandit", "--once").returncode == 0
+    draw = np.random.default_rng(1)
+    chances = {("AA", "old"): 0.8, ("AA", "new"): 0.2, ("UA", "old"): 0.2, ("UA", "new"): 0.8}
+    with project.server() as server:
+        for hour in range(2):
+            server.wait_route("shop", hour + 1)
+            carriers = ["AA" if n % 2 else "UA" for n in range(600)]
+            rows = [
+                GOOD | {"carrier": carrier, "customer": f"c{hour}-{n}"}
+                for n, carrier in enumerate(carriers)
+            ]
+            answered = server.predict("shop", {"rows": rows}).body["predictions"]
+            labels = [
+                {"id": one["id"], "label": bool(draw.random() < chances[carrier, one["arm"]])}
+                for carrier, one in zip(carriers, answered, strict=True)
+            ]
+            told = server.post("/v1/endpoints/shop/feedback", {"feedback": labels})
+            assert told.status < 300, told.body
+            ticked = project.command("bandit", "shop.py:bandit", "--once")
+            assert ticked.returncode == 0, ticked.stderr
+        # A caller may still choose; that row was not left to chance.
+        forced = server.predict("shop", {"row": GOOD | {"customer": "z"}}, X_Upturn_Arm="old")
+        assert forced.body["predictions"][0]["arm"] == "old"
+    routes = project.workspace.meta.select(Route, endpoint="shop")
+    assert routes[0].policy is None
+    assert routes[1].policy is not None
+    log = up.read_log("shop", project.workspace).predictions()
+    later = [row for row in log.to_pylist() if row["route"] == 2 and row["unit"][:2] == "c1"]
+    assert len(later) == 600
+    good = [row for row in later if (row["features.carrier"] == "UA") == (row["arm"] == "new")]
+    assert 0.85 < len(good) / 600 < 0.95
+    # Each has the probability of its own row: the policy's, for what the Log says of the row.
+    policy = routes[1].policy
+    found = probabilities(policy, encode_log(policy.inputs, log))
+    names = [arm.name for arm in policy.arms]
+    for row, chance in zip(log.to_pylist(), found, strict=True):
+        if row["route"] == 2 and row["unit"][:2] == "c1":
+            assert row["propensity"] == pytest.approx(chance[names.index(row["arm"])], abs=1e-12)
+    value = up.evaluate_policy(
+        up.read_log("shop", project.workspace), {"old": {"old": 1.0}}, model=None
+    )
+    interval = value.policies["old"].estimates["IPS"].interval
+    assert interval.low < 0.5 < interval.high
+    checked = project.command("bandit", "shop.py:bandit", "--check")
+    assert checked.returncode == 0, checked.stdout

@@ -16,6 +16,7 @@ from upturn.improve.bandit.linear import Learned
 from upturn.improve.bandit.shares import shares
 from upturn.improve.bandit.thompson import Thompson
 
+_RESTART = "--restart begins anew."
 Action = Literal["begin", "keep", "reshare", "yield"]
 
 
@@ -43,22 +44,20 @@ def decide(
     bandit: Bandit, state: State | None, evidence: Evidence, *, anew: bool = False
 ) -> Ruling:
     """The ruling. `anew` takes the endpoint over again after somebody else changed its route."""
-    revision = evidence.revision or 0
     mine = _versions(evidence.arms) == dict(bandit.arms) and all(
         one.share > 0 for one in evidence.arms if not one.shadow
     )
-    other = state is None or _versions(state.arms) != dict(bandit.arms)
-    if other or anew:
+    if anew or state is None or _versions(state.arms) != dict(bandit.arms):
         return _begin(bandit, evidence, mine=mine)
-    if not state.on:
-        kept = msgspec.structs.replace(state, seen=revision)
-        why = "Somebody else decides who answers, so the shares are theirs."
-        return Ruling(action="keep", why=why, state=kept, otherwise="--restart begins anew.")
-    if not mine:
-        kept = msgspec.structs.replace(state, seen=revision, on=False)
+    revision = evidence.revision or 0
+    if state.on and mine:
+        return _reshare(bandit, evidence)
+    left = msgspec.structs.replace(state, seen=revision, on=False)
+    if state.on:
         why = f"Somebody changed the route to other arms (revision {revision})."
-        return Ruling(action="yield", why=why, state=kept, otherwise="--restart begins anew.")
-    return _reshare(bandit, evidence)
+        return Ruling(action="yield", why=why, state=left, otherwise=_RESTART)
+    why = "Somebody else decides who answers, so the shares are theirs."
+    return Ruling(action="keep", why=why, state=left, otherwise=_RESTART)
 
 
 def _begin(bandit: Bandit, evidence: Evidence, *, mine: bool) -> Ruling:
@@ -86,31 +85,31 @@ def _reshare(bandit: Bandit, evidence: Evidence) -> Ruling:
             f"fewer than {bandit.min_rows:,}."
         )
         return Ruling(action="keep", why=why, state=state, otherwise="More rewards.")
-    if evidence.learned is not None:
-        return _by_rows(bandit, evidence.learned, state)
-    assert isinstance(bandit.policy, Thompson)  # any other learns
-    believed = bandit.policy.posteriors(evidence.seen)
+    if isinstance(bandit.policy, Thompson):
+        return _by_arms(bandit, bandit.policy, evidence, state)
+    if evidence.learned is None:
+        raise ValueError("a policy that looks at rows has to be learned first")
+    return _by_rows(bandit, evidence.learned, state)
+
+
+def _by_arms(bandit: Bandit, policy: Thompson, evidence: Evidence, state: State) -> Ruling:
+    believed = policy.posteriors(evidence.seen)
     best = best_probabilities(believed)
     wanted = shares(best, bandit.least)
-    moved = max(abs(one - now[name]) for name, one in zip(bandit.arms, wanted, strict=True))
-    facts = {
-        "posteriors": dict(zip(bandit.arms, believed, strict=True)),
-        "best": dict(zip(bandit.arms, best, strict=True)),
-    }
-    said = _believed(evidence.seen, best)
-    if moved < bandit.step and evidence.policy is None:
-        why = f"{said} No share would change by {bandit.step:g}."
-        return Ruling(action="keep", why=why, state=state, **facts)
-    arms = _arms(bandit, wanted)
+    moved = max(abs(one.share - share) for one, share in zip(state.arms, wanted, strict=True))
     held = [name for name, one in zip(bandit.arms, best, strict=True) if one < bandit.least]
-    why = f"{said} Now {_spelled(arms)}."
-    otherwise = f"{', '.join(held)} would have less but for least={bandit.least:g}." if held else ""
+    stays = moved < bandit.step and state.policy is None
+    arms = state.arms if stays else _arms(bandit, wanted)
+    ends = f"No share would change by {bandit.step:g}." if stays else f"Now {_spelled(arms)}."
     return Ruling(
-        action="reshare",
-        why=why,
+        action="keep" if stays else "reshare",
+        why=f"{_believed(evidence.seen, best)} {ends}",
         state=msgspec.structs.replace(state, arms=arms, policy=None),
-        otherwise=otherwise,
-        **facts,
+        posteriors=dict(zip(bandit.arms, believed, strict=True)),
+        best=dict(zip(bandit.arms, best, strict=True)),
+        otherwise=f"{', '.join(held)} would have less but for least={bandit.least:g}."
+        if held
+        else "",
     )
 
 
@@ -120,16 +119,15 @@ def _by_rows(bandit: Bandit, learned: Learned, state: State) -> Ruling:
         f"By {looks} a row is expected to earn {learned.value:.4g}, "
         f"with equal shares {learned.uniform:.4g}."
     )
-    facts = {"best": learned.shares}
     if state.policy is not None and learned.moved < bandit.step:
         why = f"{said} A row's chances would change by {learned.moved:.2g} on average."
-        return Ruling(action="keep", why=why, state=state, **facts)
+        return Ruling(action="keep", why=why, state=state, best=learned.shares)
     arms = _arms(bandit, shares([learned.shares[name] for name in bandit.arms], bandit.least))
     return Ruling(
         action="reshare",
         why=f"{said} On average {_spelled(arms)}.",
         state=msgspec.structs.replace(state, arms=arms, policy=learned.policy),
-        **facts,
+        best=learned.shares,
     )
 
 
