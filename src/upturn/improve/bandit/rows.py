@@ -83,7 +83,8 @@ def counted(
         found = np.where(np.isnan(found) & ~labelled, otherwise, found)
     taken = pc.subtract(table["known_at"].cast(pa.int64()), table["at"].cast(pa.int64()))
     names: Any = pa.array(list(arms))
-    units = pc.coalesce(table["unit"], pc.binary_join_element_wise("row", table["id"], "\0"))
+    join: Any = pc.binary_join_element_wise
+    units = pc.coalesce(table["unit"], join("row", table["id"], "\0"))
     codes: Any = units.combine_chunks().dictionary_encode()
     codes = codes.combine_chunks() if isinstance(codes, pa.ChunkedArray) else codes
     return Counted(

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from click.testing import CliRunner
 
 import upturn as up
 from unit.improve.bandit.shop import HOUR, START, Shop, bandit
+from upturn.cli import cli
 from upturn.core.errors import Conflict, Invalid, UpturnError
 from upturn.core.records import Arm, Decision, Route
 from upturn.improve.bandit.runner import differing, run_forever, tick
@@ -286,6 +288,51 @@ def test_what_is_no_bandit(options: Any, says: str) -> None:
 
 def test_arms_by_any_name_of_a_version(workspace: Workspace) -> None:
     assert bandit(arms={"old": "shop:1", "new": 2}).arms == {"old": 1, "new": 2}
+
+
+def test_a_policy_that_looks_at_rows_goes_into_the_route(workspace: Workspace) -> None:
+    shop, one = Shop(workspace), bandit(policy=up.LinTS(["x"]), step=0.02)
+    made = lived(shop, one, 2)
+    assert [decision.action for decision in made[:2]] == ["begin", "reshare"]
+    assert "By x a row is expected to earn" in made[1].why
+    policy = shop.present.policy
+    assert policy is not None
+    assert (policy.kind, policy.least, [arm.name for arm in policy.arms]) == (
+        "LinTS",
+        0.05,
+        ["old", "new"],
+    )
+    assert shop.shares["new"] > 0.8
+    # Nothing new has come, so nothing changes; and it comes out again.
+    assert ticked(shop, one, 2).action == "keep"
+    for before, decision in zip([None, *made], made, strict=False):
+        assert differing(one, shop.log, workspace.meta, decision, before) == []
+    # Shares by hand end the policy until the next tick; another kind of bandit removes it.
+    shop.route(Arm(name="old", version=1, share=0.5), Arm(name="new", version=2, share=0.5))
+    assert ticked(shop, one, 3).action == "reshare"
+    assert shop.present.policy is not None
+    assert ticked(shop, bandit(), 3).action == "reshare"
+    assert shop.present.policy is None
+
+
+@pytest.mark.parametrize(
+    ("inputs", "says"), [(["y"], "takes no 'y'"), (["bought"], "takes no 'bought'")]
+)
+def test_a_policy_looks_at_what_all_arms_take(
+    workspace: Workspace, inputs: list[str], says: str
+) -> None:
+    shop = Shop(workspace)
+    with pytest.raises(Invalid, match=says):
+        ticked(shop, bandit(policy=up.LinUCB(inputs)), 0)
+    assert workspace.meta.find(Decision, "shop-bandit") is None
+
+
+@pytest.mark.parametrize("verb", ["show", "undo", "approve", "check"])
+def test_what_is_said_of_loops_is_not_asked_of_bandits(workspace: Workspace, verb: str) -> None:
+    ticked(Shop(workspace), bandit(), 0)
+    found = CliRunner().invoke(cli, ["decisions", verb, "shop-bandit"])
+    assert isinstance(found.exception, Invalid)
+    assert "is a bandit, not a loop" in str(found.exception)
 
 
 def test_running_for_good(workspace: Workspace) -> None:
