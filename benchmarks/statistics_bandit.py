@@ -61,7 +61,9 @@ def thompson(seed: int, world: str, *, balance: bool) -> list[float]:
         chosen = draw.choice(3, ROWS, p=np.array(now) / sum(now))
         arm = np.concatenate([arm, chosen])
         reward = np.concatenate([reward, draw.random(ROWS) < luck * CHANCES[chosen]])
-        weight = np.concatenate([weight, 1 / np.array(now)[chosen] if balance else np.ones(ROWS)])
+        overlap = 1 / sum(1 / share for share in now)
+        balanced = overlap / np.array(now)[chosen]
+        weight = np.concatenate([weight, balanced if balance else np.ones(ROWS)])
         lost.append(float(CHANCES.max() - CHANCES[chosen].mean()))
         seen = [_arm(reward[arm == k], weight[arm == k]) for k in range(3)]
         now = shares(best_probabilities(policy.posteriors(seen)), 0.02)
@@ -116,6 +118,7 @@ def _rows(x: np.ndarray, arm: np.ndarray, reward: np.ndarray) -> Counted:
         reward=reward,
         weight=ones,
         propensity=ones / 3,
+        overlap=ones,
         unit=np.arange(len(x)),
         delay_s=ones,
         forced=0,

@@ -31,8 +31,8 @@ class Bandit:
       by then (None: it doesn't count).
     - `min_rows`: while an arm has fewer rewards, shares stay; `step`: so do they where none would
       change by so much.
-    - `balance`: whether rows count 1 / propensity, which keeps arms comparable while both shares
-      and the world change.
+    - `balance`: whether rows are weighed so that all arms are seen over the same times, which keeps
+      them comparable while both shares and the world change.
 
     >>> Bandit("checkout", arms={"old": 3, "new": 4}).least
     0.05

@@ -51,8 +51,9 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 def arms_seen(rows: Counted, arms: Mapping[str, int], *, balance: bool) -> tuple[ArmSeen, ...]:
     """Each arm's rewards, and how its labels come.
 
-    With `balance` a row counts 1 / propensity, so that each arm's mean is over all of the traffic
-    and not over the times at which it had most of it.
+    With `balance` arms are compared over the same times, whatever their shares were in them: a row
+    counts overlap / propensity (generalised overlap weights, Li & Li 2019, arXiv:1808.05339:
+    of all weights that balance the arms these give their differences the least variance).
     """
     return tuple(
         _arm_seen(name, version, rows, np.flatnonzero(rows.arm == place), balance=balance)
@@ -64,7 +65,9 @@ def _arm_seen(
     name: str, version: int, rows: Counted, places: NDArray[np.int64], *, balance: bool
 ) -> ArmSeen:
     reward, delay = rows.reward[places], rows.delay_s[places]
-    weight = rows.weight[places] / (rows.propensity[places] if balance else 1.0)
+    weight = rows.weight[places]
+    if balance:
+        weight = weight * rows.overlap[places] / rows.propensity[places]
     unit = np.unique(rows.unit[places], return_inverse=True)[1].reshape(-1)
     there, told = ~np.isnan(reward), ~np.isnan(delay)
 

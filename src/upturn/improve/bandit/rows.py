@@ -29,6 +29,7 @@ class Counted(msgspec.Struct, frozen=True, kw_only=True):
     reward: Floats  # nan where none is known
     weight: Floats  # 1 / rate of logging
     propensity: Floats
+    overlap: Floats  # of all arms' chances at the time: 1 / Σ 1/p
     unit: NDArray[np.int64]  # codes
     delay_s: Floats  # nan where no label is known
     forced: int
@@ -61,7 +62,7 @@ def counted(
     for rewards that are no finite numbers.
     """
     named = isinstance(reward, str)
-    known = [one.revision for one in routes if fits(one, arms)]
+    overlaps = {one.revision: _overlap(one) for one in routes if fits(one, arms)}
     table = log.joined(
         known_by=known_by,
         since=since,
@@ -70,7 +71,7 @@ def counted(
         features=features or not named or reward != "label",
         received_by=received_by,
     )
-    mine: Any = pc.is_in(table["route"], pa.array(known, pa.int32()))
+    mine: Any = pc.is_in(table["route"], pa.array(list(overlaps), pa.int32()))
     mine = pc.and_(mine, pc.is_in(table["arm"], pa.array(list(arms))))
     table = table.filter(mine)
     propensity = floats(table["propensity"])
@@ -93,10 +94,21 @@ def counted(
         reward=found,
         weight=1.0 / floats(table["rate"]),
         propensity=propensity,
+        overlap=np.array([overlaps[one] for one in table["route"].to_pylist()], np.float64),
         unit=np.asarray(codes.indices.to_numpy(zero_copy_only=False), np.int64),
         delay_s=floats(taken) / 1e6,
         forced=forced,
     )
+
+
+def _overlap(route: Route) -> float:
+    """Which weight rows of the route's time get: any that all arms have in common will do, and this
+    one lets times count for little in which one arm had next to nothing.
+    """
+    answering = [arm for arm in route.arms if not arm.shadow]
+    if route.policy is not None:  # shares are an average there: as if they were equal
+        return 1.0 / len(answering) ** 2
+    return 1.0 / sum(1.0 / arm.share for arm in answering)
 
 
 def _rewards(table: pa.Table, reward: Reward) -> Floats:

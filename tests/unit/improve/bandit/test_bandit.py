@@ -106,6 +106,7 @@ def test_while_the_world_and_the_shares_change_arms_stay_comparable(workspace: W
     ticked(shop, one, 2)
     fair = ticked(shop, one, 2).evidence
     [old, new] = [arm["reward"]["mean"] for arm in fair["seen"]]
+    # 0.9 and 0.1 one hour, 0.1 and 0.9 the next: both hours weigh the same for both arms.
     assert new == pytest.approx(0.32, abs=0.03)
     assert old == pytest.approx(0.30, abs=0.03)
     fooled = bandit(balance=False, name="fooled")

@@ -124,6 +124,7 @@ def counted(
         reward=reward,
         weight=np.ones(n),
         propensity=np.full(n, 1 / 3),
+        overlap=np.full(n, 1 / 9),
         unit=np.arange(n) if unit is None else unit,
         delay_s=np.zeros(n),
         forced=0,
