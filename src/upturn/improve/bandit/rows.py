@@ -84,6 +84,7 @@ def counted(
         found = np.where(np.isnan(found) & ~labelled, otherwise, found)
     taken = pc.subtract(table["known_at"].cast(pa.int64()), table["at"].cast(pa.int64()))
     names: Any = pa.array(list(arms))
+    revisions: list[Any] = table["route"].to_pylist()
     join: Any = pc.binary_join_element_wise
     units = pc.coalesce(table["unit"], join("row", table["id"], "\0"))
     codes: Any = units.combine_chunks().dictionary_encode()
@@ -94,7 +95,7 @@ def counted(
         reward=found,
         weight=1.0 / floats(table["rate"]),
         propensity=propensity,
-        overlap=np.array([overlaps[one] for one in table["route"].to_pylist()], np.float64),
+        overlap=np.array([overlaps[one] for one in revisions], np.float64),
         unit=np.asarray(codes.indices.to_numpy(zero_copy_only=False), np.int64),
         delay_s=floats(taken) / 1e6,
         forced=forced,
