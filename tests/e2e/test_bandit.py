@@ -125,3 +125,5 @@ def test_rows_choose_their_arm_and_the_log_has_each_ones_probability(project: Pr
     assert interval.low < 0.5 < interval.high
     checked = project.command("bandit", "shop.py:bandit", "--check")
     assert checked.returncode == 0, checked.stdout
+    shown = project.command("bandit", "shop.py:bandit", "--show")
+    assert "a row is expected to earn" in " ".join(shown.stdout.split())
