@@ -8,7 +8,7 @@ import numpy as np
 from upturn.core.errors import Invalid
 from upturn.model.contextual import floored
 
-_DIGITS = 4
+_STEPS = 10_000
 
 
 def shares(best: Sequence[float], least: float) -> list[float]:
@@ -21,8 +21,9 @@ def shares(best: Sequence[float], least: float) -> list[float]:
     """
     check_least(least, len(best))
     lifted = floored(np.array([best]), least)[0].tolist()
-    rounded = [max(least, round(one, _DIGITS)) for one in lifted]
-    top = max(range(len(best)), key=lambda place: rounded[place])
+    # Down, so that what is left for the largest is no less than its own.
+    rounded = [least + math.floor((one - least) * _STEPS + 1e-6) / _STEPS for one in lifted]
+    top = max(range(len(best)), key=lambda place: lifted[place])
     rounded[top] = 1.0 - math.fsum(one for place, one in enumerate(rounded) if place != top)
     return [round(one, 12) for one in rounded]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
@@ -96,6 +96,7 @@ def test_certain_arms_share_a_tie_and_lose_no_one_else() -> None:
     assert best_probabilities(mixed) == pytest.approx([0.5, 0.5], abs=1e-6)
 
 
+@example(best=[0.0, 0.0, 0.0, 0.0, 0.0, 1.0], part=1.0)
 @given(
     best=st.lists(st.floats(0, 1), min_size=2, max_size=8).filter(lambda some: sum(some) > 0),
     part=st.floats(0.001, 1.0),
