@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from upturn.improve.alerts.mail import Email as Email
     from upturn.improve.alerts.webhook import Slack as Slack
     from upturn.improve.alerts.webhook import Webhook as Webhook
+    from upturn.improve.bandit.bandit import Bandit as Bandit
+    from upturn.improve.bandit.linear import LinTS as LinTS
+    from upturn.improve.bandit.linear import LinUCB as LinUCB
+    from upturn.improve.bandit.thompson import Thompson as Thompson
     from upturn.improve.experiment.experiment import Experiment as Experiment
     from upturn.improve.experiment.metrics import Count as Count
     from upturn.improve.experiment.metrics import Mean as Mean
@@ -95,6 +99,10 @@ _HOMES = {
     "Email": "improve.alerts.mail",
     "Slack": "improve.alerts.webhook",
     "Webhook": "improve.alerts.webhook",
+    "Bandit": "improve.bandit.bandit",
+    "LinTS": "improve.bandit.linear",
+    "LinUCB": "improve.bandit.linear",
+    "Thompson": "improve.bandit.thompson",
     "Experiment": "improve.experiment.experiment",
     "Count": "improve.experiment.metrics",
     "Mean": "improve.experiment.metrics",

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from upturn.core.errors import Invalid
+from upturn.core.linear_policy import LinearPolicy
 from upturn.core.records import Alert, Approval, Arm, Check, Endpoint, Route, Version
 from upturn.deploy.endpoint import create_endpoint, get_endpoint
 from upturn.deploy.route import current_route, set_route
@@ -55,10 +56,19 @@ class RealActions:
         """See Actions."""
         return current_route(self._workspace, self._endpoint.name)
 
-    def set_route(self, arms: tuple[Arm, ...], *, after: int, why: str, now: datetime) -> str:
+    def set_route(
+        self,
+        arms: tuple[Arm, ...],
+        *,
+        after: int,
+        why: str,
+        now: datetime,
+        policy: LinearPolicy | None = None,
+    ) -> str:
         """See Actions. Without a server the revision is enough: the next one starts with it."""
         create_endpoint(self._workspace, self._endpoint, now=now)
-        route = set_route(self._workspace, self._endpoint.name, arms, why=why, now=now, after=after)
+        name = self._endpoint.name
+        route = set_route(self._workspace, name, arms, why=why, now=now, after=after, policy=policy)
         return wait_until_served(self._workspace, route, timeout_s=self._served_within_s)
 
     def train(self, start: datetime, until: datetime) -> Trained | TrainingFailed:
@@ -123,3 +133,10 @@ def loop_parts(
 def route_actions(workspace: Workspace, endpoint: str) -> RealActions:
     """The real actions without a flow: to put a route back."""
     return RealActions(workspace, get_endpoint(workspace, endpoint), None)
+
+
+def bandit_parts(workspace: Workspace, endpoint: str) -> tuple[StoredLog, RealActions]:
+    """What a bandit runs on: its endpoint's Log, and the real routes."""
+    from upturn.improve.log import StoredLog
+
+    return StoredLog(workspace, endpoint), route_actions(workspace, endpoint)

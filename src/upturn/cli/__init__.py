@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "experiment": ("experiment", "Say what may be concluded from an experiment now."),
     "alerts": ("alerts", "Show what somebody should look at, and mute it."),
     "loop": ("loop", "Run a loop: retrain, judge, release."),
+    "bandit": ("bandit", "Set shares of arms by what they earn."),
     "decisions": ("decisions", "Show what a loop decided, and why."),
     "rehearse": ("rehearse", "Backtest a loop on history."),
     "lineage": ("lineage", "Trace a thing back to its sources, or forward."),

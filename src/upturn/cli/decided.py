@@ -20,10 +20,11 @@ def print_explanation(decision: Decision, before: Decision | None) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from upturn.cli.decision_table import versions
+    from upturn.cli.decision_table import refuse_bandit, versions
     from upturn.cli.render import console
     from upturn.improve.explain import explain
 
+    refuse_bandit(decision)
     found, out = explain(decision, before), console()
     title = f"decision {decision.seq} of {decision.loop}"
     out.print(
@@ -49,7 +50,7 @@ def undo_decision(
     """Take a decision back; it asks first, where somebody can be asked."""
     import sys
 
-    from upturn.cli.decision_table import find_decisions
+    from upturn.cli.decision_table import find_decisions, refuse_bandit
     from upturn.core.errors import Invalid
     from upturn.core.time import duration, utcnow
     from upturn.develop.pins import who as user
@@ -62,6 +63,7 @@ def undo_decision(
     workspace = open_workspace()
     try:
         decision = find_decisions(workspace, loop, None)[-1]
+        refuse_bandit(decision)
         if not decision.endpoint:
             raise Invalid(
                 f"The decisions of {loop!r} do not say whose route they are about.",
@@ -90,7 +92,7 @@ def undo_decision(
 
 def answer(loop: str, *, approved: bool, why: str, who: str | None) -> None:
     """Store what a person says to the loop that waits for it; its next tick acts on it."""
-    from upturn.cli.decision_table import find_decisions
+    from upturn.cli.decision_table import find_decisions, refuse_bandit
     from upturn.core.errors import Conflict
     from upturn.core.records import Approval
     from upturn.core.time import utcnow
@@ -102,6 +104,7 @@ def answer(loop: str, *, approved: bool, why: str, who: str | None) -> None:
     workspace = open_workspace()
     try:
         last = find_decisions(workspace, loop, None)[-1]
+        refuse_bandit(last)
         number = asked(workspace.meta, loop, present_state(workspace.meta, loop))
         if not number:
             raise Conflict(
@@ -185,7 +188,7 @@ def loop_of(workspace: Workspace, target: str) -> Loop:
 
     Raises NotFound for a name of none, Invalid when no decision says where the loop is.
     """
-    from upturn.cli.decision_table import find_decisions
+    from upturn.cli.decision_table import find_decisions, refuse_bandit
     from upturn.cli.target import load_target
     from upturn.core.errors import Invalid
     from upturn.improve.loop import Loop
@@ -193,6 +196,7 @@ def loop_of(workspace: Workspace, target: str) -> Loop:
     if ":" in target:
         return load_target(target, Loop)
     decisions = find_decisions(workspace, target, None)
+    refuse_bandit(decisions[-1])
     entry = next((one.entry for one in reversed(decisions) if one.entry), "")
     if not entry:
         raise Invalid(

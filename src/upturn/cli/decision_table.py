@@ -39,6 +39,18 @@ def find_decisions(workspace: Workspace, loop: str, seq: int | None) -> list[Dec
     return found
 
 
+def refuse_bandit(decision: Decision) -> None:
+    """Raise Invalid for a decision of a bandit, whose evidence and state are not a loop's."""
+    from upturn.core.errors import Invalid
+
+    if "policy" in decision.state:
+        raise Invalid(
+            f"{decision.loop!r} is a bandit, not a loop.",
+            hint=f"Look at what it decided: upturn decisions {decision.loop} {decision.seq}, or "
+            "upturn bandit FILE:BANDIT with --show or --check.",
+        )
+
+
 def decisions_table(decisions: Sequence[Decision], *, everything: bool = False) -> Table:
     """The decisions as a table; those by which nothing changed are counted, unless `everything`."""
     from rich.table import Table

@@ -54,7 +54,7 @@ class PredictionBatch(msgspec.Struct, frozen=True, array_like=True, gc=False):
     version: int
     shadow: bool
     units: list[str | None] | None
-    propensity: float
+    propensity: float | list[float]  # that of the arm, when it was chosen
     features: Matrix | dict[str, list[Any]] | None  # None: not to be logged
     scores: list[float | None] | None  # probability of the positive class, or the number predicted
     answers: list[Any] | None  # what the client was told; None: the scores

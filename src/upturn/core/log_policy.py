@@ -128,5 +128,5 @@ def _rows(batch: PredictionBatch, places: Sequence[int]) -> dict[str, Any]:
         features = Matrix(features.layout, b"".join(rows))
     elif features is not None:
         features = {name: pick(values) for name, values in features.items()}
-    names = ("ids", "at", "units", "scores", "answers")
+    names = ("ids", "at", "units", "propensity", "scores", "answers")
     return {name: pick(getattr(batch, name)) for name in names} | {"features": features}

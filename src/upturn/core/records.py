@@ -7,6 +7,7 @@ import msgspec
 
 from upturn.core.errors import Problem
 from upturn.core.findings import Alert, Approval, Check, Decision, Mute, Verdict
+from upturn.core.linear_policy import LinearPolicy
 from upturn.core.record import Record
 from upturn.core.schema import Profile, Signature
 
@@ -331,6 +332,7 @@ class Route(Record, frozen=True, kw_only=True):
     arms: tuple[Arm, ...]
     salt: str  # of the hash that places units
     slices: tuple[Slice, ...] = ()  # of the space in which it places them
+    policy: LinearPolicy | None = None  # by which a row's own values say where: instead of slices
     why: str
     at: datetime
 

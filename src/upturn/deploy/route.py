@@ -5,6 +5,7 @@ from datetime import datetime
 
 from upturn.core.errors import Conflict, Invalid
 from upturn.core.ids import route_path, version_path
+from upturn.core.linear_policy import LinearPolicy
 from upturn.core.records import Alias, Arm, Edge, Record, Route, Version
 from upturn.core.routing import check_arms, reshare, slices_of
 from upturn.deploy.endpoint import get_endpoint
@@ -27,6 +28,7 @@ def set_route(
     now: datetime,
     after: int | None = None,
     salt: str | None = None,
+    policy: LinearPolicy | None = None,
 ) -> Route:
     """Write the next revision and return it; servers of this store follow within 0.1 s.
 
@@ -35,11 +37,14 @@ def set_route(
     in its arms; endpoints have different ones, so what they draw is independent.
 
     The alias `champion` of the model follows the first answering arm, in the same transaction.
-    `after` is the revision that the caller has decided on (0: none yet). Raises Conflict when
-    another one has come meanwhile, Invalid for arms that can't be a route, NotFound for an unknown
-    endpoint or version.
+    With a `policy` a row's own values say which arm it gets; the arms' shares are then what that
+    came to. `after` is the revision that the caller has decided on (0: none yet). Raises Conflict
+    when another one has come meanwhile, Invalid for arms that can't be a route, NotFound for an
+    unknown endpoint or version.
     """
     check_arms(arms)
+    if policy is not None:
+        policy.check([arm.name for arm in arms if not arm.shadow])
     model = get_endpoint(workspace, endpoint).model_name
     for arm in arms:
         workspace.meta.get(Version, model, arm.version)
@@ -59,6 +64,7 @@ def set_route(
         arms=tuple(arms),
         salt=kept.salt if kept else salt or endpoint,
         slices=reshare(slices_of(kept) if kept else (), arms),
+        policy=policy,
         why=why,
         at=now,
     )

@@ -60,7 +60,6 @@ _SHARED = (
     "arm",
     "version",
     "shadow",
-    "propensity",
     "latency_s",
     "request",
     "rate",
@@ -146,6 +145,7 @@ def _of_one_shape(batches: list[PredictionBatch], shape: _Shape) -> pa.Table:
     columns |= {
         "id": pa.array(_chain(batch.ids for batch in batches), pa.string()),
         "at": _array(list(_chain(map(_ats, batches))), _INSTANT),
+        "propensity": _propensities(batches, spread),
         "unit": pa.array(_chain(_each(batch, batch.units) for batch in batches), pa.string()),
         "score": pa.array(_chain(_each(batch, batch.scores) for batch in batches), pa.float64()),
         "answer": pa.array(list(_chain(map(_answers, batches))), pa.string()),
@@ -175,6 +175,19 @@ def _array(values: list[Any], of_type: pa.DataType) -> "pa.Array[Any]":
 
 def _ats(batch: PredictionBatch) -> list[int]:
     return [batch.at] * len(batch.ids) if isinstance(batch.at, int) else batch.at
+
+
+def _propensities(
+    batches: Sequence[PredictionBatch], spread: "Callable[[pa.Array[Any]], pa.Array[Any]]"
+) -> "pa.Array[Any]":
+    found = [batch.propensity for batch in batches]
+    if not any(isinstance(one, list) for one in found):
+        return spread(pa.array(found, pa.float64()))
+    each = (
+        one if isinstance(one, list) else [one] * len(batch.ids)
+        for one, batch in zip(found, batches, strict=True)
+    )
+    return pa.array(list(_chain(each)), pa.float64())
 
 
 def _each(batch: PredictionBatch, values: list[Any] | None) -> list[Any]:

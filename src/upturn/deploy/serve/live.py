@@ -13,6 +13,7 @@ from upturn.core.log_policy import LogPolicy
 from upturn.core.records import Arm, Endpoint, Route, Slice, Version
 from upturn.core.routing import choose, slices_of
 from upturn.core.schema import Signature
+from upturn.deploy.serve.chooser import Chooser
 from upturn.deploy.serve.decoding import RowDecoder
 from upturn.deploy.serve.metrics import EndpointMetrics
 from upturn.deploy.serve.problems import BadRequest
@@ -62,7 +63,7 @@ class Share:
 
     arm: LiveArm
     places: Sequence[int] | None
-    propensity: float
+    propensity: float | list[float]  # one for all, or one a row
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,7 @@ class Live:
     alone: Share | None  # the one arm that answers everything, if there is one
     shadows: tuple[LiveArm, ...]
     policy: LogPolicy  # what of the rows is logged
+    chooser: Chooser | None = None  # where the route's policy looks at the rows
 
     def shares(self, rows: Rows, ids: Sequence[str], override: str | None) -> list[Share]:
         """Which arm answers which rows: by each row's unit, or its id where it has none.
@@ -89,6 +91,9 @@ class Live:
             return [Share(self._arm(override), None, 1.0)]
         if self.alone is not None:
             return [self.alone]
+        if self.chooser is not None:
+            chosen = self.chooser.choose(rows, ids).items()
+            return [Share(self.arms[name], found, chances) for name, (found, chances) in chosen]
         slices, salt = self.slices, self.route.salt
         places: dict[str, list[int]] = {}
         for place, row_id in enumerate(ids):
@@ -170,6 +175,7 @@ def assemble(
         alone=Share(answering[0], None, 1.0) if len(answering) == 1 else None,
         shadows=tuple(arm for arm in arms.values() if arm.arm.shadow),
         policy=LogPolicy.of(endpoint),
+        chooser=Chooser(route.policy, signature, route.salt) if route.policy else None,
     )
 
 

@@ -1,0 +1,1 @@
+"""Bandits: arms whose shares follow what they earn."""
