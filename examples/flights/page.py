@@ -1,7 +1,7 @@
 """The demo's page: the year's evidence as plots, one document that loads nothing."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from evidence import METRICS, Found, hourly
 from flights import loop
@@ -34,7 +34,6 @@ SAID: dict[str, Tone] = {"shown to be no worse": "good", "shown to be worse": "c
 
 def render(found: Found, lineage: str, further: Sequence[tuple[str, str]]) -> Html:
     """All that the year left behind, on one page."""
-    until = found.rehearsal.end
     return page(
         "A year of flights, and the loop that looked after the model",
         _outcome(found),
@@ -47,9 +46,14 @@ def render(found: Found, lineage: str, further: Sequence[tuple[str, str]]) -> Ht
         section("Look further", table(["in examples/flights", ""], _commands(further), numeric=[])),
         subtitle=(
             "Will a flight from New York arrive 15 or more minutes late? Asked at its scheduled"
-            f" departure, {found.rehearsal.start:%d %b %Y} until {until:%d %b %Y}."
+            f" departure, on {found.rehearsal.rows:,} flights from {_day(found.rehearsal.start)} to"
+            f" {_day(found.rehearsal.end - timedelta(days=1))}."
         ),
     )
+
+
+def _day(at: datetime) -> str:
+    return f"{at.day} {at:%B %Y}"
 
 
 def _outcome(found: Found) -> Html:
@@ -60,7 +64,7 @@ def _outcome(found: Found) -> Html:
         ("decisions", len(found.year.decisions), f"{len(found.decisions)} that changed something"),
         ("foreseen", f"{found.foreseen} of {len(found.decisions)}", "by the rehearsal, to the day"),
     ]
-    for name, words in (("loop", "log loss, the loop"), ("never", "log loss, never retrained")):
+    for name, words in (("loop", "log loss, loop"), ("never", "log loss, never")):
         policy = rehearsal.policy(name)
         if policy is not None:
             value = number(policy.values.get("log_loss"), 4)
@@ -294,7 +298,7 @@ def _harm(harm: tuple[float, float, float]) -> list[object]:
 def _watched(found: Found) -> Html:
     guard = loop.guard[0]
     series: list[plots.Series] = []
-    bands: list[plots.Band] = []
+    begun: list[plots.Mark] = []
     for place, trial in enumerate(found.closest):
         looks = [one for one in hourly(found.year, trial) if one.harm is not None]
         harms = [one.harm or (0.0, 0.0, 0.0) for one in looks]
@@ -306,12 +310,12 @@ def _watched(found: Found) -> Html:
                 colour=place,
             )
         )
-        bands.append(plots.Band(trial.state.since, trial.looks[-1].at, trial.name))
+        begun.append(plots.Mark(trial.state.since, f"{trial.name} begins"))
     return plots.lines(
         series,
         title=f"harm in {guard.metric} with its interval over the days of a rollout",
         y_label=f"harm: {NAMES.get(guard.metric, guard.metric)}",
-        bands=bands[1::2],
+        marks=begun,
         reference=guard.margin,
         zero=True,
         height=260,
