@@ -18,12 +18,12 @@ from upturn.improve.statistics.interval import Interval
 HERE = Path(__file__).resolve().parent
 SHOWN = ("auc", "log_loss", "brier")
 DRIFTED = 8  # features in the table of drift
-UNTIL, SPAN = "--until 2014-01-01", "--start 2013-04-01 --end 2013-12-31"
+UNTIL, SPAN = "--until 2014-01-01", "--initial 1 --start 2013-04-01 --end 2013-12-31"
 FURTHER = (
     ("upturn decisions delays", "each decision; with its number, in full"),
     ("upturn runs; upturn deploy delays", "the trainings; serve again"),
     (f"upturn monitor delays --last 275d {UNTIL} --html monitor.html", ""),
-    (f"upturn rehearse flights.py:loop {SPAN} --vary when.psi=0.1,1 --html rehearsal.html", ""),
+    (f"upturn rehearse flights.py:loop {SPAN} --vary when.after=70d --html rehearsal.html", ""),
 )
 
 
