@@ -264,8 +264,8 @@ def _guards(found: Found) -> Html:
     lead = (
         "In each stage a guard asks whether the candidate's"
         f" {NAMES.get(guard.metric, guard.metric)} is worse by more than {guard.margin:g}. Its"
-        " interval, a confidence sequence, holds at every look at once: it may be looked at as"
-        " often as one likes, and acted upon at any time."
+        " interval is a confidence sequence: either end holds at every look at once, with 95 %, so"
+        " that one may look as often as one likes, and act at any time."
     )
     if not found.closest:
         return section("The guards", "No candidate came so far.", lead=lead)

@@ -22,8 +22,8 @@ UNTIL, SPAN = "--until 2014-01-01", "--initial 1 --start 2013-04-01 --end 2013-1
 FURTHER = (
     ("upturn decisions delays", "each decision; with its number, in full"),
     ("upturn runs; upturn deploy delays", "the trainings; serve again"),
-    (f"upturn monitor delays --last 275d {UNTIL} --html monitor.html", ""),
-    (f"upturn rehearse flights.py:loop {SPAN} --vary when.after=70d --html rehearsal.html", ""),
+    (f"upturn monitor delays --last 275d {UNTIL} --html drift.html", ""),
+    (f"upturn rehearse flights.py:loop {SPAN} --vary when.after=70d --html loop.html", ""),
 )
 
 
@@ -53,8 +53,8 @@ def print_report(year: Year, *, seconds: Callable[[], float]) -> None:
     out.print(_estimates(found))
     out.print(f"\n{_held(found)}")
     out.print(
-        f"\n[bold]The guards[/]  (harm in {loop.guard[0].metric}; 95 % intervals that hold at every"
-        " look)\n"
+        f"\n[bold]The guards[/]  (harm in {loop.guard[0].metric}; either end of an interval holds"
+        " at every look, 95 %)\n"
     )
     out.print(_guards(found))
     quiet = len(year.decisions) - len(found.decisions)
