@@ -95,7 +95,7 @@ def runnable() -> list[Any]:
 def test_a_page_runs_from_top_to_bottom(page: Path, tmp_path: Path) -> None:
     folder = tmp_path / "reader"
     folder.mkdir()
-    program = folder / f"{page.stem}.py"
+    program = folder / f"{page.stem}_page.py"  # statistics.py would hide Python's own
     program.write_text(script(page.read_text("utf-8"), page), "utf-8")
     run = subprocess.run(
         [sys.executable, "-W", "error", program.name],

@@ -4,12 +4,18 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
 from upturn.core.errors import Invalid
 from upturn.improve.statistics import rates
+
+
+def counted(most: int) -> st.SearchStrategy[tuple[int, int]]:
+    """Events, and the rows of which they are."""
+    return st.integers(1, most).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
+
 
 ALPHAS = st.floats(1e-4, 0.3)
 
@@ -66,11 +72,11 @@ def test_a_counts_mixture_is_an_average_too(count: int, expected: float, shape: 
     assert found == pytest.approx(ratio, rel=1e-6)
 
 
-@given(st.integers(0, 2000), st.integers(1, 2000), ALPHAS, st.floats(0.01, 0.99))
+@given(counted(2000), ALPHAS, st.floats(0.01, 0.99))
 def test_intervals_hold_the_rates_that_are_not_ruled_out(
-    k: int, n: int, alpha: float, null: float
+    seen: tuple[int, int], alpha: float, null: float
 ) -> None:
-    assume(k <= n)
+    k, n = seen
     both = rates.rate_interval(k, n, alpha=alpha, tuned_n=500, null=null)
     low = rates.rate_bound(k, n, alpha=alpha, tuned_n=500, null=null)
     high = rates.rate_bound(k, n, alpha=alpha, tuned_n=500, null=null, side="high")
@@ -82,11 +88,11 @@ def test_intervals_hold_the_rates_that_are_not_ruled_out(
 
 
 @settings(max_examples=30)
-@given(st.integers(0, 300), st.integers(1, 300), st.integers(0, 300), st.integers(1, 300))
+@given(counted(300), counted(300))
 def test_a_difference_holds_the_pairs_that_are_not_ruled_out(
-    k: int, n: int, j: int, m: int
+    first: tuple[int, int], second: tuple[int, int]
 ) -> None:
-    assume(k <= n and j <= m)
+    (k, n), (j, m) = first, second
     found = rates.compare_rates((k, n), (j, m), tuned_n=200)
     worth = rates.prior_worth(0.05, 200)
     grid = np.linspace(0.005, 0.995, 34).tolist()
