@@ -25,6 +25,7 @@ from upturn.improve.monitor.calibration import (
     calibration_symptoms,
 )
 from upturn.improve.monitor.checks import Checked, checked
+from upturn.improve.monitor.distances import Stability, psi
 from upturn.improve.monitor.drift import PREDICTION, Drift, drift_of
 from upturn.improve.monitor.estimated import Estimated
 from upturn.improve.monitor.feature_tally import FeatureTally
@@ -198,7 +199,7 @@ def look(
     slim = tally.rows
     overall = performance(slim, signature=signature, level=_LEVEL)
     drifts = _drift(features)
-    by_window = _drift_by_window(features)
+    by_window = _psi_by_window(features)
     found = _windows(by_window, slim, spans, signature)
     apart = _segments(features, tally.segments, slim, signature)
     checks = checked(
@@ -340,18 +341,19 @@ def _calibration(rows: pa.Table, signature: Signature | None) -> Calibration | N
     return calibration(outcomes(rows, signature), scores(rows), blocks, weights=weights_of(rows))
 
 
-def _drift_by_window(tally: FeatureTally) -> dict[int, dict[str, Drift]]:
-    """The drift of each column in each window that has rows, in the order of time."""
-    found: dict[int, dict[str, Drift]] = {}
+def _psi_by_window(tally: FeatureTally) -> dict[int, dict[str, Stability]]:
+    """The PSI of each column in each window that has rows, in the order of time."""
+    before = [np.array([*one.counts, one.missing, one.other], np.int64) for one in tally.columns]
+    found: dict[int, dict[str, Stability]] = {}
     for window, number in sorted(tally.by_window):
-        column = tally.columns[number]
         counts = tally.by_window[window, number]
-        found.setdefault(window, {})[column.name] = drift_of(column, counts)
+        now = np.array([*counts.counts, counts.missing, counts.unseen], np.int64)
+        found.setdefault(window, {})[tally.columns[number].name] = psi(before[number], now)
     return found
 
 
 def _windows(
-    by_window: Mapping[int, Mapping[str, Drift]],
+    by_window: Mapping[int, Mapping[str, Stability]],
     slim: pa.Table,
     spans: Windows,
     signature: Signature | None,
@@ -360,7 +362,7 @@ def _windows(
     made: list[WindowReport] = []
     for place, begin, end in runs(places):
         rows = slim.slice(begin, end - begin)
-        psi = {name: one.excess for name, one in by_window.get(place, {}).items()}
+        beyond = {name: one.excess for name, one in by_window.get(place, {}).items()}
         figures = performance(rows, signature=signature, level=_LEVEL)
         made.append(
             WindowReport(
@@ -370,7 +372,7 @@ def _windows(
                 rows=end - begin,
                 performance=_plain(figures),
                 latency_s=_quantiles(numbers(rows["latency_s"])),
-                psi=psi,
+                psi=beyond,
                 intervals=_said(figures),
             )
         )

@@ -107,8 +107,8 @@ def pieces(
         rows = read(since, end)
         if rows.num_rows:
             yield rows
-        if rows.num_rows < _PIECE // 4:
-            length *= 4
+        if rows.num_rows <= _PIECE // 2:
+            length *= 4 if rows.num_rows <= _PIECE // 4 else 2
         elif rows.num_rows > _PIECE:
             length = max(timedelta(minutes=1), length / 2)
         since = end
