@@ -58,9 +58,7 @@ def make(home: Path, rows: int) -> None:
             model="delays",
             artifact="0" * 64,
             data=None,
-            signature=Signature(
-                inputs=tuple(fields), output="probability", classes=(False, True)
-            ),
+            signature=Signature(inputs=tuple(fields), output="probability", classes=(False, True)),
             profile=profile_table(base.append_column("prediction", [random.random(len(base))])),
             environment=Environment(python="3.12", distributions={}),
             run=None,
@@ -123,7 +121,10 @@ def write_day(folder: Path, begin: int, rows: int, random: np.random.Generator) 
         "received_at": at[labelled] + 3_600_000_000,
     }
     feedback = pa.table(
-        {one.name: column(told.get(one.name), len(labelled), one.type) for one in schema("feedback")}
+        {
+            one.name: column(told.get(one.name), len(labelled), one.type)
+            for one in schema("feedback")
+        }
     )
     folder.mkdir(parents=True, exist_ok=True)
     for kind, rows_of in (("predictions", table), ("feedback", feedback)):

@@ -45,7 +45,9 @@ class Snapshot:
     def features(self) -> frozenset[str]:
         """The names of the features that any row has."""
         schemas = [footer.schema.names for footer in self._footers.values()]
-        names = {name for names in (*schemas, self._predictions.tail.column_names) for name in names}
+        names = {
+            name for names in (*schemas, self._predictions.tail.column_names) for name in names
+        }
         return frozenset(
             name.removeprefix(FEATURE_PREFIX) for name in names if name.startswith(FEATURE_PREFIX)
         )

@@ -139,6 +139,13 @@ class Grouped:
     low: NDArray[np.float64]
     high: NDArray[np.float64]
 
+    def __add__(self, other: Grouped) -> Grouped:
+        return Grouped(
+            self.table + other.table,
+            np.fmin(self.low, other.low),
+            np.fmax(self.high, other.high),
+        )
+
     def counts(self, group: int) -> Counts:
         """One group's counts."""
         counts = counts_of(self.table[group])
@@ -146,9 +153,7 @@ class Grouped:
         return counts if low != low else msgspec.structs.replace(counts, low=low, high=high)
 
 
-def count_groups(
-    profile: ColumnProfile, values: Any, groupings: Sequence[Groups]
-) -> list[Grouped]:
+def count_groups(profile: ColumnProfile, values: Any, groupings: Sequence[Groups]) -> list[Grouped]:
     """The counts of a column by each grouping of its rows, which is binned or coded just once.
 
     >>> column = ColumnProfile(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,15 +18,14 @@ from upturn.improve.monitor.windows import Windows
 from upturn.model.profile_counts import Counts, Grouped, Groups, count_groups
 
 Ints = NDArray[np.int64]
-Key = TypeVar("Key", bound=Hashable)
 _DAY = 86_400_000_000  # microseconds
 
 
 class FeatureTally:
     """Sums over parts of the Log, as Snapshot.parts gives them, in whatever order; one thread.
 
-    `by_window` are the counts of each window and column of the baseline, `by_segment` those of each
-    segmenting feature, segment and column. Predictions count where the version made them.
+    `by_window` are the counts of each window and column of the baseline. Predictions count where
+    the version made them.
     """
 
     def __init__(
@@ -40,7 +39,7 @@ class FeatureTally:
             tuple(one for one in version.profile.columns if one.name in names) if version else ()
         )
         self.by_window: dict[tuple[int, int], Counts] = {}
-        self.by_segment: dict[tuple[str, int, int], Counts] = {}
+        self._by_segment: dict[tuple[str, int], Grouped] = {}
         self.quality = QualityTally(version.signature, version.profile) if version else None
         self._version = version
         self._windows = windows
@@ -72,11 +71,11 @@ class FeatureTally:
             else:
                 continue
             for atom, window in enumerate(windows):
-                _put(self.by_window, (window, place), found[0].counts(atom))
-            for (name, groups), counted in zip(segments.items(), found[1:], strict=True):
-                for group in np.unique(groups.codes).tolist():
-                    code = group if group < len(self._segments[name]) else OTHERS
-                    _put(self.by_segment, (name, code, place), counted.counts(group))
+                counts, earlier = found[0].counts(atom), self.by_window.get((window, place))
+                self.by_window[window, place] = counts if earlier is None else earlier + counts
+            for name, counted in zip(segments, found[1:], strict=True):
+                before = self._by_segment.get((name, place))
+                self._by_segment[name, place] = counted if before is None else before + counted
 
     def total(self, column: int) -> Counts | None:
         """The counts of a column over all windows; None where no row has it."""
@@ -85,6 +84,11 @@ class FeatureTally:
             if one == column:
                 found = counts if found is None else found + counts
         return found
+
+    def in_segment(self, name: str, code: int, column: int) -> Counts | None:
+        """The counts of a column in one segment of a feature; None where no row has both."""
+        found = self._by_segment.get((name, column))
+        return None if found is None else found.counts(code if code != OTHERS else -1)
 
     def _by(self, part: pa.Table) -> list[tuple[str, Sequence[str]]]:
         return [one for one in self._segments.items() if one[0] in part.column_names]
@@ -117,8 +121,3 @@ def _typed(values: Any, column: ColumnProfile) -> Any:
     if not pa.types.is_null(values.type):
         return values
     return values.cast(pa.float64() if column.kind == "number" else pa.string())
-
-
-def _put(into: dict[Key, Counts], key: Key, counts: Counts) -> None:
-    before = into.get(key)
-    into[key] = counts if before is None else before + counts

@@ -340,7 +340,9 @@ def _odd_of(
     text = pa.types.is_string(kind) or pa.types.is_boolean(kind)
     if before.kind == "category":
         return {"missing": missing, "unseen": unseen} if text else None
-    if pa.types.is_dictionary(values.type) or not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+    if pa.types.is_dictionary(values.type) or not (
+        pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    ):
         return None
     odd = {"missing": missing}
     if field.type in _NUMBERS:

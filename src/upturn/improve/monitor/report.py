@@ -392,9 +392,10 @@ def _segments(
             if not rows.num_rows:
                 continue
             drifts = [
-                drift_of(column, tally.by_segment[name, code, place])
+                drift_of(column, counts)
                 for place, column in enumerate(tally.columns)
-                if (name, code, place) in tally.by_segment and column.name != name
+                if column.name != name
+                and (counts := tally.in_segment(name, code, place)) is not None
             ]
             made.append(
                 Segment(
