@@ -163,22 +163,31 @@ def count_groups(profile: ColumnProfile, values: Any, groupings: Sequence[Groups
     >>> count_groups(column, pa.array([0.5, 1.5, None]), [rows])[0].counts(0)
     Counts(counts=(1, 0), missing=1, unseen=0, low=0.5, high=0.5)
     """
-    width = slots(profile) + 2
+    arrays = pieces(values)
     if profile.kind == "number":
-        held = np.concatenate([numbers(array) for array in pieces(values)] or [np.empty(0)])
-        places = _places_of(profile, held)
+        held = np.concatenate([numbers(array) for array in arrays] or [np.empty(0)])
+        parts = [(_places_of(profile, held), np.arange(slots(profile) + 2))]
     else:
         held = None
-        places = np.concatenate(
-            [_categories_of(profile, array) for array in pieces(values)] or [np.empty(0, np.int64)]
-        )
-    made: list[Grouped] = []
-    for groups in groupings:
-        table = np.zeros((groups.size, width), np.int64)
-        for begin in range(0, len(places), _BLOCK):
-            _add(table, places[begin : begin + _BLOCK], groups.codes[begin : begin + _BLOCK])
-        made.append(Grouped(table, *_ranges(held, groups)))
-    return made
+        parts = [_coded(profile, array) for array in arrays]
+    return [Grouped(_table(parts, profile, one), *_ranges(held, one)) for one in groupings]
+
+
+def _table(parts: Sequence[tuple[Ints, Ints]], profile: ColumnProfile, groups: Groups) -> Ints:
+    """Counts by group, of parts of rows as codes and the places that these stand for."""
+    found = np.zeros((groups.size, slots(profile) + 2), np.int64)
+    alone = int(groups.present[0]) if len(groups.present) == 1 else -1
+    at = 0
+    for codes, places in parts:
+        for begin in range(0, len(codes), _BLOCK):
+            block = codes[begin : begin + _BLOCK]
+            if alone >= 0:
+                np.add.at(found[alone], places, np.bincount(block, minlength=len(places)))
+            else:
+                each = groups.codes[at + begin : at + begin + len(block)]
+                _add(found, places[block], each)
+        at += len(codes)
+    return found
 
 
 def _ranges(
@@ -251,11 +260,6 @@ def _coded(profile: ColumnProfile, array: Any) -> tuple[Ints, Ints]:
     width = len(profile.values)
     known = pc.index_in(values, pa.array(profile.values, pa.string())).fill_null(width + 1)
     return codes, np.append(np.asarray(known, np.int64), width)
-
-
-def _categories_of(profile: ColumnProfile, array: Any) -> Ints:
-    codes, table = _coded(profile, array)
-    return table[codes]
 
 
 def _add(found: Ints, places: NDArray[Any], groups: Ints | None) -> None:
