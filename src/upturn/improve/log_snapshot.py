@@ -117,7 +117,8 @@ def _may_meet(footer: Any, group: int, since: datetime, until: datetime) -> bool
 def _answered(table: pa.Table, since: datetime, until: datetime) -> pa.Table:
     at = table["at"].cast(pa.int64()).to_numpy()
     some = (at >= micros(since)) & (at < micros(until))
-    some &= ~table["shadow"].fill_null(True).to_numpy()
+    shadow: Any = table["shadow"]
+    some &= ~np.asarray(shadow.fill_null(True).to_numpy())
     if "error" in table.column_names and table["error"].null_count < table.num_rows:
         some &= np.asarray(table["error"].combine_chunks().is_null())
     return table if some.all() else table.filter(pa.array(some))
