@@ -12,11 +12,13 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 PREFIX = "improve_"
-# What makes a section's run short; the others have no long one.
+# What makes a section's run short.
 QUICK = {
     "drift": ["--rows", "100000", "--many", "300000"],
     "experiment": ["--users", "500000"],
     "offpolicy": ["--rows", "500000"],
+    "rehearsal": ["--until", "2013-06-01"],
+    "report": ["--rows", "100000"],
 }
 
 

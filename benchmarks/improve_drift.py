@@ -8,17 +8,14 @@ the greatest, with DuckDB; beside it, DuckDB's own SUMMARIZE, which is approxima
 """
 
 import argparse
-import os
-import resource
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from child import show
 
 STEP = 1_000_000
 FLOOR = """
@@ -83,39 +80,6 @@ def part(random: np.random.Generator, rows: int, shift: float) -> pa.Table:
         seconds = pa.array((1.7e9 + random.random(rows) * 3e7).astype(np.int64))
         columns[f"at_{i}"] = seconds.cast(pa.timestamp("s", "UTC")).cast(pa.timestamp("us", "UTC"))
     return pa.table(columns)
-
-
-def measured(code: str) -> tuple[float, float, float]:
-    """CPU seconds, wall seconds and peak gigabytes of a program."""
-    # Not ru_maxrss: a child's begins with what its parent had.
-    ended = f"{code}\nprint(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
-    began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    threads = {"OPENBLAS_NUM_THREADS": "1"}
-    run = subprocess.run(
-        [sys.executable, "-c", ended],
-        env=os.environ | threads,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if run.returncode:
-        sys.exit(run.stderr)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return cpu, time.perf_counter() - began, int(run.stdout.split()[-1]) / 1e6
-
-
-def show(name: str, code: str, cpu_limit: float = 0.0, memory_limit: float = 0.0) -> bool:
-    """Measure and print a line; whether it stays within what it is to."""
-    cpu, wall, memory = measured(code)
-    line = f"  {name:46} {cpu:6.2f} CPU s {wall:6.2f} s {memory:5.2f} GB"
-    if not cpu_limit:
-        print(line, flush=True)
-        return True
-    kept = cpu <= cpu_limit and memory <= memory_limit
-    says = f"at most {cpu_limit:g} CPU s and {memory_limit:g} GB"
-    print(f"{line}   {says}: {'kept' if kept else 'MISSED'}", flush=True)
-    return kept
 
 
 def main() -> None:

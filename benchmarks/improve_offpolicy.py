@@ -6,16 +6,13 @@ Prints CPU seconds, the ratio to the floor and the peak memory of each process.
 """
 
 import argparse
-import os
-import resource
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from child import cost
 
 STEP = 1_000_000
 COLUMNS = '["action", "reward", "propensity", "new"]'
@@ -77,9 +74,13 @@ def main() -> None:
         floor = 0.0
         for name, body in BODIES.items():
             code = f"PATH, ACTIONS = {str(path)!r}, {asked.actions}\n{body}"
-            seconds, peak, said = measured(code)
-            floor = floor or seconds
-            print(f"{name:28} {seconds:7.2f} CPU s {seconds / floor:5.1f}× {peak:6.0f} MB  {said}")
+            found = cost(code)
+            floor = floor or found.cpu_s
+            print(
+                f"  {name:28} {found.cpu_s:7.2f} CPU s {found.cpu_s / floor:5.1f}×"
+                f" {found.memory_gb:5.2f} GB   {found.said}",
+                flush=True,
+            )
 
 
 def write(path: Path, rows: int, actions: int) -> None:
@@ -108,27 +109,6 @@ def write(path: Path, rows: int, actions: int) -> None:
         writer.write_table(table)
     if writer:
         writer.close()
-
-
-def measured(code: str) -> tuple[float, float, str]:
-    """CPU seconds and peak megabytes of a program, and what it printed."""
-    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    # Not ru_maxrss: a child's begins with what its parent had.
-    ended = f"{code}\nprint(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    run = subprocess.run(
-        [sys.executable, "-c", ended],
-        env=os.environ | threads,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if run.returncode:
-        sys.exit(run.stderr)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    *said, peak = run.stdout.split("\n")[:-1]
-    return seconds, int(peak) / 1024, " ".join(said)
 
 
 if __name__ == "__main__":

@@ -171,7 +171,8 @@ def _auc_left_out(
     labels: Floats, scores: Floats, weights: Floats, blocks: Blocks
 ) -> tuple[float, Floats]:
     """Pairs won in all, less those of which either row is in the block."""
-    order = np.argsort(scores, kind="stable")
+    # Sums of whole weights are the same in any order: ties need none, which sorts faster.
+    order = np.argsort(scores, kind=None if bool((weights == 1).all()) else "stable")
     block, count = blocks.index[order], blocks.count
     up = np.where(labels[order] > 0.5, weights[order], 0.0)
     down = weights[order] - up
@@ -179,7 +180,8 @@ def _auc_left_out(
     won = float((up * below).sum())
     taken = sums_by(block, up * below + down * above, count)
     # Sorted by block, each block's rows are still in the order of their scores.
-    own = np.argsort(block.astype(np.int32), kind="stable")
+    small = block.astype(np.int16 if count < 1 << 15 else np.int32)  # radix sort, of 16 bits
+    own = np.argsort(small, kind="stable")
     inside, _ = _placed(scores[order][own], block[own], up[own], down[own])
     both = sums_by(block[own], up[own] * inside, count)
     ups, downs = sums_by(block, up, count), sums_by(block, down, count)

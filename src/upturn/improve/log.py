@@ -17,6 +17,7 @@ from upturn.core.log import FEATURE_PREFIX
 from upturn.core.records import Endpoint
 from upturn.core.time import micros
 from upturn.improve.log_query import FEEDBACK_SCHEMA, PREDICTION_SCHEMA, Parts, Reader, Rows
+from upturn.improve.log_snapshot import Snapshot
 from upturn.stores.journal import Kind
 from upturn.stores.segments import segments
 from upturn.stores.workspace import Workspace, open_workspace
@@ -104,7 +105,7 @@ class StoredLog:
     ) -> pa.Table:
         """See LogView."""
         rows = Rows(since, until, arm, version, shadow, features, errors, received_by)
-        return _steadily(lambda: self._reader.predictions(self._predictions(since, until), rows))
+        return steadily(lambda: self._reader.predictions(self._predictions(since, until), rows))
 
     def joined(
         self,
@@ -126,7 +127,17 @@ class StoredLog:
             predictions = self._predictions(since, until)
             return self._reader.joined(predictions, self._feedback(known_by), rows, known_by)
 
-        return _steadily(ask)
+        return steadily(ask)
+
+    def snapshot(self, since: datetime, until: datetime, known_by: datetime) -> Snapshot:
+        """The rows of [since, until) as they are now, to be read more than once: see `steadily`."""
+        return Snapshot(
+            self._reader,
+            self._predictions(since, until),
+            self._feedback(known_by),
+            known_by,
+            lambda path, begin, end: self._span(path, "at").meets(begin, end),
+        )
 
     def sql(self, query: str) -> pa.Table:
         """What a query in DuckDB's SQL says of the Log as it is now.
@@ -144,7 +155,7 @@ class StoredLog:
             }
             return self._reader.sql(query, views)
 
-        return _steadily(ask)
+        return steadily(ask)
 
     def gaps(self) -> pa.Table:
         """From when to when how many rows were lost, and why: GAP_COLUMNS, in order of time."""
@@ -157,7 +168,7 @@ class StoredLog:
 
     def has(self, ids: Sequence[str]) -> NDArray[np.bool_]:
         """For each id, whether there is a prediction with it."""
-        return _steadily(lambda: self._reader.has(self._predictions(None, None), ids))
+        return steadily(lambda: self._reader.has(self._predictions(None, None), ids))
 
     def unmatched(self, *, since: datetime, until: datetime) -> int:
         """How many ids have feedback received in [since, until) but no prediction.
@@ -169,7 +180,7 @@ class StoredLog:
             predictions, feedback = self._predictions(None, None), self._feedback(None)
             return self._reader.unmatched(predictions, feedback, since, until)
 
-        return _steadily(ask)
+        return steadily(ask)
 
     def _predictions(self, since: datetime | None, until: datetime | None) -> Parts:
         found = segments(self._directory, "predictions")
@@ -201,8 +212,11 @@ def read_log(endpoint: str, workspace: Workspace | None = None) -> StoredLog:
     return StoredLog(workspace, workspace.meta.get(Endpoint, endpoint).name)
 
 
-def _steadily(ask: Callable[[], T]) -> T:
-    """Ask again when a file was gone before it was read: a larger one has its rows by then."""
+def steadily(ask: Callable[[], T]) -> T:
+    """Ask again when a file was gone before it was read: a larger one has its rows by then.
+
+    `ask` begins anew each time, with the files that there are then.
+    """
     for _ in range(_TRIES):
         try:
             return ask()

@@ -87,6 +87,7 @@ class Rows:
     features: bool
     errors: bool
     received_by: datetime | None = None
+    only: tuple[str, ...] = ()  # if it names any: the columns, in place of all
 
     def predicate(self) -> tuple[str, list[Any]]:
         """The condition in SQL, and its parameters."""
@@ -236,13 +237,20 @@ def _quoted(path: Path) -> str:
 
 
 def _columns(rows: Rows) -> str:
+    if rows.only:
+        return ", ".join(_MEANT.get(name, _identifier(name)) for name in rows.only)
     return f"{_AS_MEANT}, * EXCLUDE ({_OWN})" if rows.features else _AS_MEANT
+
+
+def _identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _typed(table: pa.Table) -> pa.Table:
     """The table with the Log's own types where a part had others: a column of nulls, say."""
-    for place, field in enumerate(PREDICTION_SCHEMA):
-        if table.schema.field(place).type != field.type:
+    for field in PREDICTION_SCHEMA:
+        place = table.schema.get_field_index(field.name)
+        if place >= 0 and table.schema.field(place).type != field.type:
             table = table.set_column(place, field, table.column(place).cast(field.type))
     return table
 

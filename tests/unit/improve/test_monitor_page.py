@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +148,11 @@ def test_values_beyond_the_most_frequent_are_one_segment(workspace: Workspace) -
 
 def test_pieces_are_all_rows_once_and_in_order(workspace: Workspace) -> None:
     log = StoredLog(workspace, "delays")
-    read = list(pieces(log, START, END, END))
+
+    def joined(since: datetime, until: datetime) -> pa.Table:
+        return log.joined(since=since, until=until, known_by=END, features=True)
+
+    read = list(pieces(joined, START, END))
     assert len(read) > 1
     whole = log.joined(since=START, until=END, known_by=END, features=True)
     assert pa.concat_tables(read).equals(whole)

@@ -25,7 +25,10 @@ def auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) 
     if undefined(labels, scores, weights):
         return float("nan")
     positive = labels > 0.5
-    below, total = weight_below(scores[~positive], weights[~positive], scores[positive])
+    places = scores[positive]
+    if bool((weights == 1).all()):
+        places.sort()  # found much faster; sums of whole weights are the same in any order
+    below, total = weight_below(scores[~positive], weights[~positive], places)
     pairs = float(weights[positive].sum()) * total
     return float((weights[positive] * below).sum()) / pairs if pairs > 0 else float("nan")
 
@@ -36,12 +39,19 @@ def weight_below(values: Floats, weights: Floats, places: Floats) -> tuple[Float
     >>> weight_below(np.array([1.0, 2.0]), np.array([1.0, 4.0]), np.array([2.0, 3.0]))
     (array([3., 5.]), 5.0)
     """
-    order = np.argsort(values, kind="stable")
-    ordered = values[order]
-    summed = np.concatenate(([0.0], np.cumsum(weights[order])))
+    ordered, summed = _in_order(values, weights)
+    summed = np.concatenate(([0.0], summed))
     first = np.searchsorted(ordered, places, side="left")
     last = np.searchsorted(ordered, places, side="right")
     return (summed[first] + summed[last]) / 2, float(summed[-1])
+
+
+def _in_order(values: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """The values sorted, and the sums of their weights so far."""
+    if bool((weights == weights[:1]).all()):  # plain sorting takes a tenth of the time
+        return np.sort(values), np.cumsum(weights)
+    order = np.argsort(values, kind="stable")
+    return values[order], np.cumsum(weights[order])
 
 
 def log_loss(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float:
@@ -162,15 +172,13 @@ def equal_bins(scores: Floats, weights: Floats, bins: int) -> tuple[NDArray[np.i
     >>> equal_bins(np.array([0.1, 0.9, 0.2, 0.9]), np.ones(4), 2)
     (array([0, 1, 0, 1]), 2)
     """
-    order = np.argsort(scores, kind="stable")
-    ordered = scores[order]
-    summed = np.cumsum(weights[order])
+    ordered, summed = _in_order(scores, weights)
     targets = summed[-1] * np.arange(1, bins) / bins
     ends = np.searchsorted(summed, targets * (1 - 1e-12), side="left")
     edges = np.unique(ordered[np.minimum(ends, len(ordered) - 1)])
     places = np.searchsorted(edges, scores, side="left")
-    _, found = np.unique(places, return_inverse=True)
-    return found, int(found.max()) + 1 if len(found) else 0
+    numbers = np.cumsum(np.bincount(places, minlength=len(edges) + 1) > 0)
+    return (numbers - 1)[places], int(numbers[-1]) if len(places) else 0
 
 
 def ece(

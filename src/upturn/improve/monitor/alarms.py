@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upturn.core.errors import Invalid
+from upturn.improve.monitor.distances import Stability
 from upturn.improve.monitor.drift import Drift
 from upturn.improve.statistics.distributions import t_quantile
 from upturn.improve.statistics.e_values import detector_path
@@ -24,7 +25,7 @@ _FEWEST = 7  # windows of reference, to tell what a column is used to
 _UNSURE = 0.01  # that a bound of what any of the columns is used to is too low
 
 Figures = tuple[Floats, Floats]
-WindowDrifts = tuple[datetime, Mapping[str, Drift]]
+WindowDrifts = tuple[datetime, Mapping[str, Drift | Stability]]
 
 
 class Alarm(msgspec.Struct, frozen=True, kw_only=True):

@@ -24,7 +24,19 @@ class ChiSquare(NamedTuple):
     p_value: float
 
 
-def psi(before: Ints, after: Ints) -> tuple[float, float]:
+class Stability(NamedTuple):
+    """The population stability index, and its mean without drift."""
+
+    psi: float
+    psi_noise: float
+
+    @property
+    def excess(self) -> float:
+        """The part that is more than noise, from 0 up."""
+        return max(0.0, self.psi - self.psi_noise)
+
+
+def psi(before: Ints, after: Ints) -> Stability:
     """The population stability index of two counts over the same bins, and its mean without drift.
 
     Σ (q - p) · ln(q / p) over bins, p and q being shares of before and after with half a row added
@@ -41,10 +53,11 @@ def psi(before: Ints, after: Ints) -> tuple[float, float]:
     before, after = before[some], after[some]
     bins, n, m = len(before), int(before.sum()), int(after.sum())
     if not n or not m:
-        return math.nan, math.nan
+        return Stability(math.nan, math.nan)
     p = (before + _EPSILON) / (n + bins * _EPSILON)
     q = (after + _EPSILON) / (m + bins * _EPSILON)
-    return float(np.sum((q - p) * np.log(q / p))), (bins - 1) * (1 / n + 1 / m)
+    index = float(np.sum((q - p) * np.log(q / p)))
+    return Stability(index, (bins - 1) * (1 / n + 1 / m))
 
 
 def ks(before: Ints, after: Ints) -> tuple[float, float]:

@@ -90,9 +90,13 @@ def observed(predictions: pa.Table) -> pa.Table:
     """
     features = [name for name in predictions.column_names if name.startswith(FEATURE_PREFIX)]
     found = {name.removeprefix(FEATURE_PREFIX): predictions[name] for name in features}
-    scored = predictions["score"].null_count < max(1, predictions.num_rows)
-    prediction = predictions["score"] if scored else _answers(predictions["answer"])
+    prediction = prediction_of(predictions["score"], predictions["answer"])
     return pa.Table.from_pydict(found | {PREDICTION: prediction})
+
+
+def prediction_of(score: Any, answer: Any) -> Any:
+    """The score, or the answer as text where no row has a score."""
+    return score if score.null_count < max(1, len(score)) else _answers(answer)
 
 
 def drift_of(before: ColumnProfile, after: Counts) -> Drift:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,6 +19,7 @@ from upturn.improve.monitor.performance import days
 from upturn.improve.monitor.shares import Growth, grown
 from upturn.improve.monitor.symptom import Severity, Symptom
 from upturn.improve.statistics.multiplicity import holm
+from upturn.model.profile_counts import Grouped, Groups
 
 ALPHA = 0.01  # of one false alarm in all that is looked at
 MARGIN, MAJOR = 0.01, 0.1  # a share that grew by less does not matter; by so much it is critical
@@ -32,6 +33,7 @@ _SAYS = {
     "type": "of {column} are text that is no number",
 }
 Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
 
 
 class QualityTally:
@@ -58,7 +60,8 @@ class QualityTally:
             rows = rows.filter(pc.invert(rows["shadow"]))
         if not rows.num_rows:
             return
-        day = _Days(days(rows))
+        found, places = np.unique(days(rows), return_inverse=True)
+        day = _Days(found.tolist(), places, np.bincount(places, minlength=len(found)))
         failed = np.zeros(rows.num_rows, np.bool_)
         if "error" in rows.column_names:
             failed = np.asarray(rows["error"].combine_chunks().is_valid())
@@ -68,6 +71,38 @@ class QualityTally:
             self._again += rows.num_rows - len(pc.unique(rows["id"]))
         for field in self._fields:
             self._add(field, rows, day)
+
+    def add_days(self, days: Sequence[int], groups: Groups) -> None:
+        """Add rows that were answered, by their day, before the columns of `add_counted`."""
+        for day, rows in zip(days, groups.sizes.tolist(), strict=True):
+            self._rows[day] += rows
+
+    def add_repeated(self, ids: int) -> None:
+        """Add ids that are there twice."""
+        self._again += ids
+
+    def add_counted(
+        self, name: str, values: Any, counted: Grouped, days: Sequence[int], groups: Groups
+    ) -> None:
+        """Add a column's rows that are counted by their days on the baseline already."""
+        field = next((one for one in self._fields if one.name == name), None)
+        before = self._profile.column(name)
+        if field is None or before is None:
+            return
+        day = _Days(days, groups.codes, groups.sizes)
+        odd = _odd_of(field, before, values, counted, groups)
+        if odd is None:
+            self._look(field, before, values, day)
+            return
+        day.add(self._of[name], None)
+        if odd["missing"].sum() < groups.sizes.sum():
+            self._absent.discard(name)
+            self._see(name, values)
+        for kind, counts in odd.items():
+            into = self._odd.setdefault((name, kind), defaultdict(int))
+            for one, count in zip(days, counts.tolist(), strict=True):
+                if count:
+                    into[one] += count
 
     def symptoms(self, *, alpha: float = ALPHA, failed: float = _FAILED) -> list[Symptom]:
         """See `quality`."""
@@ -88,7 +123,10 @@ class QualityTally:
         before = self._profile.column(field.name)
         if name not in rows.column_names or before is None:
             return
-        column = _plain(rows[name])
+        self._look(field, before, rows[name], day)
+
+    def _look(self, field: Field, before: ColumnProfile, values: Any, day: _Days) -> None:
+        column = _plain(values)
         missing, odd = _oddities(field, before, column)
         day.add(self._of[field.name], None)
         if not missing.all():
@@ -102,8 +140,9 @@ class QualityTally:
     def _see(self, name: str, column: Any) -> None:
         """Remember up to two values of the column."""
         seen = self._values[name]
-        for part in (column.slice(0, 100), column):
+        for some in (column.slice(0, 100), column):
             if len(seen) < 2:
+                part = _plain(some)
                 present = part.filter(pc.invert(part.is_null(nan_is_null=True)))
                 seen.update(pc.unique(present).slice(0, 2).to_pylist())
 
@@ -206,10 +245,8 @@ def quality(
 class _Days:
     """The days of rows, to count by."""
 
-    def __init__(self, day: NDArray[np.int64]) -> None:
-        found, self._place = np.unique(day, return_inverse=True)
-        self._days: list[int] = found.tolist()
-        self._sizes = np.bincount(self._place, minlength=len(found))
+    def __init__(self, days: Sequence[int], place: Ints, sizes: Ints) -> None:
+        self._days, self._place, self._sizes = days, place, sizes
 
     def add(self, into: dict[int, int], where: Bools | None) -> None:
         """Count the rows of each day, or those among them."""
@@ -292,6 +329,32 @@ def _oddities(field: Field, before: ColumnProfile, column: Any) -> tuple[Bools, 
         with np.errstate(invalid="ignore"):
             odd["outside"] = ~missing & ((values < before.low) | (values > high))
     return missing, odd
+
+
+def _odd_of(
+    field: Field, before: ColumnProfile, values: Any, counted: Grouped, groups: Groups
+) -> dict[str, Ints] | None:
+    """The same as counts by group, from those on the baseline; None if they don't say it."""
+    missing, unseen = counted.table[:, -2], counted.table[:, -1]
+    kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
+    text = pa.types.is_string(kind) or pa.types.is_boolean(kind)
+    if before.kind == "category":
+        return {"missing": missing, "unseen": unseen} if text else None
+    if pa.types.is_dictionary(values.type) or not (
+        pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    ):
+        return None
+    odd = {"missing": missing}
+    if field.type in _NUMBERS:
+        odd["type"] = np.zeros_like(missing)
+    if field.type in ("int", "float") and before.low is not None:
+        high = before.low if before.high is None else before.high
+        odd["outside"] = np.zeros_like(missing)
+        if bool((counted.low < before.low).any() or (counted.high > high).any()):
+            held = values.cast(pa.float64(), safe=False).to_numpy()
+            outside = (held < before.low) | (held > high)  # of nan neither holds
+            odd["outside"] += np.bincount(groups.codes[outside], minlength=groups.size)
+    return odd
 
 
 def _gone(name: str) -> Symptom:

@@ -15,7 +15,8 @@ from upturn.core.errors import Invalid
 from upturn.core.records import Check, Endpoint, Route, Version
 from upturn.core.schema import Signature
 from upturn.improve.intervals import blocks_of
-from upturn.improve.log import StoredLog
+from upturn.improve.log import StoredLog, steadily
+from upturn.improve.log_snapshot import Snapshot
 from upturn.improve.monitor.alarms import alarms
 from upturn.improve.monitor.calibration import (
     Calibration,
@@ -24,8 +25,10 @@ from upturn.improve.monitor.calibration import (
     calibration_symptoms,
 )
 from upturn.improve.monitor.checks import Checked, checked
+from upturn.improve.monitor.distances import Stability, psi
 from upturn.improve.monitor.drift import PREDICTION, Drift, drift_of
 from upturn.improve.monitor.estimated import Estimated
+from upturn.improve.monitor.feature_tally import FeatureTally
 from upturn.improve.monitor.maturing import Matured
 from upturn.improve.monitor.performance import (
     Performance,
@@ -35,7 +38,6 @@ from upturn.improve.monitor.performance import (
     scores,
     weights_of,
 )
-from upturn.improve.monitor.quality import QualityTally
 from upturn.improve.monitor.segments import Segment, top_values
 from upturn.improve.monitor.symptom import Symptom
 from upturn.improve.monitor.symptoms import ranked, symptoms_of
@@ -182,27 +184,24 @@ def look(
 ) -> MonitorReport:
     """The report of `monitor`, not stored: the same Log gives the same report.
 
-    Features are read some 150,000 rows at a time and kept as counts; of each row remain its label,
-    score, latency, rate and segments, some 50 bytes.
+    Features are read a row group at a time and kept as counts; of each row remain its label, score,
+    latency, rate and segments, some 50 bytes.
     """
     endpoint = workspace.meta.get(Endpoint, log.endpoint).name
     known_by = known_by or until
     spans = windows(since, until, every)
     version = baseline or _champion(workspace, endpoint)
     values = top_values(log, segments, since=since, until=until)
-    tally = Tally(spans, version, values)
-    inputs = QualityTally(version.signature, version.profile) if version else None
-    for rows in pieces(log, since, until, known_by):
-        tally.add(rows)
-        if inputs is not None:
-            inputs.add(rows)
+    tally, features = steadily(
+        lambda: _tallied(log.snapshot(since, until, known_by), spans, version, values)
+    )
     signature = version.signature if version else None
     slim = tally.rows
     overall = performance(slim, signature=signature, level=_LEVEL)
-    drifts = _drift(tally)
-    by_window = _drift_by_window(tally)
+    drifts = _drift(features)
+    by_window = _psi_by_window(features)
     found = _windows(by_window, slim, spans, signature)
-    apart = _segments(tally, slim, signature)
+    apart = _segments(features, tally.segments, slim, signature)
     checks = checked(
         workspace,
         log,
@@ -216,7 +215,7 @@ def look(
     raised = alarms([(spans.starts[place], one) for place, one in by_window.items()])
     symptoms = symptoms_of(drifts, {one.since: one.psi for one in found}, apart, raised)
     symptoms += checks.symptoms
-    symptoms += inputs.symptoms() if inputs is not None else []
+    symptoms += features.quality.symptoms() if features.quality is not None else []
     symptoms += calibration_symptoms(calibrated) if calibrated is not None else []
     return MonitorReport(
         endpoint=endpoint,
@@ -234,12 +233,36 @@ def look(
         calibration=calibrated.bins if calibrated is not None else (),
         windows=_with_estimates(found, checks),
         segments=apart,
-        distributions=_distributions(tally),
+        distributions=_distributions(features),
         unmatched_feedback=log.unmatched(since=since, until=until),
         estimated=checks.estimated,
         # The curves are a table of their own, which nobody reads in a report.
         matured=msgspec.structs.replace(checks.matured, curves={}) if checks.matured else None,
     )
+
+
+def _tallied(
+    snapshot: Snapshot,
+    spans: Windows,
+    version: Version | None,
+    segments: Mapping[str, Sequence[str]],
+) -> tuple[Tally, FeatureTally]:
+    """All rows, once in order with their labels, and once as they lie with their features."""
+    since, until = spans.starts[0], spans.starts[-1]
+    tally, features = Tally(spans, segments), FeatureTally(spans, version, segments)
+    answers = version is not None and version.signature.output in ("label", "scores")
+
+    def slim(begin: datetime, end: datetime) -> pa.Table:
+        return snapshot.slim(begin, end, list(segments), answers=answers)
+
+    for rows in pieces(slim, since, until):
+        tally.add(rows)
+    if version is not None:
+        for part in snapshot.parts(since, until, features.names):
+            features.add(part)
+    if features.quality is not None:
+        features.quality.add_repeated(tally.repeated)
+    return tally, features
 
 
 def as_json(report: MonitorReport) -> dict[str, Any]:
@@ -267,7 +290,7 @@ def _sorted(drifts: Sequence[Drift]) -> tuple[Drift, ...]:
     return tuple(sorted(drifts, key=lambda one: -np.nan_to_num(one.excess)))
 
 
-def _drift(tally: Tally) -> tuple[Drift, ...]:
+def _drift(tally: FeatureTally) -> tuple[Drift, ...]:
     found = [
         drift_of(column, counts)
         for place, column in enumerate(tally.columns)
@@ -277,7 +300,7 @@ def _drift(tally: Tally) -> tuple[Drift, ...]:
     return _sorted(sorted(found, key=lambda one: one.column == PREDICTION))
 
 
-def _distributions(tally: Tally) -> tuple[Distribution, ...]:
+def _distributions(tally: FeatureTally) -> tuple[Distribution, ...]:
     return tuple(
         Distribution(
             column=column.name,
@@ -318,18 +341,19 @@ def _calibration(rows: pa.Table, signature: Signature | None) -> Calibration | N
     return calibration(outcomes(rows, signature), scores(rows), blocks, weights=weights_of(rows))
 
 
-def _drift_by_window(tally: Tally) -> dict[int, dict[str, Drift]]:
-    """The drift of each column in each window that has rows, in the order of time."""
-    found: dict[int, dict[str, Drift]] = {}
+def _psi_by_window(tally: FeatureTally) -> dict[int, dict[str, Stability]]:
+    """The PSI of each column in each window that has rows, in the order of time."""
+    before = [np.array([*one.counts, one.missing, one.other], np.int64) for one in tally.columns]
+    found: dict[int, dict[str, Stability]] = {}
     for window, number in sorted(tally.by_window):
-        column = tally.columns[number]
         counts = tally.by_window[window, number]
-        found.setdefault(window, {})[column.name] = drift_of(column, counts)
+        now = np.array([*counts.counts, counts.missing, counts.unseen], np.int64)
+        found.setdefault(window, {})[tally.columns[number].name] = psi(before[number], now)
     return found
 
 
 def _windows(
-    by_window: Mapping[int, Mapping[str, Drift]],
+    by_window: Mapping[int, Mapping[str, Stability]],
     slim: pa.Table,
     spans: Windows,
     signature: Signature | None,
@@ -338,7 +362,7 @@ def _windows(
     made: list[WindowReport] = []
     for place, begin, end in runs(places):
         rows = slim.slice(begin, end - begin)
-        psi = {name: one.excess for name, one in by_window.get(place, {}).items()}
+        beyond = {name: one.excess for name, one in by_window.get(place, {}).items()}
         figures = performance(rows, signature=signature, level=_LEVEL)
         made.append(
             WindowReport(
@@ -348,24 +372,30 @@ def _windows(
                 rows=end - begin,
                 performance=_plain(figures),
                 latency_s=_quantiles(numbers(rows["latency_s"])),
-                psi=psi,
+                psi=beyond,
                 intervals=_said(figures),
             )
         )
     return tuple(made)
 
 
-def _segments(tally: Tally, slim: pa.Table, signature: Signature | None) -> tuple[Segment, ...]:
+def _segments(
+    tally: FeatureTally,
+    segments: Mapping[str, Sequence[str]],
+    slim: pa.Table,
+    signature: Signature | None,
+) -> tuple[Segment, ...]:
     made: list[Segment] = []
-    for name, values in tally.segments.items():
+    for name, values in segments.items():
         for code in [*range(len(values)), OTHERS]:
             rows = slim.filter(pc.equal(slim[f"@{name}"], pa.scalar(code, pa.int16())))
             if not rows.num_rows:
                 continue
             drifts = [
-                drift_of(column, tally.by_segment[name, code, place])
+                drift_of(column, counts)
                 for place, column in enumerate(tally.columns)
-                if (name, code, place) in tally.by_segment and column.name != name
+                if column.name != name
+                and (counts := tally.in_segment(name, code, place)) is not None
             ]
             made.append(
                 Segment(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 
 from upturn.core.errors import Invalid
 from upturn.core.time import duration, micros
-from upturn.improve.log import LogView
 
 DAY = timedelta(days=1)
 _BY_MONTH_FROM = timedelta(days=62)  # longer reports show months, shorter ones days
 _MOST = 2000  # windows in one report: more than anybody reads
-_PIECE = 150_000  # rows that are read at once, about: 50 features of them are 60 MB
+_PIECE = 300_000  # rows that are read at once, about: 50 MB of them
 _FIRST = timedelta(hours=1)
 
 
@@ -95,9 +94,9 @@ def _months(since: datetime, until: datetime) -> list[datetime]:
 
 
 def pieces(
-    log: LogView, since: datetime, until: datetime, known_by: datetime
+    read: Callable[[datetime, datetime], pa.Table], since: datetime, until: datetime
 ) -> Iterator[pa.Table]:
-    """The joined rows of [since, until) in order, with features, some 150,000 at a time.
+    """What `read` has of [since, until), in order, some 300,000 rows at a time.
 
     How much time a piece covers follows from how many rows the one before had, so that memory is
     bounded whatever the traffic; the rows are the same however they are cut.
@@ -105,11 +104,11 @@ def pieces(
     length = _FIRST
     while since < until:
         end = min(until, since + length)
-        rows = log.joined(since=since, until=end, known_by=known_by, features=True)
+        rows = read(since, end)
         if rows.num_rows:
             yield rows
-        if rows.num_rows < _PIECE // 4:
-            length *= 4
+        if rows.num_rows <= _PIECE // 2:
+            length *= 4 if rows.num_rows <= _PIECE // 4 else 2
         elif rows.num_rows > _PIECE:
             length = max(timedelta(minutes=1), length / 2)
         since = end
@@ -123,7 +122,8 @@ def instants(rows: pa.Table) -> NDArray[np.int64]:
 
 def answered(rows: pa.Table) -> pa.Table:
     """The rows that somebody got, without those of shadows."""
-    return rows.filter(pc.invert(rows["shadow"]))
+    own = pc.invert(rows["shadow"])
+    return rows if pc.all(own, skip_nulls=False).as_py() else rows.filter(own)
 
 
 def runs(places: NDArray[np.int64]) -> list[tuple[int, int, int]]:
