@@ -26,7 +26,8 @@ class Command(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         """Raises Invalid unless there is a program to run."""
-        if isinstance(self.words, str) or not self.words:
+        plain = not isinstance(self.words, str) and all(isinstance(one, str) for one in self.words)
+        if not plain or not self.words:
             raise Invalid(
                 f"{self.words!r} is not a program with its arguments.",
                 hint='Write up.Command(("./page.sh", "--team", "growth")).',
