@@ -47,3 +47,57 @@ def test_a_constant_that_becomes_another_has_drifted() -> None:
     same = up.compare_tables(up.profile({"x": np.ones(500)}), {"x": np.ones(500)})
     assert same.drift[0].psi == 0
     assert {one.severity for one in same.symptoms} == {"fine"}
+
+
+def arms(values: Any, *, n: int = 400) -> dict[str, Any]:
+    return {"unit": np.arange(n), "arm": np.repeat(["old", "new"], n // 2), "y": values}
+
+
+Y = up.Experiment("y", arms=["old", "new"], unit="unit", metrics=[up.Mean("y")])
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (np.repeat([1.0, 2.0], 200), "y: within each arm all units have the same value"),
+        (np.repeat([0.1, 0.7], 200), "y: within each arm all units have the same value"),
+        (np.ones(400), "y: all units have the same value"),
+        (np.full(400, np.nan), "y: old has 0 of the 50 units"),
+        (np.random.default_rng(1).normal(1e300, 1e299, 400), "y: its"),
+    ],
+    ids=["constant by arm", "rounded by arm", "constant", "nothing", "too great"],
+)
+@pytest.mark.filterwarnings("error")
+def test_an_experiment_says_what_it_cannot_say(values: Any, said: str) -> None:
+    found = Y.analyze(arms(values))
+    assert found.verdict.startswith(f"Nothing can be said yet: {said}")
+    assert found.effects[0].status == "unsaid"
+    assert np.isinf(found.effects[0].difference.high)
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_experiment_refuses_what_it_cannot_read(tmp_path: Any) -> None:
+    for table, said in [
+        ({}, "no columns"),
+        (tmp_path, "is a folder"),
+        (arms([[1.0]] * 400), "holds no numbers"),
+    ]:
+        with pytest.raises(Invalid, match=said) as error:
+            Y.analyze(table)
+        assert error.value.problem.hint
+    for values in (np.ones(400), np.full(400, np.nan)):
+        with pytest.raises(Invalid, match="say nothing"):
+            Y.self_check(arms(values), splits=20)
+
+
+def test_tiny_effects_are_planned_for() -> None:
+    found = Y.plan(arms(np.random.default_rng(1).normal(10, 3, 400)), effect=1e-9)
+    assert found.metrics[0].anytime_units is not None
+    assert found.metrics[0].anytime_units > 1e15
+
+
+def test_p_values_that_no_number_holds_are_not_said_to_be_zero() -> None:
+    rows = arms(
+        np.repeat([0.0, 100.0], 20_000) + np.random.default_rng(1).normal(size=40_000), n=40_000
+    )
+    assert "p = 1e-300 or less" in Y.analyze(rows).verdict
