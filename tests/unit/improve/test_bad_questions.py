@@ -8,6 +8,7 @@ import pytest
 
 import upturn as up
 from upturn.core.errors import Invalid
+from upturn.improve.experiment.interleaving import team_draft
 
 
 @pytest.mark.parametrize(
@@ -101,3 +102,56 @@ def test_p_values_that_no_number_holds_are_not_said_to_be_zero() -> None:
         np.repeat([0.0, 100.0], 20_000) + np.random.default_rng(1).normal(size=40_000), n=40_000
     )
     assert "p = 1e-300 or less" in Y.analyze(rows).verdict
+
+
+def bandit(**changes: Any) -> dict[str, Any]:
+    draw = np.random.default_rng(1)
+    action = draw.choice(["a", "b"], 600)
+    reward, context = draw.random(600) < 0.3, draw.normal(size=600)
+    known = {"action": action, "reward": reward, "propensity": np.full(600, 0.5), "x": context}
+    return known | changes
+
+
+@pytest.mark.parametrize(
+    ("log", "policy", "options", "said"),
+    [
+        (bandit(propensity=np.full(600, 1e-300)), {"a": 1.0}, {}, "the propensity 1e-300"),
+        (bandit(reward=np.full(600, 1e200)), {"a": 1.0}, {}, "too great to square"),
+        (bandit(x=np.full(600, 1e200)), {"a": 1.0}, {"context": ["x"]}, "numbers beyond"),
+        (bandit(), "action", {}, "has no numbers"),
+        (bandit(), {"a": 1.5, "b": -0.5}, {}, "0 or more"),
+        (bandit(), {"a": 1.0}, {"model": 5}, "no reward model"),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_off_policy_refuses_what_it_cannot_weigh(
+    log: dict[str, Any], policy: Any, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(Invalid, match=said) as error:
+        up.evaluate_policy(log, policy, **options)
+    assert error.value.problem.hint
+
+
+def test_a_log_that_is_not_what_it_claims_is_not_to_be_read() -> None:
+    log = bandit(propensity=np.full(600, 0.9))
+    found = up.evaluate_policy(log, {"a": 1.0, "b": 0.0})
+    assert found.says.startswith("Don't read it. The propensities are not how often")
+    sound = up.evaluate_policy(bandit(), {"a": 1.0, "b": 0.0})
+    assert sound.says.startswith("The log earned")
+
+
+def test_lists_are_interleaved_of_items_and_seeds_that_fit() -> None:
+    for a, seed, said in (
+        (["x"], -1, "no seed"),
+        (["x"], "u1", "no seed"),
+        ([["x"]], 1, "told apart"),
+    ):
+        with pytest.raises(Invalid, match=said):
+            team_draft(a, ["y"], length=2, seed=seed)  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_classifier_learns_nothing_of_columns_without_values() -> None:
+    nothing = {"x": np.full(300, np.nan), "y": np.random.default_rng(1).normal(size=300)}
+    found = up.compare_tables(nothing, nothing, classifier=True)
+    assert found.drift[0].psi == 0

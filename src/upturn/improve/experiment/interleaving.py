@@ -61,7 +61,7 @@ def team_draft(a: Sequence[Item], b: Sequence[Item], *, length: int, seed: int) 
     >>> len(found.items), set(found.teams) <= {"a", "b"}
     (3, True)
     """
-    _check(a, b, length)
+    _check(a, b, length, seed)
     random = np.random.default_rng(seed)
     ranks: dict[Team, Sequence[Item]] = {"a": a, "b": b}
     items: list[Item] = []
@@ -88,7 +88,7 @@ def balanced(a: Sequence[Item], b: Sequence[Item], *, length: int, seed: int) ->
     rankings are nearly the same, random clicks prefer one of them, as Radlinski, Kurup & Joachims
     (2008) say: of a = 1 2 3 and b = 2 3 1, b wins two clicks of three. `team_draft` does not.
     """
-    _check(a, b, length)
+    _check(a, b, length, seed)
     first: Team = "a" if np.random.default_rng(seed).random() < 0.5 else "b"
     items: list[Item] = []
     at_a = at_b = 0
@@ -154,10 +154,16 @@ def preference(winners: Iterable[Team | None], *, alpha: float = 0.05) -> Prefer
     return Preference(m, k, counts[None], _exact(k, m, alpha), _mixture(k, m, alpha))
 
 
-def _check(a: Sequence[Hashable], b: Sequence[Hashable], length: int) -> None:
+def _check(a: Sequence[Hashable], b: Sequence[Hashable], length: int, seed: int) -> None:
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise Invalid(
+            f"{seed!r} is no seed.", hint="Give a number from 0 on, another for each list."
+        )
     if length < 1:
         raise Invalid(f"A list of {length} items can't be shown.")
     for name, rank in (("a", a), ("b", b)):
+        if not all(isinstance(item, Hashable) for item in rank):
+            raise Invalid(f"Ranking {name} has items that can't be told apart.", hint="Give ids.")
         if len(set(rank)) < len(rank):
             twice = next(item for item, count in Counter(rank).items() if count > 1)
             raise Invalid(f"Ranking {name} has {twice!r} more than once.")
