@@ -36,7 +36,7 @@ class Slices(msgspec.Struct, frozen=True):
 
 class _Joins(msgspec.Struct, frozen=True):
     def __and__(self, other: Beats | NoWorse | Every) -> Every:
-        if not isinstance(other, _Joins):
+        if not isinstance(other, _Joins):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise Invalid(
                 f"{other!r} is no gate.", hint="Gates combine with gates: up.beats(…) & …"
             )

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import lru_cache
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -155,14 +155,16 @@ def preference(winners: Iterable[Team | None], *, alpha: float = 0.05) -> Prefer
 
 
 def _check(a: Sequence[Hashable], b: Sequence[Hashable], length: int, seed: int) -> None:
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+    given: Any = seed
+    if isinstance(given, bool) or not isinstance(given, int | np.integer) or given < 0:
         raise Invalid(
             f"{seed!r} is no seed.", hint="Give a number from 0 on, another for each list."
         )
     if length < 1:
         raise Invalid(f"A list of {length} items can't be shown.")
     for name, rank in (("a", a), ("b", b)):
-        if not all(isinstance(item, Hashable) for item in rank):
+        items: Sequence[Any] = rank
+        if not all(isinstance(item, Hashable) for item in items):
             raise Invalid(f"Ranking {name} has items that can't be told apart.", hint="Give ids.")
         if len(set(rank)) < len(rank):
             twice = next(item for item, count in Counter(rank).items() if count > 1)
