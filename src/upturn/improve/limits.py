@@ -139,7 +139,11 @@ def budget(*, retrains: str | None = None, exposed: str | None = None) -> Budget
 
 
 def _listed(days: str | Sequence[str]) -> list[str]:
-    return [part for part in days.split(",") if part.strip()] if isinstance(days, str) else [*days]
+    if isinstance(days, str):
+        return [part for part in days.split(",") if part.strip()]
+    if not isinstance(days, Sequence):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise Invalid(f"days={days!r} names no days.", hint='Write days="sat,sun".')
+    return [str(day) for day in days]
 
 
 def _span(hours: str) -> tuple[str, str]:

@@ -131,9 +131,13 @@ class _Rehearsing:
 
     def run(self, history: Any, *, oracle: bool, seed: int) -> Rehearsal:
         """All of it: run, then judge."""
-        firsts = {plan.name: self._first(plan) for plan in self._plans}
+        # Before any training, what is wrong with versions and history is said at once.
+        for plan in self._plans:
+            self._given(plan)
         self._clock.doing("reading the history")
-        shared = self._shared(self._past(history))
+        past = self._past(history)
+        firsts = {plan.name: self._first(plan) for plan in self._plans}
+        shared = self._shared(past)
         done = self._run_all(shared, firsts)
         if oracle:
             self._clock.doing("scoring all versions")
@@ -153,11 +157,16 @@ class _Rehearsing:
             self._versions[number] = self._workspace.meta.get(Version, model, number)
         return self._versions[number]
 
+    def _given(self, plan: Plan) -> int | None:
+        """The version that a policy is said to begin with. Raises NotFound if it is not there."""
+        given = plan.version if plan.version is not None else self._initial
+        return None if given is None else self._find(given).number
+
     def _first(self, plan: Plan) -> Trained | int:
         """The version that a policy begins with."""
-        given = plan.version if plan.version is not None else self._initial
+        given = self._given(plan)
         if given is not None:
-            return self._find(given).number
+            return given
         assert plan.loop is not None
         window = Window(plan.loop.train, self._start - plan.loop.window, self._start)
         made = self._trainings.on(window)

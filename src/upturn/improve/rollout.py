@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
@@ -35,6 +36,10 @@ class Slices(msgspec.Struct, frozen=True):
 
 class _Joins(msgspec.Struct, frozen=True):
     def __and__(self, other: Beats | NoWorse | Every) -> Every:
+        if not isinstance(other, _Joins):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise Invalid(
+                f"{other!r} is no gate.", hint="Gates combine with gates: up.beats(…) & …"
+            )
         return Every((*parts(self), *parts(other)))  # pyright: ignore[reportArgumentType]
 
 
@@ -223,6 +228,8 @@ def beats(
     """
     check_metric(metric)
     _check_alpha(alpha)
+    if not math.isfinite(by):
+        raise Invalid(f"beats({metric!r}, by={by!r}): a gain is a finite number.", hint="Try 0.0.")
     return Beats(metric, by, alpha, _slices(slices, no_worse_by, min_slice_rows))
 
 
@@ -252,8 +259,11 @@ def no_worse(
     """
     if metric not in SERVING:
         check_metric(metric)
-    if not margin >= 0:
-        raise Invalid(f"no_worse({metric!r}, {margin!r}): a margin is not negative.")
+    if not 0 <= margin < math.inf:
+        raise Invalid(
+            f"no_worse({metric!r}, {margin!r}): a margin is a number from 0 on.",
+            hint="Try 0.02.",
+        )
     _check_alpha(alpha)
     within = margin if no_worse_by is None else no_worse_by
     return NoWorse(metric, margin, alpha, _slices(slices, within, min_slice_rows))

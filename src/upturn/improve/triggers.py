@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
@@ -51,10 +52,10 @@ class Trigger(msgspec.Struct, frozen=True):
     """A question asked of the champion at every tick; `|`, `&` and `~` make others of them."""
 
     def __or__(self, other: Trigger) -> Trigger:
-        return Either(self, other)
+        return Either(self, _trigger(other))
 
     def __and__(self, other: Trigger) -> Trigger:
-        return Both(self, other)
+        return Both(self, _trigger(other))
 
     def __invert__(self) -> Trigger:
         return Opposite(self)
@@ -337,10 +338,15 @@ class Both(Trigger, frozen=True):
 def stale(after: str | float | timedelta) -> Trigger:
     """A trigger: the champion's training data ends at least `after` ago.
 
+    Raises Invalid for a negative time.
+
     >>> stale("30d") | drift(psi=0.2)
     Either(first=Stale(after=datetime.timedelta(days=30)), second=Drift(psi=0.2))
     """
-    return Stale(duration(after))
+    length = duration(after)
+    if length < timedelta(0):
+        raise Invalid(f"stale({after!r}) is before its time.", hint="Write stale('30d').")
+    return Stale(length)
 
 
 def after(lasts: str | float | timedelta) -> Trigger:
@@ -360,7 +366,7 @@ def rows(count: int) -> Trigger:
 
     Raises Invalid unless the count is positive.
     """
-    if count < 1:
+    if not _is_number(count) or count < 1:
         raise Invalid(f"rows({count!r}): a number of rows is positive.", hint="Try rows(10_000).")
     return Rows(count)
 
@@ -371,7 +377,7 @@ def alarm(pattern: str) -> Trigger:
     `~alarm("quality/*")` keeps from training on rows that a monitor finds broken. Where nobody
     watches, as in a rehearsal, neither fires. Raises Invalid for an empty pattern.
     """
-    if not pattern:
+    if not isinstance(pattern, str) or not pattern:  # pyright: ignore[reportUnnecessaryIsInstance]
         raise Invalid("alarm() needs the name of an alarm.", hint="Write alarm('drift/*').")
     return Alarm(pattern)
 
@@ -382,7 +388,7 @@ def drift(*, psi: float = 0.2) -> Trigger:
     0.1 is commonly called a small shift and 0.25 a large one (Siddiqi, Credit Risk Scorecards,
     2006). Raises Invalid unless `psi` is positive.
     """
-    if not psi > 0:
+    if not _is_number(psi) or not 0 < psi < math.inf:
         raise Invalid(f"drift(psi={psi!r}): a PSI to fire at is positive.", hint="Try psi=0.2.")
     return Drift(psi)
 
@@ -393,10 +399,22 @@ def drop(metric: str, by: float) -> Trigger:
     `by` is in the metric's own units, and worse means less of an AUC but more of a loss. Raises
     Invalid unless `by` is positive.
     """
-    if not by > 0:
+    if not _is_number(by) or not 0 < by < math.inf:
         raise Invalid(f"drop({metric!r}, {by!r}): a drop is positive.", hint="Try 0.03.")
     check_metric(metric)
     return Drop(metric, by)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _trigger(other: object) -> Trigger:
+    if not isinstance(other, Trigger):
+        raise Invalid(
+            f"{other!r} is no trigger.", hint="Triggers compose with triggers: stale('30d') | …"
+        )
+    return other
 
 
 def check_metric(name: str) -> None:

@@ -44,8 +44,9 @@ def profile(
     `threads` (one a core by default) columns are in memory, however wide the table; a column of
     more than 16.7 million numbers is read four times more instead of being held.
 
-    Numbers get at most `bins` bins between exact quantiles of the data, fewer where values repeat;
-    dates and times count as numbers, in days and seconds since 1970. Text and booleans get their
+    Numbers get at most `bins` bins between exact quantiles of the data, fewer where values repeat,
+    and three around the value of a column that has but one (below, equal, above); dates and times
+    count as numbers, in days and seconds since 1970. Text and booleans get their
     most frequent values, `CATEGORIES` at most, of more than 262,144 distinct ones only those with
     a share of more than 1/65,536. Null and NaN are missing. Columns of lists, structs and bytes are
     left out. The same rows have the same profile, in whatever order or parts they come.
@@ -204,6 +205,10 @@ def _binned(
     moments: dict[str, Any],
 ) -> ColumnProfile:
     """A profile of numbers of which ends[i] are not above edges[i]."""
+    if present == moments["sums"].count and present and moments["low"] == moments["high"]:
+        # All the same: without edges around it, every other value would be in its bin.
+        edges = np.array([np.nextafter(moments["low"], -np.inf), moments["low"]])
+        ends = np.array([0, present])
     counts = np.diff(np.concatenate(([0], ends, [present])))
     return ColumnProfile(
         name=name,

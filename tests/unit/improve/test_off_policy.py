@@ -406,7 +406,7 @@ def test_policies_are_compared_on_the_same_rounds() -> None:
     assert "new would earn more than near" in found.difference("new", "near").says
     same = found.difference("near", "new").interval
     assert (same.low, same.high) == pytest.approx((-apart.high, -apart.low))
-    with pytest.raises(KeyError):
+    with pytest.raises(NotFound, match="No difference"):
         found.difference("new", "nobody")
 
 

@@ -140,12 +140,14 @@ def test_what_cannot_be_rehearsed_says_so(workspace: Workspace) -> None:
         rehearse(workspace, make_loop(flow), **SPAN, baselines=["nver"])
     with pytest.raises(RunFailed, match="The first training failed: It broke"):
         rehearse(workspace, make_loop(flow), **SPAN)
-    flow.fails = 99
+    flow.fails, flow.ran = 99, []
     naive = table.set_column(0, "at", table["at"].cast(pa.timestamp("us")))
     with pytest.raises(Invalid, match="not a time with a zone"):
         rehearse(workspace, make_loop(flow), **SPAN, history=naive)
     with pytest.raises(Invalid, match="no column 'known_at'"):
         rehearse(workspace, make_loop(flow), **SPAN, history=table.drop_columns(["known_at"]))
+    assert flow.ran == []  # a history is looked at before hours are spent on training
+    flow.run(CHANGE - timedelta(days=20), CHANGE)
     with pytest.raises(Invalid, match="which delays:1 takes"):
         rehearse(workspace, make_loop(flow), **SPAN, history=table.drop_columns(["a"]), initial=1)
     with pytest.raises(Invalid, match="Log of 'delays' has no rows"):

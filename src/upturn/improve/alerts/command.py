@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from typing import Any
 
 import msgspec
 
@@ -26,7 +27,9 @@ class Command(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         """Raises Invalid unless there is a program to run."""
-        if isinstance(self.words, str) or not self.words:
+        words: Any = self.words  # whatever was given
+        plain = not isinstance(words, str) and all(isinstance(one, str) for one in words)
+        if not plain or not words:
             raise Invalid(
                 f"{self.words!r} is not a program with its arguments.",
                 hint='Write up.Command(("./page.sh", "--team", "growth")).',

@@ -31,6 +31,8 @@ class Webhook(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         """Raises Invalid unless it is an address that can be posted to."""
         check_url(self.url)
+        if not isinstance(self.secret, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise Invalid("A webhook's secret is a text.", hint='Write secret="…".')
 
     @property
     def name(self) -> str:

@@ -150,6 +150,13 @@ def _at_looks(
     whole = np.zeros((1 + k + k * k, 1))
     control = np.zeros((1 + k + k * k, len(salts)))
     known: NDArray[np.bool_] = np.asarray(np.isfinite(values).all(axis=1), dtype=np.bool_)
+    outcomes = values[known, : len(metric.outcomes)]
+    if len(outcomes) < 2 * _FEW or not np.ptp(outcomes, axis=0).any():
+        raise Invalid(
+            f"{metric.title} has one value in all units that have any, or too few have one: "
+            "A/A tests of it say nothing.",
+            hint="Check metrics that vary.",
+        )
     centred = np.where(known[:, None], values - values[known].mean(axis=0), 0.0)
     begin = 0
     for end in looks.tolist():

@@ -15,11 +15,12 @@ from upturn.improve.experiment.estimate import Estimates, difference, estimate
 from upturn.improve.experiment.metrics import Linear, Metric, Proportion
 from upturn.improve.experiment.moments import Moments
 from upturn.improve.experiment.result import Effect, Status
-from upturn.improve.statistics.interval import unsaid
+from upturn.improve.statistics.interval import Interval, unsaid
 
 # An interval that holds at every look is asymptotic: below so many units an arm, or so many units
 # on the rarer side of a proportion, it would claim more than it can.
 _FEWEST, _FEWEST_EVENTS = 50, 10
+_NO_SPREAD = 1e-7  # of the difference: what rounding leaves of a variance that is 0
 
 
 def linear_effects(
@@ -66,7 +67,9 @@ def effects_of(
     if found and not why:
         places = arms.index(arm), arms.index(control)
         absolute, relative = contrast(found, *places, rule)
-        why = _unsaid_because(found, places, absolute.low)
+        why = _unsaid_because(found, places, absolute)
+        if why:
+            absolute = relative = unsaid(absolute.estimate, rule.alpha)
         if found.covariates and not why:
             before = sum(float(found.raw_variance[place]) for place in places)
             reduction = 1 - float(difference(found, *places)[1]) / before
@@ -132,13 +135,16 @@ def too_few(
     return ""
 
 
-def _unsaid_because(found: Estimates, places: tuple[int, int], low: float) -> str:
-    if math.isfinite(low):
-        return ""
+def _unsaid_because(found: Estimates, places: tuple[int, int], absolute: Interval) -> str:
     pair = list(places)
+    spread = np.sqrt(np.maximum(found.raw_variance[pair] * found.n[pair], 0.0))  # of one unit
+    if (spread < _NO_SPREAD * abs(absolute.estimate)).all():
+        return "within each arm all units have the same value, so nothing says how it varies"
+    if math.isfinite(absolute.low):
+        return ""
     if not np.isfinite(found.value[pair]).all():
         return "its value is not a finite number"
-    if not (found.raw_variance[pair] > 0).any():
+    if (found.raw_variance[pair] == 0).all():
         return "all units have the same value"
     return "its variance can't be told"
 

@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -62,7 +62,7 @@ def team_draft(a: Sequence[Item], b: Sequence[Item], *, length: int, seed: int) 
     >>> len(found.items), set(found.teams) <= {"a", "b"}
     (3, True)
     """
-    _check(a, b, length)
+    _check(a, b, length, seed)
     random = np.random.default_rng(seed)
     ranks: dict[Team, Sequence[Item]] = {"a": a, "b": b}
     items: list[Item] = []
@@ -89,7 +89,7 @@ def balanced(a: Sequence[Item], b: Sequence[Item], *, length: int, seed: int) ->
     rankings are nearly the same, random clicks prefer one of them, as Radlinski, Kurup & Joachims
     (2008) say: of a = 1 2 3 and b = 2 3 1, b wins two clicks of three. `team_draft` does not.
     """
-    _check(a, b, length)
+    _check(a, b, length, seed)
     first: Team = "a" if np.random.default_rng(seed).random() < 0.5 else "b"
     items: list[Item] = []
     at_a = at_b = 0
@@ -155,10 +155,18 @@ def preference(winners: Iterable[Team | None], *, alpha: float = 0.05) -> Prefer
     return Preference(m, k, counts[None], _exact(k, k + m, alpha), _mixture(k, k + m, alpha))
 
 
-def _check(a: Sequence[Hashable], b: Sequence[Hashable], length: int) -> None:
+def _check(a: Sequence[Hashable], b: Sequence[Hashable], length: int, seed: int) -> None:
+    given: Any = seed
+    if isinstance(given, bool) or not isinstance(given, int | np.integer) or given < 0:
+        raise Invalid(
+            f"{seed!r} is no seed.", hint="Give a number from 0 on, another for each list."
+        )
     if length < 1:
         raise Invalid(f"A list of {length} items can't be shown.")
     for name, rank in (("a", a), ("b", b)):
+        items: Sequence[Any] = rank
+        if not all(isinstance(item, Hashable) for item in items):
+            raise Invalid(f"Ranking {name} has items that can't be told apart.", hint="Give ids.")
         if len(set(rank)) < len(rank):
             twice = next(item for item, count in Counter(rank).items() if count > 1)
             raise Invalid(f"Ranking {name} has {twice!r} more than once.")

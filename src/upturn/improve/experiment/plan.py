@@ -179,7 +179,7 @@ def units_needed(rule: Rule, effect: float, spread: float, power: float, pair: f
     low, high = 1.0, 2.0
     while not enough(high):
         low, high = high, high * 2
-    while high - low > 0.5:
+    while high - low > max(0.5, 1e-12 * high):  # numbers so great have no halves
         middle = (low + high) / 2
         low, high = (low, middle) if enough(middle) else (middle, high)
     return math.ceil(high)

@@ -56,7 +56,7 @@ class Source:
     def check_number(self, name: str, *, what: str) -> str:
         """The type of a column of numbers or booleans. Raises NotFound or Invalid."""
         kind = self.check(name, what=what)
-        if not kind.startswith(_NUMBERS) or kind.startswith("UUID"):
+        if not kind.startswith(_NUMBERS) or kind.startswith("UUID") or kind.endswith("]"):
             raise Invalid(
                 f"The column {name!r}, which is {what}, holds no numbers: its type is {kind}.",
                 hint="Metrics and covariates are columns of numbers or booleans.",
@@ -67,7 +67,10 @@ class Source:
         """The type of a column of times or dates. Raises NotFound or Invalid."""
         kind = self.check(name, what=what)
         if not kind.startswith(_MOMENTS):
-            raise Invalid(f"The column {name!r}, which is {what}, holds no times but {kind}.")
+            raise Invalid(
+                f"The column {name!r}, which is {what}, holds no times but {kind}.",
+                hint="Make it one of dates or timestamps.",
+            )
         return kind
 
 
@@ -86,7 +89,12 @@ def open_source(table: Any) -> Generator[Source]:
         if isinstance(table, str | Path):
             _open_files(connection, str(table))
         else:
-            connection.register("data", to_arrow(table))
+            arrow = to_arrow(table)
+            if not arrow.num_columns:
+                raise Invalid(
+                    "The table has no columns.", hint="Give one with the rows to compare."
+                )
+            connection.register("data", arrow)
         described = connection.sql("DESCRIBE SELECT * FROM data").fetchall()
         yield Source({row[0]: str(row[1]) for row in described}, connection.sql)
 
@@ -108,6 +116,8 @@ def _connect(spill: str) -> duckdb.DuckDBPyConnection:
 
 
 def _open_files(connection: duckdb.DuckDBPyConnection, path: str) -> None:
+    if Path(path).is_dir():
+        raise Invalid(f"{path} is a folder.", hint=f"Name its files: {path}/*.parquet")
     quoted = "'" + path.replace("'", "''") + "'"
     if not connection.sql(f"SELECT count(*) FROM glob({quoted})").fetchall()[0][0]:
         folder = Path(path).parent

@@ -186,6 +186,8 @@ def p_text(p: float) -> str:
     >>> p_text(0.0312), p_text(3.2e-12), p_text(0.00004)
     ('0.031', '3e-12', '4e-05')
     """
+    if p < 1e-300:  # beyond what a float64 holds with all its digits
+        return "1e-300 or less"
     return f"{p:.2g}" if p >= 0.001 else f"{p:.0e}"
 
 

@@ -183,7 +183,9 @@ def _matrix(
         number = is_number(past.types[name]) and is_number(after.types[name])
         columns.append(_numbers(arrays) if number else _codes(arrays))
         kinds.append(not number)
-    return np.column_stack(columns), kinds
+    matrix = np.column_stack(columns)
+    matrix[:, np.isnan(matrix).all(axis=0)] = 0.0  # trees have no bins of nothing
+    return matrix, kinds
 
 
 def _numbers(arrays: Sequence[Any]) -> Floats:

@@ -62,7 +62,8 @@ class Monitor:
                 f"segments={segments!r} is one text, not several names.",
                 hint=f"Write segments=[{segments!r}].",
             )
-        channels = tuple(alerts)
+        one = callable(getattr(alerts, "send", None))
+        channels: tuple[Any, ...] = (alerts,) if one else tuple(alerts)
         for channel in channels:
             if not callable(getattr(channel, "send", None)):
                 raise Invalid(

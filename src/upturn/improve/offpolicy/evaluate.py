@@ -83,6 +83,11 @@ def evaluate_policy(
         by=by,
     )
     _check(alpha, folds, bootstrap, tuned_rounds, reward_range)
+    if not (model is None or model == "ridge" or callable(model)):
+        raise Invalid(
+            f"{model!r} is no reward model.",
+            hint='"ridge", a function of a table, or None to do without.',
+        )
     source = Source(log, columns, known_by=known_by or datetime.now(UTC))
     named = named_policies(policy)
     wanted = _wanted(source, named, model, context)

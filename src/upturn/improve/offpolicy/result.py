@@ -2,6 +2,7 @@
 
 import msgspec
 
+from upturn.core.errors import NotFound
 from upturn.improve.statistics.interval import Interval
 
 
@@ -85,11 +86,12 @@ class OffPolicy(msgspec.Struct, frozen=True, kw_only=True):
     by: dict[str, "OffPolicy"] = {}  # the same for each value of a column
 
     def difference(self, name: str, than: str = "the log") -> Difference:
-        """What one policy would earn more than another, or than the log's own. KeyError if none."""
+        """What one policy would earn more than another, or than the log's own. NotFound if none."""
         for one in self.differences:
             if (one.name, one.than) == (name, than):
                 return one
-        raise KeyError(f"no difference of {name!r} and {than!r}")
+        known = ", ".join(f"{one.name!r} than {one.than!r}" for one in self.differences)
+        raise NotFound(f"No difference of {name!r} and {than!r}.", hint=f"There is: {known}.")
 
     @property
     def says(self) -> str:
@@ -98,4 +100,6 @@ class OffPolicy(msgspec.Struct, frozen=True, kw_only=True):
         parts = [f"The log earned {found.estimate:.4g} a round in {self.rounds:,} rounds."]
         for name, one in self.policies.items():
             parts += [one.says, self.difference(name).says, *one.warnings]
-        return " ".join([*parts, *self.warnings])
+        # What is said of a log that is not what it claims to be comes after that.
+        doubts = ["Don't read it.", *self.warnings] if self.warnings else []
+        return " ".join([*doubts, *parts])

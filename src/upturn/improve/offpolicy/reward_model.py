@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from upturn.core.errors import Invalid
-from upturn.improve.offpolicy.rounds import Actions, Rounds, coded
+from upturn.improve.offpolicy.rounds import GREATEST, Actions, Rounds, coded
 from upturn.improve.offpolicy.target import by_action
 from upturn.model.tables import floats
 
@@ -46,7 +46,13 @@ def describe(table: pa.Table, context: Sequence[str]) -> Floats:
         column = table[name]
         kind = column.type
         if pa.types.is_boolean(kind) or pa.types.is_floating(kind) or pa.types.is_integer(kind):
-            parts.append(np.nan_to_num(floats(column), posinf=0.0, neginf=0.0)[:, None])
+            known = np.nan_to_num(floats(column), posinf=0.0, neginf=0.0)
+            if (np.abs(known) > GREATEST).any():
+                raise Invalid(
+                    f"The context {name!r} has numbers beyond {GREATEST:g}, too great to square.",
+                    hint="Give it in another unit.",
+                )
+            parts.append(known[:, None])
             continue
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
             raise Invalid(f"The context {name!r} is {kind}; numbers, booleans and text can be.")

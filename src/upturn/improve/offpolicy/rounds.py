@@ -19,6 +19,7 @@ from upturn.model.tables import floats, to_arrow, without_dictionaries
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 CHUNK = 1 << 16
+GREATEST = 1e100  # what can be squared and summed
 
 _NO_PROPENSITIES = (
     "Without the probability with which the log's policy took each action, nothing can be said "
@@ -133,7 +134,7 @@ class Source:
         names = self.column_names if wanted is None else [*wanted, *self._columns.names()]
         first, self.waiting = 0, 0
         for chunk in self._chunks(list(dict.fromkeys(names))):
-            rewards = _numbers(chunk, self._columns.reward)
+            rewards = column_numbers(chunk, self._columns.reward)
             known = ~np.isnan(rewards)
             if not known.all():
                 self.waiting += int((~known).sum())
@@ -144,9 +145,17 @@ class Source:
 
     def _checked(self, table: pa.Table, rewards: Floats, first: int, actions: Actions) -> Rounds:
         if np.isinf(rewards).any():
-            raise Invalid(f"The rewards in {self._columns.reward!r} are not all finite.")
-        propensities = _numbers(table, self._columns.propensity)
-        unfit = ~(propensities > 0) | np.isinf(propensities)
+            raise Invalid(
+                f"The rewards in {self._columns.reward!r} are not all finite.",
+                hint="Leave a reward out (null) where it is not known.",
+            )
+        if (np.abs(rewards) > GREATEST).any():
+            raise Invalid(
+                f"{self._columns.reward!r} has a reward beyond {GREATEST:g}: too great to square.",
+                hint="Give rewards in another unit.",
+            )
+        propensities = column_numbers(table, self._columns.propensity)
+        unfit = ~(propensities > 1 / GREATEST) | np.isinf(propensities)
         if unfit.any():
             row = first + int(np.argmax(unfit))
             raise Invalid(
@@ -211,10 +220,14 @@ def _table(log: Any, known_by: datetime | None) -> pa.Table:
     return to_arrow(log)
 
 
-def _numbers(table: pa.Table, name: str) -> Floats:
+def column_numbers(table: pa.Table, name: str) -> Floats:
+    """A column as float64, nan where null. Raises Invalid for one that holds no numbers."""
     kind = table.schema.field(name).type
     if pa.types.is_null(kind):
         return np.full(len(table), np.nan)
     if not (pa.types.is_boolean(kind) or pa.types.is_floating(kind) or pa.types.is_integer(kind)):
-        raise Invalid(f"The column {name!r} has no numbers but {kind}.")
+        raise Invalid(
+            f"The column {name!r} has no numbers but {kind}.",
+            hint="Name a column of numbers or booleans.",
+        )
     return floats(table[name])

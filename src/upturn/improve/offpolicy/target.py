@@ -10,8 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from upturn.core.errors import Invalid
-from upturn.improve.offpolicy.rounds import Actions, Rounds
-from upturn.model.tables import floats
+from upturn.improve.offpolicy.rounds import Actions, Rounds, column_numbers
 
 Floats = NDArray[np.float64]
 Policy = Mapping[Any, float] | str | Callable[[pa.Table], Any]
@@ -63,7 +62,7 @@ def probabilities(name: str, policy: Policy, rounds: Rounds, actions: Actions) -
     Raises Invalid where its answers are no probabilities.
     """
     if isinstance(policy, str):
-        return _alone(name, floats(rounds.table[policy]))
+        return _alone(name, column_numbers(rounds.table, policy))
     if not callable(policy):
         every = _row(policy, actions)
         return Probabilities(taken=every[0, rounds.codes], every=every)
@@ -110,7 +109,9 @@ def _row(shares: Mapping[Any, float], actions: Actions) -> Floats:
 
 def _shares(shares: Mapping[Any, Any]) -> Mapping[Any, float]:
     total = float(sum(shares.values()))
-    if not all(share >= 0 for share in shares.values()) or not abs(total - 1) < _EXACT:
+    if any(share < 0 for share in shares.values()):
+        raise Invalid("The shares of a policy are not all 0 or more.", hint=_FORMS)
+    if not abs(total - 1) < _EXACT:
         raise Invalid(f"The shares of a policy sum to {total:.6g}, not to 1.", hint=_FORMS)
     return {action: float(share) for action, share in shares.items()}
 
