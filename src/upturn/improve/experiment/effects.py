@@ -69,7 +69,7 @@ def effects_of(
         absolute, relative = contrast(found, *places, rule)
         why = _unsaid_because(found, places, absolute)
         if why:
-            absolute = relative = unsaid(absolute.estimate, rule.alpha)
+            absolute = relative = unsaid(absolute.estimate, alpha=rule.alpha, method="none")
         if found.covariates and not why:
             before = sum(float(found.raw_variance[place]) for place in places)
             reduction = 1 - float(difference(found, *places)[1]) / before
