@@ -76,6 +76,12 @@ def test_an_experiment_says_what_it_cannot_say(values: Any, said: str) -> None:
     assert np.isinf(found.effects[0].difference.high)
 
 
+def test_rounding_is_no_variance() -> None:
+    arm = np.where(np.random.default_rng(0).random(4000) < 0.5, "old", "new")
+    found = Y.analyze({"unit": np.arange(4000), "arm": arm, "y": np.where(arm == "new", 2.0, 1.0)})
+    assert "within each arm all units have the same value" in found.verdict
+
+
 @pytest.mark.filterwarnings("error")
 def test_an_experiment_refuses_what_it_cannot_read(tmp_path: Any) -> None:
     for table, said in [

@@ -20,7 +20,7 @@ from upturn.improve.statistics.interval import Interval, unsaid
 # An interval that holds at every look is asymptotic: below so many units an arm, or so many units
 # on the rarer side of a proportion, it would claim more than it can.
 _FEWEST, _FEWEST_EVENTS = 50, 10
-_NO_SPREAD = 1e-7  # of the difference: what rounding leaves of a variance that is 0
+_NO_SPREAD = 1e-5  # of the difference: what rounding leaves of a variance that is 0
 
 
 def linear_effects(
