@@ -261,7 +261,7 @@ def no_worse(
         check_metric(metric)
     if not 0 <= margin < math.inf:
         raise Invalid(
-            f"no_worse({metric!r}, {margin!r}): a margin is a number from 0 on.",
+            f"no_worse({metric!r}, {margin!r}): a margin is not negative, and finite.",
             hint="Try 0.02.",
         )
     _check_alpha(alpha)

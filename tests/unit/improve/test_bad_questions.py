@@ -23,7 +23,7 @@ from upturn.improve.experiment.interleaving import team_draft
         (lambda: up.stale("30d") & up.beats("auc"), "compose with|no trigger"),  # type: ignore[operator]
         (lambda: up.beats("auc") & up.stale("30d"), "no gate"),  # type: ignore[operator]
         (lambda: up.beats("auc", by=float("nan")), "a finite number"),
-        (lambda: up.no_worse("auc", float("inf")), "from 0 on"),
+        (lambda: up.no_worse("auc", float("inf")), "not negative, and finite"),
         (lambda: up.quiet(days=5), "names no days"),  # type: ignore[arg-type]
         (lambda: up.Command((1, 2)), "not a program"),  # type: ignore[arg-type]
         (lambda: up.Webhook("https://ops.example.org", secret=5), "a text"),  # type: ignore[arg-type]
