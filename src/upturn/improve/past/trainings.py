@@ -74,9 +74,8 @@ class Trainings:
             window = self._asked.get()
             if window is not None:
                 self._run(window, self._future(window)[0])
-            for task in tasks:
-                if task.done():
-                    task.result()
+            _raise_failures(tasks)
+        _raise_failures(tasks)  # also of those that ended before anything was asked for
 
     def stop(self) -> None:
         """End the threads that ask, or wait, for a training."""
@@ -130,3 +129,9 @@ class Trainings:
 
 def _made(future: Future[Made]) -> bool:
     return future.done() and future.exception() is None
+
+
+def _raise_failures(tasks: Sequence[Future[None]]) -> None:
+    for task in tasks:
+        if task.done():
+            task.result()
