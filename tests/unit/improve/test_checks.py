@@ -191,3 +191,94 @@ def test_a_log_without_rows_has_nothing_wrong(workspace: Workspace) -> None:
     report = look(workspace, StoredLog(workspace, "quiet"), since=START, until=END)
     assert report.symptoms == ()
     assert report.estimated is None
+
+
+def test_what_a_release_is_served_is_held_against_its_training(workspace: Workspace) -> None:
+    """Version 5 learned on x, and is served x, from its first row on: in a report with that row."""
+    log = StoredLog(workspace, "delays")
+    with_release = look(workspace, log, since=START - DAY, until=START + 10 * DAY)
+    (found,) = [one for one in with_release.symptoms if one.name.startswith("skew/")]
+    assert (found.name, found.severity) == ("skew/x", "fine")
+    assert found.facts["rows"] == 3 * 24 * EACH
+    after = look(workspace, log, since=START + DAY, until=START + 10 * DAY)
+    assert not [one for one in after.symptoms if one.name.startswith("skew/")]
+
+
+def prices(workspace: Workspace, *, served: float) -> StoredLog:
+    """Of an endpoint that answers numbers, and gets x in another unit than it learned on."""
+    random = np.random.default_rng(2)
+    x = random.uniform(0, 10, 4800)
+    errors = random.normal(0, 1 + x / 2)  # the greater x, the less sure
+    base = pa.table({"x": random.uniform(0, 10, 4000), "prediction": random.random(4000)})
+    workspace.meta.add(Endpoint(name="prices", at=START))
+    workspace.meta.add(
+        Version(
+            model="prices",
+            artifact="0" * 64,
+            data=None,
+            signature=Signature(inputs=(Field(name="x", type="float"),), output="number"),
+            profile=profile_table(base),
+            environment=Environment(python="3.12", distributions={}),
+            run=None,
+            task=None,
+            at=START,
+        )
+    )
+    arm = Arm(name="champion", version=1, share=1.0)
+    workspace.meta.add(
+        Route(endpoint="prices", model="prices", arms=(arm,), salt="s", why="first", at=START)
+    )
+    writer = LogWriter(workspace.log_dir / "prices")
+    for day in range(20):
+        rows = range(day * 240, day * 240 + 240)
+        ids = [f"{row:028x}" for row in rows]
+        at = micros(START + day * DAY)
+        # In the last five days only the greatest x are asked for.
+        asked = [float(x[row]) if day < 15 else 8 + float(x[row]) / 5 for row in rows]
+        writer.write(
+            PredictionBatch(
+                ids=ids,
+                at=[at + 300_000_000 * place for place in range(240)],
+                received_at=at,
+                route=1,
+                units=[None] * 240,
+                propensity=1.0,
+                features={"x": [served * one for one in asked]},
+                scores=[3 * one for one in asked],
+                answers=[3 * one for one in asked],
+                arm="champion",
+                version=1,
+                shadow=False,
+                latency_s=0.002,
+            )
+        )
+        if day < 15:
+            truth = [3 * one + float(errors[row]) for one, row in zip(asked, rows, strict=True)]
+            writer.write(FeedbackBatch(ids, truth, [at + 86_400_000_000] * 240, at))
+    writer.close()
+    return StoredLog(workspace, "prices")
+
+
+def test_of_numbers_the_loss_is_estimated_from_features(tmp_path: Path) -> None:
+    workspace = open_workspace(load_settings(tmp_path, {"UPTURN_HOME": str(tmp_path / "prices")}))
+    log = prices(workspace, served=1.0)
+    report = look(workspace, log, since=START + 10 * DAY, until=START + 20 * DAY)
+    workspace.close()
+    assert report.estimated is not None
+    assert report.estimated.method == "DLE"
+    known, out = report.windows[2], report.windows[-1]
+    assert not known.estimated["mae"].excludes(known.performance.values["mae"])
+    assert out.performance.labelled == 0
+    # |error| is 0.8 (1 + x / 2) on average: 2.8 over all x, 4.4 over those from 8 to 10.
+    assert known.estimated["mae"].estimate == pytest.approx(2.8, abs=0.4)
+    assert out.estimated["mae"].estimate == pytest.approx(4.4, abs=0.6)
+
+
+def test_another_unit_than_in_training_is_skew(tmp_path: Path) -> None:
+    workspace = open_workspace(load_settings(tmp_path, {"UPTURN_HOME": str(tmp_path / "prices")}))
+    log = prices(workspace, served=2.54)
+    report = look(workspace, log, since=START, until=START + 10 * DAY)
+    workspace.close()
+    (found,) = [one for one in report.symptoms if one.name == "skew/x"]
+    assert found.severity == "critical"
+    assert "x is unlike training in the first 3d of the release" in found.says

@@ -20,8 +20,9 @@ from upturn.improve.monitor.changes import estimated_symptoms, performance_sympt
 from upturn.improve.monitor.estimated import Estimated, Estimator, fit_estimator
 from upturn.improve.monitor.labels import label_symptoms
 from upturn.improve.monitor.maturing import Matured, mature
-from upturn.improve.monitor.past import hourly, sampled
+from upturn.improve.monitor.past import began, hourly, sampled
 from upturn.improve.monitor.performance import Performance, performance
+from upturn.improve.monitor.skew import release_skew
 from upturn.improve.monitor.staleness import staleness
 from upturn.improve.monitor.symptom import Symptom
 from upturn.improve.statistics.interval import Interval
@@ -30,6 +31,8 @@ from upturn.stores.workspace import Workspace
 _BACK = timedelta(days=56)  # how far before a report its checks look
 _LABELS = 200  # of the champion's, that it takes to estimate without them
 _OUT = 0.9  # completeness below which labels are out
+_FIRST = timedelta(days=3)  # of a release, in which the world has hardly changed yet
+_ROWS_OF_RELEASE = 20_000
 _WHOLE = 0.98  # completeness from which there is nothing to correct
 
 
@@ -61,7 +64,11 @@ def checked(
     Reads up to 56 days before, as counts by hour and as a sample of 100,000 rows at most.
     """
     found = anomalies(hourly(log, since - _BACK, until), since)
-    rows, each = sampled(log, since=since - _BACK, until=until, known_by=known_by)
+    # What a number is off by is learned from features, of what probabilities say is enough.
+    of_numbers = version is not None and version.signature.output == "number"
+    rows, each = sampled(
+        log, since=since - _BACK, until=until, known_by=known_by, features=of_numbers
+    )
     earlier = _earlier(rows, version, windows, since)
     found += performance_symptoms([(start, one) for start, _, one in windows], earlier=earlier)
     if rows.num_rows:
@@ -69,14 +76,13 @@ def checked(
     if version is None:
         return Checked(tuple(found))
     found += _staleness(workspace, version, until)
+    found += _skew(log, version, since, until, known_by)
     if version.signature.output not in ("probability", "number"):
         return Checked(tuple(found))
     inside = rows.filter(pc.greater_equal(_at(rows), pa.scalar(micros(since))))
     matured = None
     if inside.num_rows and inside["label"].null_count > (1 - _WHOLE) * inside.num_rows:
         matured = mature(inside, rows, known_by=known_by, signature=version.signature)
-    if version.signature.output != "probability":
-        return Checked(tuple(found), matured=matured)
     own = rows.filter(pc.equal(rows["version"], pa.scalar(version.number, rows["version"].type)))
     begins, estimator = _estimator(own, version, since, until)
     estimated, by_window = _estimated(own, estimator, begins, windows)
@@ -110,6 +116,25 @@ def _staleness(workspace: Workspace, version: Version, now: datetime) -> list[Sy
     ends = [trained_until(one) for one in versions if one.number < version.number]
     earlier = [end for end in ends if end is not None]
     return staleness(trained_until(version), now, earlier=earlier)
+
+
+def _skew(
+    log: StoredLog, version: Version, since: datetime, until: datetime, known_by: datetime
+) -> list[Symptom]:
+    """Of a version that was released within the report: whether it is served what it learned on."""
+    released = began(log, version.number)
+    if released is None or not since <= released < until:
+        return []
+    first, _ = sampled(
+        log,
+        since=released,
+        until=min(until, released + _FIRST),
+        known_by=known_by,
+        most=_ROWS_OF_RELEASE,
+        version=version.number,
+        features=True,
+    )
+    return release_skew(version.profile, first, released, span=_FIRST)
 
 
 def _estimator(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
 
+from upturn.core.log import FEATURE_PREFIX
 from upturn.core.time import micros
 from upturn.improve.log import StoredLog
 from upturn.improve.log_query import one_label
@@ -18,24 +20,34 @@ _HOUR = 3_600_000_000  # microseconds
 
 
 def sampled(
-    log: StoredLog, *, since: datetime, until: datetime, known_by: datetime, most: int = MOST
+    log: StoredLog,
+    *,
+    since: datetime,
+    until: datetime,
+    known_by: datetime,
+    most: int = MOST,
+    version: int | None = None,
+    features: bool = False,
 ) -> tuple[pa.Table, int]:
     """The answered rows of [since, until) with the labels known by then, or every k-th by its id.
 
     Columns are `id`, `at`, `version`, `score`, `rate`, `label` and `known_at`, in the order of
-    time. Of more than `most` rows a share is read that the hash of the id picks, so that memory is
-    bounded and the same Log gives the same rows. Returns k too.
+    time, and the features if they are asked for; `version` leaves out all others. Of more than
+    `most` rows a share is read that the hash of the id picks, so that memory is bounded and the
+    same Log gives the same rows. Returns k too.
     """
     inside = (
         f'NOT shadow AND error IS NULL AND epoch_us("at") >= {micros(since)} '
         f'AND epoch_us("at") < {micros(until)}'
     )
+    inside += "" if version is None else f" AND version = {version}"
+    kept = f", COLUMNS('^{re.escape(FEATURE_PREFIX)}')" if features else ""
     rows = int(log.sql(f"SELECT count(*) AS n FROM predictions WHERE {inside}")["n"][0].as_py())
     each = max(1, -(-rows // most))
     found = log.sql(
         f"""
         WITH p AS (
-            SELECT id, "at", version, score, rate FROM predictions
+            SELECT id, "at", version, score, rate{kept} FROM predictions
             WHERE {inside} AND hash(id) % {each} = 0
         ), f AS (
             SELECT id, max(struct_pack(known_at, received_at, label, label_text)) AS newest
@@ -86,3 +98,11 @@ def hourly(log: StoredLog, since: datetime, until: datetime) -> Traffic:
             for name, least in LEAST.items()
         },
     )
+
+
+def began(log: StoredLog, version: int) -> datetime | None:
+    """When the version gave its first answer that somebody got; None when it never did."""
+    found = log.sql(
+        f'SELECT min("at") AS first FROM predictions WHERE NOT shadow AND version = {version}'
+    )
+    return found["first"][0].as_py()

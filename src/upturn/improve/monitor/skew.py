@@ -18,7 +18,7 @@ from upturn.core.log import FEATURE_PREFIX
 from upturn.core.schema import Profile
 from upturn.core.time import duration, micros, spell
 from upturn.improve.monitor.answers import arrow_rows
-from upturn.improve.monitor.drift import PREDICTION, drift, observed
+from upturn.improve.monitor.drift import PREDICTION, drift
 from upturn.improve.monitor.performance import instants
 from upturn.improve.monitor.symptom import Severity, Symptom
 from upturn.improve.statistics.fixed import wilson
@@ -63,7 +63,7 @@ def release_skew(
         return []
     made: list[Symptom] = []
     names = [column.name for column in profile.columns if column.name != PREDICTION]
-    for one in drift(profile, observed(mine), names):
+    for one in drift(profile, _features(mine), names):
         excess = one.excess
         severity: Severity = (
             "critical" if excess >= MAJOR else "warning" if excess >= MINOR else "fine"
@@ -84,6 +84,11 @@ def release_skew(
             )
         )
     return made
+
+
+def _features(rows: pa.Table) -> pa.Table:
+    names = [name for name in rows.column_names if name.startswith(FEATURE_PREFIX)]
+    return rows.select(names).rename_columns([name.removeprefix(FEATURE_PREFIX) for name in names])
 
 
 def row_skew(
