@@ -20,10 +20,13 @@ import yaml
 from e2e.serving import GOOD, Project, Server, fitted, one, wait_for
 from upturn.core.errors import Conflict, Invalid, UpturnError
 from upturn.core.records import Arm, Version
+from upturn.core.settings import load_settings
 from upturn.deploy.bundle.build import Built, build
 from upturn.deploy.running import fetch
 from upturn.develop.uv import Job, find_uv
+from upturn.improve.log import StoredLog
 from upturn.stores.logfile import segments
+from upturn.stores.workspace import open_workspace
 
 PROBES = ("startup", "readiness", "liveness")
 # A model whose class is the script's own and whose way leads through a package, an import that only
@@ -474,7 +477,10 @@ def test_the_dockerfiles_steps_make_an_environment_that_serves(
         process.terminate()
         process.communicate(timeout=30)
     assert process.returncode == 0
-    assert list((tmp_path / "data" / "log" / "priced").glob("*.parquet"))
+    # Sealed, if there was time for it in the end; else its journal is read.
+    home = open_workspace(load_settings(tmp_path, {"UPTURN_HOME": str(tmp_path / "data")}))
+    assert StoredLog(home, "priced").predictions()["score"].to_pylist() == [114.0]
+    home.close()
 
 
 NOT_THERE = ("PYTHONPATH", "VIRTUAL_ENV", "UPTURN_HOME")
