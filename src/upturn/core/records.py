@@ -8,11 +8,13 @@ import msgspec
 from upturn.core.errors import Problem
 from upturn.core.findings import Alert, Approval, Check, Decision, Mute, Verdict
 from upturn.core.linear_policy import LinearPolicy
+from upturn.core.naming import Description, Group, Model, Removal
 from upturn.core.record import Record
 from upturn.core.schema import Profile, Signature
 
 RunStatus = Literal["queued", "running", "done", "failed", "cancelled", "skipped"]
 TaskStatus = Literal["running", "done", "reused", "failed", "pruned", "cancelled"]
+Source = Literal["flow", "track", "mlflow"]
 Overlap = Literal["parallel", "queue", "newest", "skip"]
 
 
@@ -20,7 +22,7 @@ Overlap = Literal["parallel", "queue", "newest", "skip"]
 
 
 class Run(Record, frozen=True, kw_only=True):
-    """One execution of a flow."""
+    """One execution of a flow, or of code that says of itself what it does."""
 
     table = "run"
     key = ("id",)
@@ -37,6 +39,10 @@ class Run(Record, frozen=True, kw_only=True):
     rerun_of: str | None = None  # path of the task, or tasks, that it runs again
     schedule: str | None = None  # the flow's, as it is written: '@weekly'
     overlap: Overlap = "parallel"  # what happens while another run of the flow goes on
+    name: str = ""  # what somebody called it
+    group: str = ""  # the id of the group that it is in
+    who: str = ""  # who started it
+    source: Source = "flow"  # what made it: a flow, up.track, or an MLflow client
 
 
 class RunState(Record, frozen=True, kw_only=True):
@@ -53,6 +59,7 @@ class RunState(Record, frozen=True, kw_only=True):
     at: datetime
     problem: Problem | None = None
     result: str | None = None  # digest of what the flow returned
+    name: str | None = None  # what it is called from now on
 
 
 class Input(msgspec.Struct, frozen=True, kw_only=True):
@@ -411,4 +418,8 @@ KINDS: tuple[type[Record], ...] = (
     Edge,
     Pin,
     Collection,
+    Group,
+    Model,
+    Description,
+    Removal,
 )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from upturn.core.errors import Invalid
 
-SCHEMA = 4  # the number of the last file in migrations/
+SCHEMA = 5  # the number of the last file in migrations/
 _WAIT_S = 10.0
 
 

@@ -15,6 +15,7 @@ from upturn.core.records import KINDS, Artifact, Edge, Record
 from upturn.stores.clock import boot, elapsed_s
 from upturn.stores.forks import watch
 from upturn.stores.migrate import migrate
+from upturn.stores.projection import projected
 from upturn.stores.tables import ORDER, Table, bound, condition, table_of
 
 R = TypeVar("R", bound=Record)
@@ -332,6 +333,8 @@ def _insert(connection: sqlite3.Connection, record: R) -> R:
         sql += " ON CONFLICT DO NOTHING"
     try:
         connection.execute(sql, table.row(record))
+        for statement, parameters in projected(record):
+            connection.execute(statement, parameters)
     except sqlite3.IntegrityError as error:
         key = [getattr(record, name) for name in kind.key]
         raise Conflict(

@@ -148,8 +148,8 @@ def _column(name: str, hint: object) -> Column:
 
 
 def _encoder(kind: type[Record]) -> Callable[[Record], str | bytes]:
-    json = msgspec.json.Encoder(enc_hook=_plain)
-    packed = msgspec.msgpack.Encoder(enc_hook=_plain)
+    json = msgspec.json.Encoder(enc_hook=plain)
+    packed = msgspec.msgpack.Encoder(enc_hook=plain)
     decode = msgspec.json.Decoder(kind).decode
 
     def encode(record: Record) -> str | bytes:
@@ -188,7 +188,7 @@ def _decoder(kind: type[Record]) -> Callable[[str | bytes], Any]:
     return decode
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     """A numpy scalar as the Python number that it stands for, without importing numpy."""
     item = getattr(value, "item", None)
     if type(value).__module__ == "numpy" and callable(item):

@@ -1,0 +1,136 @@
+-- Names of groups and models, what runs say of themselves, and runs as lists and searches see them.
+
+CREATE TABLE "group" (
+    put_order INTEGER PRIMARY KEY,
+    "id" TEXT NOT NULL,
+    "seq" INTEGER NOT NULL,
+    "name" TEXT NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE ("id", "seq")
+);
+CREATE INDEX group_name ON "group" ("name");
+
+CREATE TABLE "model" (
+    put_order INTEGER PRIMARY KEY,
+    "name" TEXT NOT NULL,
+    "seq" INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE ("name", "seq")
+);
+
+CREATE TABLE "description" (
+    put_order INTEGER PRIMARY KEY,
+    "path" TEXT NOT NULL,
+    "seq" INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE ("path", "seq")
+);
+
+CREATE TABLE "removal" (
+    put_order INTEGER PRIMARY KEY,
+    "path" TEXT NOT NULL,
+    "seq" INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE ("path", "seq")
+);
+
+-- What the last records say of each run and group: see stores/projection.py. Times are microseconds.
+
+CREATE TABLE run_now (
+    number INTEGER PRIMARY KEY,
+    run TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL,
+    flow TEXT NOT NULL,
+    "group" TEXT NOT NULL,
+    project TEXT NOT NULL,
+    who TEXT NOT NULL,
+    source TEXT NOT NULL,
+    parent TEXT,
+    status TEXT NOT NULL,
+    started_at INTEGER NOT NULL,
+    ended_at INTEGER,
+    removed_at INTEGER
+);
+CREATE INDEX run_now_group ON run_now ("group", started_at);
+CREATE INDEX run_now_project ON run_now (project, started_at);
+CREATE INDEX run_now_started ON run_now (started_at);
+CREATE INDEX run_now_parent ON run_now (parent);
+
+CREATE TABLE group_now (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    project TEXT NOT NULL,
+    UNIQUE (project, name)
+) WITHOUT ROWID;
+
+CREATE TABLE param (
+    run TEXT NOT NULL,
+    name TEXT NOT NULL,
+    value TEXT NOT NULL,
+    number REAL,
+    PRIMARY KEY (run, name)
+) WITHOUT ROWID;
+CREATE INDEX param_value ON param (name, value);
+
+CREATE TABLE tag (
+    path TEXT NOT NULL,
+    name TEXT NOT NULL,
+    value TEXT NOT NULL,
+    number REAL,
+    PRIMARY KEY (path, name)
+) WITHOUT ROWID;
+CREATE INDEX tag_value ON tag (name, value);
+
+-- A metric of a run. Points come into `point`; many of them are packed into `points` together.
+
+CREATE TABLE series (
+    id INTEGER PRIMARY KEY,
+    run TEXT NOT NULL,
+    name TEXT NOT NULL,
+    scope TEXT NOT NULL,
+    last REAL,
+    step INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    low REAL,
+    high REAL,
+    count INTEGER NOT NULL,
+    UNIQUE (run, name, scope)
+);
+CREATE INDEX series_last ON series (name, last);
+
+CREATE TABLE point (
+    id INTEGER PRIMARY KEY,
+    series INTEGER NOT NULL,
+    step INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    value REAL
+);
+CREATE INDEX point_series ON point (series);
+
+CREATE TABLE points (
+    series INTEGER NOT NULL,
+    number INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    PRIMARY KEY (series, number)
+);
+
+CREATE TABLE run_file (
+    run TEXT NOT NULL,
+    path TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    size_bytes INTEGER NOT NULL,
+    media TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (run, path)
+) WITHOUT ROWID;
+CREATE INDEX run_file_digest ON run_file (digest);
+
+-- Runs and metrics from before there were these tables.
+
+INSERT INTO run_now (run, name, flow, "group", project, who, source, parent, status, started_at, ended_at)
+SELECT run.id, '', run.flow, '', coalesce(json_extract(run.body, '$.project'), ''), '', 'flow', run.parent,
+    coalesce((SELECT json_extract(state.body, '$.status') FROM run_state AS state
+        WHERE state.run = run.id ORDER BY seq DESC LIMIT 1), 'running'),
+    run.started_at, NULL
+FROM run WHERE typeof(run.body) = 'text' ORDER BY run.put_order;
