@@ -29,7 +29,7 @@ class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
     detail: str
 
 
-class ListAudit(Request):
+class ListAudit(Request, frozen=True):
     """Which part of the log: from when on, whose, and of which thing, or what is below it."""
 
     since: datetime | None = None

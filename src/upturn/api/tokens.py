@@ -36,7 +36,7 @@ class NewToken(msgspec.Struct, frozen=True, kw_only=True):
     secret: str
 
 
-class CreateToken(Request):
+class CreateToken(Request, frozen=True):
     """What the token is for, and what it lets do."""
 
     name: str
@@ -45,7 +45,7 @@ class CreateToken(Request):
     expires: str = "90d"  # a duration, a date, an instant, or 'never'
 
 
-class ListTokens(Request):
+class ListTokens(Request, frozen=True):
     """Which tokens: those that hold, or every one that there ever was."""
 
     every: bool = False
@@ -53,7 +53,7 @@ class ListTokens(Request):
     limit: Limit = 100
 
 
-class RevokeToken(Request):
+class RevokeToken(Request, frozen=True):
     """Which token, by its id or its name."""
 
     token: str
