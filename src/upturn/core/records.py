@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from upturn.core.access import Audit, Session, Token
 from upturn.core.errors import Problem
 from upturn.core.findings import Alert, Approval, Check, Decision, Mute, Verdict
 from upturn.core.linear_policy import LinearPolicy
@@ -422,4 +423,7 @@ KINDS: tuple[type[Record], ...] = (
     Model,
     Description,
     Removal,
+    Token,
+    Session,
+    Audit,
 )
