@@ -70,6 +70,12 @@ class Conflict(UpturnError):
     http_status = 409
 
 
+class Unapproved(Conflict):
+    """A rule asks for somebody else's approval first."""
+
+    code = "unapproved"
+
+
 class Corrupt(UpturnError):
     """Stored bytes are not what was written."""
 

@@ -134,3 +134,32 @@ SELECT run.id, '', run.flow, '', coalesce(json_extract(run.body, '$.project'), '
         WHERE state.run = run.id ORDER BY seq DESC LIMIT 1), 'running'),
     run.started_at, NULL
 FROM run WHERE typeof(run.body) = 'text' ORDER BY run.put_order;
+
+-- The registry: rules of models, and MLflow's stages.
+
+CREATE TABLE "protection" (
+    put_order INTEGER PRIMARY KEY,
+    "model" TEXT NOT NULL,
+    "alias" TEXT NOT NULL,
+    "seq" INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE ("model", "alias", "seq")
+);
+
+CREATE TABLE "proposal" (
+    put_order INTEGER PRIMARY KEY,
+    "model" TEXT NOT NULL,
+    "alias" TEXT NOT NULL,
+    "seq" INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE ("model", "alias", "seq")
+);
+
+CREATE TABLE "stage" (
+    put_order INTEGER PRIMARY KEY,
+    "model" TEXT NOT NULL,
+    "number" INTEGER NOT NULL,
+    "seq" INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE ("model", "number", "seq")
+);
