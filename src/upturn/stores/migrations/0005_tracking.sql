@@ -167,3 +167,31 @@ CREATE TABLE "audit" (
 CREATE INDEX audit_at ON "audit" ("at");
 CREATE INDEX audit_who ON "audit" ("who");
 CREATE INDEX audit_path ON "audit" ("path");
+-- The registry: rules of models, and MLflow's stages.
+
+CREATE TABLE "protection" (
+    put_order INTEGER PRIMARY KEY,
+    "model" TEXT NOT NULL,
+    "alias" TEXT NOT NULL,
+    "seq" INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE ("model", "alias", "seq")
+);
+
+CREATE TABLE "proposal" (
+    put_order INTEGER PRIMARY KEY,
+    "model" TEXT NOT NULL,
+    "alias" TEXT NOT NULL,
+    "seq" INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE ("model", "alias", "seq")
+);
+
+CREATE TABLE "stage" (
+    put_order INTEGER PRIMARY KEY,
+    "model" TEXT NOT NULL,
+    "number" INTEGER NOT NULL,
+    "seq" INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE ("model", "number", "seq")
+);
