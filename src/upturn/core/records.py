@@ -9,7 +9,9 @@ from upturn.core.errors import Problem
 from upturn.core.findings import Alert, Approval, Check, Decision, Mute, Verdict
 from upturn.core.linear_policy import LinearPolicy
 from upturn.core.naming import Description, Group, Model, Removal
+from upturn.core.notices import Delivery, Hook
 from upturn.core.record import Record
+from upturn.core.schedules import Position, Schedule, Tick
 from upturn.core.schema import Profile, Signature
 
 RunStatus = Literal["queued", "running", "done", "failed", "cancelled", "skipped"]
@@ -422,4 +424,9 @@ KINDS: tuple[type[Record], ...] = (
     Model,
     Description,
     Removal,
+    Schedule,
+    Tick,
+    Position,
+    Hook,
+    Delivery,
 )
