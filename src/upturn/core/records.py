@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from upturn.core.datasets import DatasetUse, ModelUse
 from upturn.core.errors import Problem
 from upturn.core.findings import Alert, Approval, Check, Decision, Mute, Verdict
 from upturn.core.linear_policy import LinearPolicy
@@ -422,4 +423,6 @@ KINDS: tuple[type[Record], ...] = (
     Model,
     Description,
     Removal,
+    DatasetUse,
+    ModelUse,
 )

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from upturn.adapters.mlflow.app import MlflowApi
 from upturn.adapters.oip import openapi
 from upturn.adapters.oip.path import INFER_ROUTE, OpenInference, error_response
 from upturn.core.errors import NotFound, UpturnError
@@ -55,6 +56,7 @@ class Application:
         self.serving = ServingApp(workspace, limits)
         self.serving.more_paths.append(openapi.paths)
         self._oip = OpenInference(self.serving, limits)
+        self._mlflow = MlflowApi(workspace)
         self._gate = Gate(self.serving.served)
         self._rest = Starlette(
             routes=[
@@ -92,6 +94,9 @@ class Application:
                 if observers:
                     scope[SEEN].route = INFER_ROUTE
                 await self._oip.infer(scope, receive, send)
+                return
+            if self._mlflow.takes(path):
+                await self._mlflow(scope, receive, send)
                 return
         await self._rest(scope, receive, send)
 
