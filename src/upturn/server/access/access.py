@@ -20,7 +20,7 @@ from upturn.deploy.serve.asgi import Scope
 from upturn.deploy.serve.problems import Forbidden
 from upturn.server.access.attempts import Attempts
 from upturn.server.access.credentials import Credentials, credentials
-from upturn.server.access.need import Need, Operations, needs
+from upturn.server.access.need import API, Need, Operations, needs, operations_of, segment_of
 from upturn.server.access.origin import Headers, address, header, is_from_elsewhere, is_local
 from upturn.server.access.sessions import CSRF_HEADER, is_csrf_of, session_id
 from upturn.stores.tokens import token_by_hash
@@ -62,7 +62,8 @@ class Access:
     ) -> None:
         self.workspace = workspace
         self._open_to_local = open_to_local and not workspace.settings.demand_tokens
-        self._operations = operations
+        self._operations = operations or operations_of
+        self._imported: set[str] = set()
         self._in_thread = in_thread
         self._clock = clock
         self._local = Asker(who())
@@ -72,16 +73,25 @@ class Access:
         self._looking: dict[str, asyncio.Task[_Known]] = {}
         self._projects: dict[str, tuple[float, str | None]] = {}  # of endpoints
 
-    def need(self, scope: Scope) -> Need:
+    async def need(self, scope: Scope) -> Need:
         """What the request has to bring."""
-        return needs(scope["method"], scope["path"], self._operations)
+        path: str = scope["path"]
+        if path.startswith(API):
+            raw: bytes = scope.get("raw_path") or b""
+            written = raw.partition(b"?")[0].decode("latin-1")
+            path = written if written.startswith(API) else path
+            if segment_of(path) not in self._imported:  # modules are not imported on the loop
+                await self._in_thread(self._operations, segment_of(path))
+                if self._operations(segment_of(path)):
+                    self._imported.add(segment_of(path))
+        return needs(scope["method"], path, self._operations)
 
     async def admit(self, scope: Scope, need: Need | None = None) -> Asker:
         """Who asks; NOBODY where that does not matter.
 
         Raises Unauthorized, Forbidden, TooManyAttempts, or NotFound for what is hidden.
         """
-        need = need or self.need(scope)
+        need = need or await self.need(scope)
         if need.role is None:
             return NOBODY
         asker = await self.who_asks(scope, need.role)

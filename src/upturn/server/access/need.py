@@ -1,20 +1,21 @@
 """Need: what a request has to bring, by its method and path, and what the audit log calls it."""
 
+import pkgutil
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import import_module
-from importlib.util import find_spec
-from typing import Any
 from urllib.parse import unquote
 
+from upturn.api.here import path_named
 from upturn.api.operation import AnyOperation
 from upturn.core.access import Role
 from upturn.server.access import mlflow
 
 API = "/api/v1/"
 _READS = {"GET", "HEAD", "OPTIONS"}
+_STORE = "/api/v1/store"
 _PREDICT, _V2 = "/v1/endpoints", "/v2"
 _OPEN = {  # they tell no more than how the server is, or are how one says who one is
     "/healthz",
@@ -30,7 +31,6 @@ _OPEN = {  # they tell no more than how the server is, or are how one says who o
     "/favicon.ico",
 }
 _WHOLE = {"/v1/endpoints", "/openapi.json", "/metrics", "/v2/repository/index"}
-_KINDS = {"logged_model": "logged"}  # fields of operations' paths that paths call otherwise
 Operations = Callable[[str], Sequence[AnyOperation]]  # of the first segment of the path
 
 
@@ -45,25 +45,44 @@ class Need:
     whole: bool = False  # the answer tells of all projects
 
 
-def needs(method: str, path: str, operations: Operations | None = None) -> Need:
-    """What a request for the path has to bring. What is not known is for an admin to change."""
-    return _need(method, path, operations or operations_of)
+def operations_of(segment: str) -> Sequence[AnyOperation]:
+    """The operations below `/api/v1/SEGMENT`."""
+    return _all_operations().get(segment, ())
 
 
 @cache
-def operations_of(segment: str) -> tuple[AnyOperation, ...]:
-    """The operations below `/api/v1/SEGMENT`: those of the module of that name."""
-    name = f"upturn.api.{segment.replace('-', '_')}"
-    if not segment.replace("-", "_").isidentifier() or find_spec(name) is None:
-        return ()
-    found: Sequence[AnyOperation] = getattr(import_module(name), "OPERATIONS", ())
-    return tuple(found)
+def _all_operations() -> dict[str, list[AnyOperation]]:
+    """Every operation, by the first segment of its path. Slow the first time."""
+    import upturn.api as package
+
+    found: dict[str, list[AnyOperation]] = {}
+    for module in pkgutil.iter_modules(package.__path__):
+        operations: Sequence[AnyOperation] = getattr(
+            import_module(f"upturn.api.{module.name}"), "OPERATIONS", ()
+        )
+        for operation in operations:
+            known = found.setdefault(segment_of(operation.path), [])
+            if operation not in known:
+                known.append(operation)
+    return found
+
+
+def segment_of(path: str) -> str:
+    """The first segment of a path of the API.
+
+    >>> segment_of("/api/v1/runs/{run}")
+    'runs'
+    """
+    return path.removeprefix(API).partition("/")[0]
 
 
 @lru_cache(maxsize=4096)
-def _need(method: str, path: str, operations: Operations) -> Need:
+def needs(method: str, path: str, operations: Operations) -> Need:
+    """What a request for the path has to bring. What is not known is for an admin to change."""
     if path in _OPEN:
         return Need(role=None)
+    if path == _STORE or path.startswith(f"{_STORE}/"):
+        return Need(role="viewer")  # who may do what depends on the records: api/store.py
     if path.startswith(API):
         return _of_operation(method, path, operations)
     if mlflow.takes(path):
@@ -90,7 +109,8 @@ def _of_serving(method: str, path: str) -> Need:
 
 
 def _of_operation(method: str, path: str, operations: Operations) -> Need:
-    segment = path.removeprefix(API).partition("/")[0]
+    """By the path as it was written: a name may have a slash in it, as %2F."""
+    segment = segment_of(path)
     asked = "GET" if method == "HEAD" else method
     for operation in operations(segment):
         if operation.method != asked:
@@ -100,7 +120,7 @@ def _of_operation(method: str, path: str, operations: Operations) -> Need:
             return Need(
                 role=operation.role,
                 action="" if asked in _READS else operation.name,
-                path=_path_of(found.groupdict()),
+                path=path_named({name: unquote(text) for name, text in found.groupdict().items()}),
             )
     if method in _READS:
         return Need(role="viewer")
@@ -118,18 +138,3 @@ def _pattern(template: str) -> re.Pattern[str]:
         at = field.end()
     parts.append(re.escape(template[at:]))
     return re.compile("".join(parts))
-
-
-def _path_of(fields: dict[str, Any]) -> str:
-    """The thing that the fields of an operation's path name.
-
-    >>> _path_of({"model": "delays", "version": "7"}), _path_of({"run": "k3f9x2"})
-    ('version/delays:7', 'run/k3f9x2')
-    """
-    model = fields.get("model")
-    number = fields.get("version") or fields.get("number")
-    if model is not None and number is not None:
-        return f"version/{model}:{number}"
-    for kind, name in fields.items():
-        return f"{_KINDS.get(kind, kind)}/{name}"
-    return ""
