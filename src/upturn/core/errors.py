@@ -77,6 +77,12 @@ class Conflict(UpturnError):
     http_status = 409
 
 
+class Unapproved(Conflict):
+    """A rule asks for somebody else's approval first."""
+
+    code = "unapproved"
+
+
 class Corrupt(UpturnError):
     """Stored bytes are not what was written."""
 
