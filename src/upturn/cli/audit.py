@@ -5,11 +5,10 @@ from datetime import datetime
 import click
 
 from upturn.api.audit import LIST_AUDIT, ListAudit
-from upturn.api.here import do_here
+from upturn.api.client import open_client
 from upturn.cli.render import plain, print_table, when_text
 from upturn.core.errors import Invalid
 from upturn.core.time import duration, instant, utcnow
-from upturn.stores.workspace import open_workspace
 
 
 @click.command()
@@ -19,15 +18,11 @@ from upturn.stores.workspace import open_workspace
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 1000))
 def command(since: str | None, who: str | None, path: str | None, limit: int) -> None:
     """Show what was changed by whom, and what was refused, the newest first."""
-    workspace = open_workspace()
-    try:
-        page = do_here(
-            workspace,
+    with open_client() as client:
+        page = client.call(
             LIST_AUDIT,
             ListAudit(since=_since(since), who=who, path=path, limit=limit),
         )
-    finally:
-        workspace.close()
     if not page.items:
         click.echo("Nothing of that was changed.")
         return

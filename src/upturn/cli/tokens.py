@@ -2,7 +2,7 @@
 
 import click
 
-from upturn.api.here import do_here
+from upturn.api.client import open_client
 from upturn.api.tokens import (
     CREATE_TOKEN,
     LIST_TOKENS,
@@ -14,7 +14,6 @@ from upturn.api.tokens import (
 )
 from upturn.cli.render import plain, print_table, when_text
 from upturn.core.access import ROLES, Role
-from upturn.stores.workspace import open_workspace
 
 
 @click.group(invoke_without_command=True)
@@ -24,18 +23,15 @@ def command(context: click.Context, every: bool) -> None:
     """List the tokens that hold, or make and revoke them."""
     if context.invoked_subcommand is not None:
         return
-    workspace = open_workspace()
-    try:
+    with open_client() as client:
         rows: list[TokenRow] = []
         cursor = ""
         while True:
-            page = do_here(workspace, LIST_TOKENS, ListTokens(every=every, cursor=cursor))
+            page = client.call(LIST_TOKENS, ListTokens(every=every, cursor=cursor))
             rows += page.items
             cursor = page.cursor
             if not cursor:
                 break
-    finally:
-        workspace.close()
     if not rows:
         click.echo("No tokens. Make one with: upturn tokens create NAME --role editor")
         return
@@ -78,15 +74,11 @@ def command(context: click.Context, every: bool) -> None:
 )
 def create(name: str, role: Role, projects: tuple[str, ...], expires: str) -> None:
     """Make a token. Its secret is printed once, and stored nowhere."""
-    workspace = open_workspace()
-    try:
-        made = do_here(
-            workspace,
+    with open_client() as client:
+        made = client.call(
             CREATE_TOKEN,
             CreateToken(name=name, role=role, projects=projects, expires=expires),
         )
-    finally:
-        workspace.close()
     token = made.token
     where = ", ".join(token.projects) or "all projects"
     until = f"until {when_text(token.expires_at)}" if token.expires_at else "with no end"
@@ -99,9 +91,6 @@ def create(name: str, role: Role, projects: tuple[str, ...], expires: str) -> No
 @click.argument("token", metavar="NAME|ID")
 def revoke(token: str) -> None:
     """End a token: servers take it no more within a second."""
-    workspace = open_workspace()
-    try:
-        row = do_here(workspace, REVOKE_TOKEN, RevokeToken(token=token))
-    finally:
-        workspace.close()
+    with open_client() as client:
+        row = client.call(REVOKE_TOKEN, RevokeToken(token=token))
     click.echo(f"{row.name} ({row.id}) is revoked.")

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from upturn.api.operation import Asker
+from upturn.api.resources import first_segment
 from upturn.core.access import Role, Session, Token, reaches
 from upturn.core.errors import NotFound, Unauthorized
 from upturn.core.naming import Model
@@ -20,7 +21,7 @@ from upturn.deploy.serve.asgi import Scope
 from upturn.deploy.serve.problems import Forbidden
 from upturn.server.access.attempts import Attempts
 from upturn.server.access.credentials import Credentials, credentials
-from upturn.server.access.need import API, Need, Operations, needs, operations_of, segment_of
+from upturn.server.access.need import API, Need, Operations, known_operations, needs
 from upturn.server.access.origin import Headers, address, header, is_from_elsewhere, is_local
 from upturn.server.access.sessions import CSRF_HEADER, is_csrf_of, session_id
 from upturn.stores.tokens import token_by_hash
@@ -62,7 +63,7 @@ class Access:
     ) -> None:
         self.workspace = workspace
         self._open_to_local = open_to_local and not workspace.settings.demand_tokens
-        self._operations = operations or operations_of
+        self._operations = operations or known_operations
         self._imported: set[str] = set()
         self._in_thread = in_thread
         self._clock = clock
@@ -80,10 +81,10 @@ class Access:
             raw: bytes = scope.get("raw_path") or b""
             written = raw.partition(b"?")[0].decode("latin-1")
             path = written if written.startswith(API) else path
-            if segment_of(path) not in self._imported:  # modules are not imported on the loop
-                await self._in_thread(self._operations, segment_of(path))
-                if self._operations(segment_of(path)):
-                    self._imported.add(segment_of(path))
+            if first_segment(path) not in self._imported:  # modules are not imported on the loop
+                await self._in_thread(self._operations, first_segment(path))
+                if self._operations(first_segment(path)):
+                    self._imported.add(first_segment(path))
         return needs(scope["method"], path, self._operations)
 
     async def admit(self, scope: Scope, need: Need | None = None) -> Asker:

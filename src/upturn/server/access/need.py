@@ -1,19 +1,18 @@
 """Need: what a request has to bring, by its method and path, and what the audit log calls it."""
 
-import pkgutil
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from importlib import import_module
 from urllib.parse import unquote
 
 from upturn.api.here import path_named
 from upturn.api.operation import AnyOperation
+from upturn.api.resources import PREFIX as API
+from upturn.api.resources import first_segment, operations_of, segments
 from upturn.core.access import Role
 from upturn.server.access import mlflow
 
-API = "/api/v1/"
 _READS = {"GET", "HEAD", "OPTIONS"}
 _STORE = "/api/v1/store"
 _PREDICT, _V2 = "/v1/endpoints", "/v2"
@@ -45,35 +44,9 @@ class Need:
     whole: bool = False  # the answer tells of all projects
 
 
-def operations_of(segment: str) -> Sequence[AnyOperation]:
-    """The operations below `/api/v1/SEGMENT`."""
-    return _all_operations().get(segment, ())
-
-
-@cache
-def _all_operations() -> dict[str, list[AnyOperation]]:
-    """Every operation, by the first segment of its path. Slow the first time."""
-    import upturn.api as package
-
-    found: dict[str, list[AnyOperation]] = {}
-    for module in pkgutil.iter_modules(package.__path__):
-        operations: Sequence[AnyOperation] = getattr(
-            import_module(f"upturn.api.{module.name}"), "OPERATIONS", ()
-        )
-        for operation in operations:
-            known = found.setdefault(segment_of(operation.path), [])
-            if operation not in known:
-                known.append(operation)
-    return found
-
-
-def segment_of(path: str) -> str:
-    """The first segment of a path of the API.
-
-    >>> segment_of("/api/v1/runs/{run}")
-    'runs'
-    """
-    return path.removeprefix(API).partition("/")[0]
+def known_operations(segment: str) -> Sequence[AnyOperation]:
+    """The operations below `/api/v1/SEGMENT`; nothing is kept of what there is not."""
+    return operations_of(segment) if segment in segments() else ()
 
 
 @lru_cache(maxsize=4096)
@@ -110,7 +83,7 @@ def _of_serving(method: str, path: str) -> Need:
 
 def _of_operation(method: str, path: str, operations: Operations) -> Need:
     """By the path as it was written: a name may have a slash in it, as %2F."""
-    segment = segment_of(path)
+    segment = first_segment(path)
     asked = "GET" if method == "HEAD" else method
     for operation in operations(segment):
         if operation.method != asked:
