@@ -167,6 +167,7 @@ CREATE TABLE "audit" (
 CREATE INDEX audit_at ON "audit" ("at");
 CREATE INDEX audit_who ON "audit" ("who");
 CREATE INDEX audit_path ON "audit" ("path");
+
 -- The registry: rules of models, and MLflow's stages.
 
 CREATE TABLE "protection" (
@@ -194,6 +195,8 @@ CREATE TABLE "stage" (
     "seq" INTEGER NOT NULL,
     body TEXT NOT NULL,
     UNIQUE ("model", "number", "seq")
+);
+
 -- What is started when, and who is told of what happens.
 
 CREATE TABLE "schedule" (
