@@ -19,7 +19,7 @@ from upturn.core.tokentext import is_token_text, token_hash
 from upturn.core.who import who
 from upturn.deploy.serve.asgi import Scope
 from upturn.deploy.serve.problems import Forbidden
-from upturn.server.access.attempts import Attempts
+from upturn.server.access.attempts import Attempts, TooManyAttempts
 from upturn.server.access.credentials import Credentials, credentials
 from upturn.server.access.need import API, Need, Operations, known_operations, needs
 from upturn.server.access.origin import Headers, address, header, is_from_elsewhere, is_local
@@ -137,6 +137,13 @@ class Access:
             "This server has to know who asks.",
             hint="Send the header: Authorization: Bearer TOKEN. " + _ASK_FOR_ONE.format(role=role),
         )
+
+    async def sees_all(self, scope: Scope) -> bool:
+        """Whether who asks may see every project; False where they don't say who they are."""
+        try:
+            return (await self.who_asks(scope)).projects is None
+        except (Unauthorized, Forbidden, TooManyAttempts):
+            return False
 
     async def token_of(self, text: str, address: str) -> Token:
         """The token of that secret. Raises as `admit` does."""

@@ -20,6 +20,8 @@ ASKER = "upturn.asker"  # its place in a request's scope
 # Where an application says what thing a request was about, 'run/k3f9x2', and, of one that is not
 # noted otherwise, that it is to be noted and under which name.
 PATH, ACTION = "upturn.path", "upturn.action"
+TERSE = "upturn.terse"  # whether an answer leaves the names of things out
+_NAMING = {"/health/ready", "/readyz"}  # open, and they name endpoints to those who may see all
 _PAGES = (b"text/html", b"application/xhtml", b"image/svg", b"text/xml", b"application/xml")
 _ALWAYS = (
     (b"x-content-type-options", b"nosniff"),
@@ -59,6 +61,8 @@ class Guard:
                 await self._login(scope, receive, _Answer(send).headers)
                 return
             asker = await self._access.admit(scope, need)
+            if path in _NAMING:
+                scope[TERSE] = not await self._access.sees_all(scope)
         except UpturnError as error:
             if need.action and (refused := scope.get(ASKER)) is not None:
                 await self._note(scope, refused, need, error.http_status, error.code)

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from unit.server.access.guarded import Guarded, guarded
 from upturn.core.access import Audit, Token
@@ -93,16 +94,12 @@ def test_a_revocation_takes_effect_within_a_second(served: Guarded) -> None:
 def test_the_store_is_not_asked_for_each_request(served: Guarded) -> None:
     token = served.token("viewer")
     assert served.ask("GET", "/api/v1/projects", token).status_code == 200
-    served.workspace.meta.add(dataclasses_free_revoked(served.workspace.meta.last_each(Token)[0]))
+    served.workspace.meta.add(
+        replace(served.workspace.meta.last_each(Token)[0], seq=0, revoked=True)
+    )
     assert served.ask("GET", "/api/v1/projects", token).status_code == 200, "believed for 0.5 s"
     served.clock.now += 0.6
     assert served.ask("GET", "/api/v1/projects", token).status_code == 401
-
-
-def dataclasses_free_revoked(token: Token) -> Token:
-    from msgspec.structs import replace
-
-    return replace(token, seq=0, revoked=True)
 
 
 def test_an_address_that_guesses_is_held_up_and_who_is_known_is_not(served: Guarded) -> None:
