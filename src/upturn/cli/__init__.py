@@ -40,6 +40,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pin": ("pin", "Keep a run, a task or an artifact, whatever its age."),
     "unpin": ("unpin", "Keep it no longer than others."),
     "gc": ("gc", "Remove what nothing that is kept refers to."),
+    "tokens": ("tokens", "Let others ask this server: make tokens, and revoke them."),
+    "audit": ("audit", "Show who changed what."),
     "status": ("status", "Say where things are kept, and what is there."),
 }
 _HIDDEN = {"serve": "serve"}  # what `deploy --background` starts
@@ -84,6 +86,9 @@ def main() -> None:
 
 
 def _status(args: list[str]) -> int:
+    from upturn.core.access import VIA
+
+    VIA.set("cli")
     try:
         result: Any = cli.main(args, prog_name="upturn", standalone_mode=False)
         return result if isinstance(result, int) else 0
