@@ -135,6 +135,65 @@ SELECT run.id, '', run.flow, '', coalesce(json_extract(run.body, '$.project'), '
     run.started_at, NULL
 FROM run WHERE typeof(run.body) = 'text' ORDER BY run.put_order;
 
+-- Tokens, sessions of browsers, and what was changed by whom.
+
+CREATE TABLE "token" (
+    put_order INTEGER PRIMARY KEY,
+    "id" TEXT NOT NULL,
+    "seq" INTEGER NOT NULL,
+    "hash" TEXT NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE ("id", "seq")
+);
+CREATE INDEX token_hash ON "token" ("hash");
+
+CREATE TABLE "session" (
+    put_order INTEGER PRIMARY KEY,
+    "id" TEXT NOT NULL,
+    "seq" INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE ("id", "seq")
+);
+
+CREATE TABLE "audit" (
+    put_order INTEGER PRIMARY KEY,
+    "seq" INTEGER NOT NULL,
+    "at" INTEGER NOT NULL,
+    "who" TEXT NOT NULL,
+    "path" TEXT NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE ("seq")
+);
+CREATE INDEX audit_at ON "audit" ("at");
+CREATE INDEX audit_who ON "audit" ("who");
+CREATE INDEX audit_path ON "audit" ("path");
+-- The registry: rules of models, and MLflow's stages.
+
+CREATE TABLE "protection" (
+    put_order INTEGER PRIMARY KEY,
+    "model" TEXT NOT NULL,
+    "alias" TEXT NOT NULL,
+    "seq" INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE ("model", "alias", "seq")
+);
+
+CREATE TABLE "proposal" (
+    put_order INTEGER PRIMARY KEY,
+    "model" TEXT NOT NULL,
+    "alias" TEXT NOT NULL,
+    "seq" INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE ("model", "alias", "seq")
+);
+
+CREATE TABLE "stage" (
+    put_order INTEGER PRIMARY KEY,
+    "model" TEXT NOT NULL,
+    "number" INTEGER NOT NULL,
+    "seq" INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE ("model", "number", "seq")
 -- What is started when, and who is told of what happens.
 
 CREATE TABLE "schedule" (
