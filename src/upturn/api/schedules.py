@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from upturn.api.operation import Ask, Operation, Page, Request
+from upturn.api.visible import hidden
 from upturn.core.errors import NotFound
 from upturn.core.records import Run, RunState
 from upturn.core.schedules import CatchUp, Runs, Schedule, Tick
@@ -104,7 +105,7 @@ def _put(ask: Ask, request: PutSchedule) -> ScheduleSeen:
         _visible(ask, request.name)
     settings = ask.workspace.settings
     if not ask.asker.may_see(settings.project):
-        raise NotFound(f"No project {settings.project!r}.")
+        raise hidden("project", settings.project)
     schedule = Schedule(
         **{name: getattr(request, name) for name in request.__struct_fields__},
         project=settings.project,
@@ -154,9 +155,13 @@ def _set_paused(ask: Ask, name: str, *, paused: bool) -> ScheduleSeen:
 
 
 def _visible(ask: Ask, name: str) -> Schedule:
-    schedule = get_schedule(ask.workspace, name)
+    """The schedule, for who may see it; for others it looks as if there were none."""
+    try:
+        schedule = get_schedule(ask.workspace, name)
+    except NotFound as error:
+        raise (error if ask.asker.projects is None else hidden("schedule", name)) from None
     if not ask.asker.may_see(schedule.project):
-        raise NotFound(f"No schedule {name!r}.")
+        raise hidden("schedule", name)
     return schedule
 
 
