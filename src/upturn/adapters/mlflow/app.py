@@ -170,12 +170,10 @@ class _Table:
         """The route of a path, and what its fields are. Raises MlflowError when there is none."""
         if path in _ROOT and method == "GET":
             return self._exact[method, _ROOT[path], 2], {}
-        for prefix, version in _PREFIXES.items():
-            if path.startswith(prefix):
-                rest = path[len(prefix) :].rstrip("/")
-                break
-        else:
+        prefix = next((start for start in _PREFIXES if path.startswith(start)), None)
+        if prefix is None:
             raise _no_endpoint(method, path)
+        version, rest = _PREFIXES[prefix], path[len(prefix) :].rstrip("/")
         route = self._exact.get((method, rest, version))
         if route is not None:
             return route, {}
