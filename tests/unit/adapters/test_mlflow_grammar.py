@@ -135,7 +135,22 @@ def test_no_text_breaks_the_parser(text: str) -> None:
 @given(
     st.lists(
         st.sampled_from(
-            ["metrics", ".", "a", "=", "'x'", "1", " AND ", "(", ")", "IN", " ", "`", '"', "IS NULL"]
+            [
+                "metrics",
+                ".",
+                "a",
+                "=",
+                "'x'",
+                "1",
+                " AND ",
+                "(",
+                ")",
+                "IN",
+                " ",
+                "`",
+                '"',
+                "IS NULL",
+            ]
         ),
         max_size=12,
     )

@@ -48,7 +48,9 @@ def test_what_is_no_unicode_is_refused() -> None:
         plain_path("\ud800")
 
 
-@pytest.mark.parametrize("path", ["%2e%2e/x", "%2e%2e%2fx", "%252e%252e%252fx", "..%2f..%2fx", "%2fetc"])
+@pytest.mark.parametrize(
+    "path", ["%2e%2e/x", "%2e%2e%2fx", "%252e%252e%252fx", "..%2f..%2fx", "%2fetc"]
+)
 def test_codings_by_hand(path: str) -> None:
     with pytest.raises(MlflowError, match="Invalid path"):
         plain_path(path)

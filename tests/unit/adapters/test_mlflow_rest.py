@@ -39,7 +39,10 @@ def api(workspace: Workspace) -> Api:
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        ({"name": 123}, "Invalid value 123 for parameter 'name' supplied:  Hint: Value was of type"),
+        (
+            {"name": 123},
+            "Invalid value 123 for parameter 'name' supplied:  Hint: Value was of type",
+        ),
         ({}, "Missing value for required parameter 'name'."),
         ({"name": None}, "Missing value for required parameter 'name'."),
         ({"name": ""}, "Missing value for required parameter 'name'."),
@@ -287,7 +290,12 @@ def test_a_run_is_a_run_of_ours(api: Api, workspace: Workspace) -> None:
         "my": "tag",
     }
     stored = workspace.meta.get(Run, run)
-    assert (stored.source, stored.who, stored.name, stored.parent) == ("mlflow", "ada", "my name", "7")
+    assert (stored.source, stored.who, stored.name, stored.parent) == (
+        "mlflow",
+        "ada",
+        "my name",
+        "7",
+    )
 
 
 def test_how_a_run_ends(api: Api, workspace: Workspace) -> None:
@@ -304,7 +312,11 @@ def test_how_a_run_ends(api: Api, workspace: Workspace) -> None:
         assert workspace.tracking.rows([run])[run].status == ours
     assert (info["status"], info["end_time"]) == ("FINISHED", 5000)
     renamed = api.post("runs/update", run_id=run, run_name="later")["run_info"]
-    assert (renamed["run_name"], renamed["status"], renamed["end_time"]) == ("later", "FINISHED", 5000)
+    assert (renamed["run_name"], renamed["status"], renamed["end_time"]) == (
+        "later",
+        "FINISHED",
+        5000,
+    )
     api.post("runs/set-tag", run_id=run, key="mlflow.runName", value="last")
     assert api.get("runs/get", run_id=run)["run"]["info"]["run_name"] == "last"
     assert api.refused("runs/update", run_id=run, status="DONE")[:2] == (400, BAD)
@@ -373,7 +385,8 @@ def test_metrics_that_are_no_numbers(api: Api) -> None:
     for key, value in (("nan", "NaN"), ("inf", "Infinity"), ("-inf", "-Infinity"), ("one", 1)):
         api.post("runs/log-metric", run_id=run, key=key, value=value, timestamp=1)
     found = {
-        one["key"]: one["value"] for one in api.get("runs/get", run_id=run)["run"]["data"]["metrics"]
+        one["key"]: one["value"]
+        for one in api.get("runs/get", run_id=run)["run"]["data"]["metrics"]
     }
     assert found == {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity", "one": 1.0}
     history = api.get("metrics/get-history", run_id=run, metric_key="nan")["metrics"]
@@ -567,7 +580,10 @@ def test_history_of_several_runs(api: Api) -> None:
     assert some["metrics"] == found[:4]
     for query, says in (
         ({"metric_key": "m"}, "must specify at least one run_id"),
-        ({"run_id": [str(i) for i in range(101)], "metric_key": "m"}, "cannot specify more than 100"),
+        (
+            {"run_id": [str(i) for i in range(101)], "metric_key": "m"},
+            "cannot specify more than 100",
+        ),
         ({"run_id": runs}, "must specify a metric_key"),
     ):
         assert says in api.refused_get("metrics/get-history-bulk", **query)[2]

@@ -160,6 +160,7 @@ CREATE TABLE "model_use" (
     UNIQUE ("run", "seq")
 );
 CREATE INDEX model_use_model ON "model_use" ("model");
+
 -- Tokens, sessions of browsers, and what was changed by whom.
 
 CREATE TABLE "token" (
@@ -192,6 +193,7 @@ CREATE TABLE "audit" (
 CREATE INDEX audit_at ON "audit" ("at");
 CREATE INDEX audit_who ON "audit" ("who");
 CREATE INDEX audit_path ON "audit" ("path");
+
 -- The registry: rules of models, and MLflow's stages.
 
 CREATE TABLE "protection" (
@@ -219,6 +221,8 @@ CREATE TABLE "stage" (
     "seq" INTEGER NOT NULL,
     body TEXT NOT NULL,
     UNIQUE ("model", "number", "seq")
+);
+
 -- What is started when, and who is told of what happens.
 
 CREATE TABLE "schedule" (
