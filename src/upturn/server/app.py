@@ -62,7 +62,7 @@ class Application:
         self._api = Api(workspace, self.pool)
         self.serving.more_described.append(self._api.described)
         self._oip = OpenInference(self.serving, limits)
-        self._mlflow = MlflowApi(workspace)
+        self._mlflow = MlflowApi(workspace, self.pool)
         self._gate = Gate(self.serving.served)
         self._rest = Starlette(
             routes=[
