@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "resume": ("resume", "Go on with a run that failed, was stopped or was lost."),
     "rerun": ("rerun", "Run one task again, with its inputs, on the current code."),
     "cancel": ("cancel", "End a run that goes on."),
+    "models": ("models", "Show models and versions, and say what they are called."),
     "deploy": ("deploy", "Serve a model: from version to URL."),
     "endpoints": ("endpoints", "Show endpoints: live traffic and latency by arm."),
     "reload": ("reload", "Replace the server's worker processes, one by one."),
