@@ -63,6 +63,13 @@ class Invalid(UpturnError):
     exit_status = 2
 
 
+class Unauthorized(UpturnError):
+    """Who asks has to say who they are, or what they said does not hold."""
+
+    code = "unauthorized"
+    http_status = 401
+
+
 class Conflict(UpturnError):
     """The thing exists already, or somebody else changed it first."""
 

@@ -5,11 +5,15 @@ from typing import Any, Literal
 
 import msgspec
 
+from upturn.core.access import Audit, Session, Token
 from upturn.core.errors import Problem
 from upturn.core.findings import Alert, Approval, Check, Decision, Mute, Verdict
 from upturn.core.linear_policy import LinearPolicy
 from upturn.core.naming import Description, Group, Model, Proposal, Protection, Removal, Stage
+from upturn.core.naming import Description, Group, Model, Removal
+from upturn.core.notices import Delivery, Hook
 from upturn.core.record import Record
+from upturn.core.schedules import Position, Schedule, Tick
 from upturn.core.schema import Profile, Signature
 
 RunStatus = Literal["queued", "running", "done", "failed", "cancelled", "skipped"]
@@ -425,7 +429,15 @@ KINDS: tuple[type[Record], ...] = (
     Model,
     Description,
     Removal,
+    Token,
+    Session,
+    Audit,
     Protection,
     Proposal,
     Stage,
+    Schedule,
+    Tick,
+    Position,
+    Hook,
+    Delivery,
 )
