@@ -6,6 +6,7 @@ from typing import Any, Literal
 import msgspec
 
 from upturn.core.access import Audit, Session, Token
+from upturn.core.datasets import DatasetUse, ModelUse
 from upturn.core.errors import Problem
 from upturn.core.findings import Alert, Approval, Check, Decision, Mute, Verdict
 from upturn.core.linear_policy import LinearPolicy
@@ -440,4 +441,6 @@ KINDS: tuple[type[Record], ...] = (
     Position,
     Hook,
     Delivery,
+    DatasetUse,
+    ModelUse,
 )

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from upturn.adapters.mlflow.app import MlflowApi
 from upturn.adapters.oip import openapi
 from upturn.adapters.oip.path import INFER_ROUTE, OpenInference, error_response
 from upturn.core.errors import NotFound, UpturnError
@@ -61,6 +62,7 @@ class Application:
         self._api = Api(workspace, self.pool)
         self.serving.more_described.append(self._api.described)
         self._oip = OpenInference(self.serving, limits)
+        self._mlflow = MlflowApi(workspace)
         self._gate = Gate(self.serving.served)
         self._rest = Starlette(
             routes=[
@@ -101,6 +103,9 @@ class Application:
                 return
             if self._api.takes(path):
                 await self._api(scope, receive, send)
+                return
+            if self._mlflow.takes(path):
+                await self._mlflow(scope, receive, send)
                 return
         await self._rest(scope, receive, send)
 
