@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from upturn.api import aliases
 from upturn.api.model_answers import (
     ModelInfo,
     VersionInfo,
@@ -14,7 +15,8 @@ from upturn.api.model_answers import (
     version_info,
 )
 from upturn.api.operation import AnyOperation, Ask, Operation, Page, Request
-from upturn.core.errors import Invalid, UpturnError
+from upturn.api.paging import LIMIT, Limit, cut, page_by, read_cursor
+from upturn.core.errors import UpturnError
 from upturn.core.ids import version_path
 from upturn.core.records import Version
 from upturn.model.card import Card, card_of, code_of
@@ -31,15 +33,13 @@ from upturn.model.catalog import (
 from upturn.model.difference import Difference, difference
 from upturn.model.finding import get_version, list_models, list_versions, model_path
 
-MOST = 1000  # items of a page
-
 
 class ListModels(Request, frozen=True, kw_only=True):
     """Models, by name; those that were removed, when asked."""
 
     project: str = ""
     removed: bool = False
-    limit: int = 100
+    limit: Limit = LIMIT
     cursor: str = ""
 
 
@@ -85,7 +85,7 @@ class ListVersions(Request, frozen=True, kw_only=True):
 
     model: str
     removed: bool = False
-    limit: int = 100
+    limit: Limit = LIMIT
     cursor: str = ""
 
 
@@ -121,23 +121,6 @@ class Compare(Request, frozen=True, kw_only=True):
     to: str
 
 
-def page(items: list[Any], keys: list[str], *, limit: int, cursor: str) -> Page[Any]:
-    """A part of a list whose items have these keys, after the one that the cursor names."""
-    if not 1 <= limit <= MOST:
-        raise Invalid(
-            f"A page has 1 to {MOST} items, not {limit}.", hint="Ask for fewer at a time."
-        )
-    start = 0
-    if cursor:
-        if cursor not in keys:
-            raise Invalid(
-                f"The cursor {cursor!r} is not of this list.", hint="Begin without a cursor."
-            )
-        start = keys.index(cursor) + 1
-    more = len(items) > start + limit
-    return Page(tuple(items[start : start + limit]), keys[start + limit - 1] if more else "")
-
-
 def _list_models(ask: Ask, request: ListModels) -> Page[ModelInfo]:
     """The models that the asker may see, by name."""
     found = [
@@ -147,9 +130,8 @@ def _list_models(ask: Ask, request: ListModels) -> Page[ModelInfo]:
     seen = [one for one in found if one is not None and ask.asker.may_see(one.project)]
     if request.project:
         seen = [one for one in seen if one.project == request.project]
-    names = [one.name for one in seen]
-    held = page(seen, names, limit=request.limit, cursor=request.cursor)
-    return Page(tuple(model_info(ask, one) for one in held.items), held.cursor)
+    part = page_by(seen, key=lambda one: one.name, cursor=request.cursor, limit=request.limit)
+    return Page(tuple(model_info(ask, one) for one in part.items), part.cursor)
 
 
 def _get_model(ask: Ask, request: OneModel) -> ModelInfo:
@@ -210,8 +192,10 @@ def _list_versions(ask: Ask, request: ListVersions) -> Page[VersionInfo]:
     held = ask.workspace.meta.find(Version, name) is not None
     found = list_versions(ask.workspace, name, removed=request.removed) if held else []
     newest_first = found[::-1]
-    keys = [str(one.number) for one in newest_first]
-    part = page(newest_first, keys, limit=request.limit, cursor=request.cursor)
+    if request.cursor:
+        (before,) = read_cursor(request.cursor, tuple[int])
+        newest_first = [one for one in newest_first if one.number < before]
+    part = cut(newest_first, request.limit, lambda one: (one.number,))
     return Page(tuple(version_info(ask, one) for one in part.items), part.cursor)
 
 
@@ -254,16 +238,16 @@ def _compare(ask: Ask, request: Compare) -> Difference:
     before = seen_version(ask, request.model, request.version)
     after = get_version(ask.workspace, request.to)
     seen_model(ask, after.model)
-    return compare(ask, before, after)
+    return _differences(ask, before, after)
 
 
-def compare(ask: Ask, before: Version, after: Version) -> Difference:
+def _differences(ask: Ask, before: Version, after: Version) -> Difference:
     """What changed from one version to another."""
-    code = code_changes(ask, before, after)
+    code = _code_changes(ask, before, after)
     return difference(_card_of(ask, before), _card_of(ask, after), code)
 
 
-def code_changes(ask: Ask, before: Version, after: Version) -> list[str]:
+def _code_changes(ask: Ask, before: Version, after: Version) -> list[str]:
     """What changed in the code of the steps that fitted two versions, as unified diffs."""
 
     from upturn.develop.fingerprint import Fingerprint, changes
@@ -356,4 +340,5 @@ OPERATIONS: tuple[AnyOperation, ...] = (
     RESTORE_VERSION,
     CARD,
     DIFF,
+    *aliases.OPERATIONS,
 )

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
-    from upturn.api.operation import Ask
-    from upturn.core.records import Version
+    from upturn.api.client import Client
 
 _ALIAS = click.option("--alias", default="champion", show_default=True, help="Which alias.")
 _WHY = click.option("--why", default="", help="The reason, for those who read the history.")
@@ -37,19 +34,12 @@ def command() -> None:
 @_JSON
 def list_models(project: str, removed: bool, as_json: bool) -> None:
     """List the models: their versions, and where their aliases point to."""
+    from upturn.api.client import everything, open_client
     from upturn.api.models import LIST_MODELS, ListModels
     from upturn.cli.render import plain, print_table, when_text
 
-    with _asking() as ask:
-        found: list[Any] = []
-        cursor = ""
-        while not found or cursor:
-            request = ListModels(project=project, removed=removed, limit=1000, cursor=cursor)
-            page = LIST_MODELS(ask, request)
-            found += page.items
-            cursor = page.cursor
-            if not page.items:
-                break
+    with open_client() as client:
+        found = list(everything(client, LIST_MODELS, ListModels(project=project, removed=removed)))
     if as_json:
         _print_json(*found)
     elif not found:
@@ -73,18 +63,21 @@ def list_models(project: str, removed: bool, as_json: bool) -> None:
 @_JSON
 def show(ref: str, as_json: bool) -> None:
     """Show the card of a version: data, code, parameters, metrics, signature, where it serves."""
-    from upturn.api.models import CARD, OneVersion, compare
+    from upturn.api.client import open_client
+    from upturn.api.models import CARD, DIFF, Compare, OneVersion
     from upturn.cli.tail import harmless
     from upturn.model.card_text import card_markdown
 
-    with _asking() as ask:
-        version = _version(ask, ref)
-        card = CARD(ask, OneVersion(model=version.model, version=version.number))
+    with open_client() as client:
+        model, number = _version(client, ref)
+        card = client.call(CARD, OneVersion(model=model, version=number))
         if as_json:
             _print_json(card)
             return
-        before = _before(ask, version)
-        since = compare(ask, before, version) if before is not None else None
+        before, since = _before(client, model, number), None
+        if before is not None:
+            asked = Compare(model=model, version=before, to=f"{model}:{number}")
+            since = client.call(DIFF, asked)
     click.echo(harmless(card_markdown(card, since)), nl=False)
 
 
@@ -94,11 +87,12 @@ def show(ref: str, as_json: bool) -> None:
 @_JSON
 def versions(name: str, removed: bool, as_json: bool) -> None:
     """List the versions of model NAME, newest first, with their metrics."""
+    from upturn.api.client import open_client
     from upturn.api.models import LIST_VERSIONS, ListVersions
     from upturn.cli.render import plain, print_table, when_text
 
-    with _asking() as ask:
-        page = LIST_VERSIONS(ask, ListVersions(model=name, removed=removed, limit=1000))
+    with open_client() as client:
+        page = client.call(LIST_VERSIONS, ListVersions(model=name, removed=removed, limit=1000))
     if as_json:
         _print_json(*page.items)
         return
@@ -122,12 +116,14 @@ def versions(name: str, removed: bool, as_json: bool) -> None:
 @_JSON
 def diff(before: str, after: str, as_json: bool) -> None:
     """Say what differs between two versions: data, code, parameters, metrics, environment."""
-    from upturn.api.models import compare
+    from upturn.api.client import open_client
+    from upturn.api.models import DIFF, Compare
     from upturn.cli.tail import harmless
     from upturn.model.card_text import difference_markdown
 
-    with _asking() as ask:
-        found = compare(ask, _version(ask, before), _version(ask, after))
+    with open_client() as client:
+        model, number = _version(client, before)
+        found = client.call(DIFF, Compare(model=model, version=number, to=after))
     if as_json:
         _print_json(found)
     else:
@@ -139,14 +135,15 @@ def diff(before: str, after: str, as_json: bool) -> None:
 @click.argument("text")
 def describe(ref: str, text: str) -> None:
     """Say in TEXT (Markdown) what a model is, or one of its versions."""
+    from upturn.api.client import open_client
     from upturn.api.models import CHANGE_MODEL, CHANGE_VERSION, ChangeModel, ChangeVersion
 
-    with _asking() as ask:
+    with open_client() as client:
         name, number = _named(ref)
         if number is None:
-            CHANGE_MODEL(ask, ChangeModel(model=name, description=text))
+            client.call(CHANGE_MODEL, ChangeModel(model=name, description=text))
         else:
-            CHANGE_VERSION(ask, ChangeVersion(model=name, version=number, description=text))
+            client.call(CHANGE_VERSION, ChangeVersion(model=name, version=number, description=text))
 
 
 @command.command("tag")
@@ -154,6 +151,7 @@ def describe(ref: str, text: str) -> None:
 @click.argument("tags", metavar="KEY=VALUE…", nargs=-1, required=True)
 def tag(ref: str, tags: tuple[str, ...]) -> None:
     """Set tags of a model or a version; KEY= removes one."""
+    from upturn.api.client import open_client
     from upturn.api.models import CHANGE_MODEL, CHANGE_VERSION, ChangeModel, ChangeVersion
 
     said: dict[str, str | None] = {}
@@ -162,12 +160,12 @@ def tag(ref: str, tags: tuple[str, ...]) -> None:
         if not key or not equals:
             raise click.UsageError(f"{text!r} is no tag. Write KEY=VALUE.")
         said[key] = value or None
-    with _asking() as ask:
+    with open_client() as client:
         name, number = _named(ref)
         if number is None:
-            CHANGE_MODEL(ask, ChangeModel(model=name, tags=said))
+            client.call(CHANGE_MODEL, ChangeModel(model=name, tags=said))
         else:
-            CHANGE_VERSION(ask, ChangeVersion(model=name, version=number, tags=said))
+            client.call(CHANGE_VERSION, ChangeVersion(model=name, version=number, tags=said))
 
 
 @command.command("rename")
@@ -175,10 +173,11 @@ def tag(ref: str, tags: tuple[str, ...]) -> None:
 @click.argument("to", metavar="NEW")
 def rename(name: str, to: str) -> None:
     """Call model NAME something else; its versions keep their numbers."""
+    from upturn.api.client import open_client
     from upturn.api.models import RENAME_MODEL, RenameModel
 
-    with _asking() as ask:
-        RENAME_MODEL(ask, RenameModel(model=name, to=to))
+    with open_client() as client:
+        client.call(RENAME_MODEL, RenameModel(model=name, to=to))
     click.echo(f"{name} is called {to} now; references to {name}:N still lead there.")
 
 
@@ -188,16 +187,17 @@ def rename(name: str, to: str) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def remove(ref: str, why: str, yes: bool) -> None:
     """Take a model or a version from what is shown. Endpoints that serve it go on."""
+    from upturn.api.client import open_client
     from upturn.api.models import REMOVE_MODEL, REMOVE_VERSION, RemoveModel, RemoveVersion
 
     if not yes:
         click.confirm(f"Remove {ref}? Its aliases go with it.", abort=True)
-    with _asking() as ask:
+    with open_client() as client:
         name, number = _named(ref)
         if number is None:
-            REMOVE_MODEL(ask, RemoveModel(model=name, why=why))
+            client.call(REMOVE_MODEL, RemoveModel(model=name, why=why))
         else:
-            REMOVE_VERSION(ask, RemoveVersion(model=name, version=number, why=why))
+            client.call(REMOVE_VERSION, RemoveVersion(model=name, version=number, why=why))
     click.echo(f"{ref} is removed. To have it back: upturn models restore {ref}")
 
 
@@ -205,14 +205,15 @@ def remove(ref: str, why: str, yes: bool) -> None:
 @click.argument("ref", metavar="NAME[:N]")
 def restore(ref: str) -> None:
     """Show a model or a version again that was removed."""
+    from upturn.api.client import open_client
     from upturn.api.models import RESTORE_MODEL, RESTORE_VERSION, OneModel, OneVersion
 
-    with _asking() as ask:
+    with open_client() as client:
         name, number = _named(ref)
         if number is None:
-            RESTORE_MODEL(ask, OneModel(model=name))
+            client.call(RESTORE_MODEL, OneModel(model=name))
         else:
-            RESTORE_VERSION(ask, OneVersion(model=name, version=number))
+            client.call(RESTORE_VERSION, OneVersion(model=name, version=number))
     click.echo(f"{ref} is there again.")
 
 
@@ -224,16 +225,16 @@ def restore(ref: str) -> None:
 def alias(ref: str, alias: str, why: str, remove: bool) -> None:
     """Point ALIAS to a version: `upturn models alias delays:7 candidate`."""
     from upturn.api.aliases import REMOVE_ALIAS, SET_ALIAS, RemoveAlias, SetAlias
+    from upturn.api.client import open_client
 
-    with _asking() as ask:
+    with open_client() as client:
         if remove:
             name, _ = _named(ref)
-            REMOVE_ALIAS(ask, RemoveAlias(model=name, alias=alias, why=why))
+            client.call(REMOVE_ALIAS, RemoveAlias(model=name, alias=alias, why=why))
             click.echo(f"{name}@{alias} points to none now.")
             return
-        version = _version(ask, ref)
-        request = SetAlias(model=version.model, alias=alias, version=version.number, why=why)
-        found = SET_ALIAS(ask, request)
+        model, number = _version(client, ref)
+        found = client.call(SET_ALIAS, SetAlias(model=model, alias=alias, version=number, why=why))
     click.echo(f"{found.model}@{alias} points to {found.model}:{found.number}.")
 
 
@@ -244,10 +245,11 @@ def alias(ref: str, alias: str, why: str, remove: bool) -> None:
 def history(name: str, alias: str, as_json: bool) -> None:
     """Show how the aliases of model NAME were moved: who, when, from what to what, and why."""
     from upturn.api.aliases import ALIAS_HISTORY, History
+    from upturn.api.client import open_client
     from upturn.cli.render import plain, print_table, when_text
 
-    with _asking() as ask:
-        moves = ALIAS_HISTORY(ask, History(model=name, alias=alias))
+    with open_client() as client:
+        moves = client.call(ALIAS_HISTORY, History(model=name, alias=alias))
     if as_json:
         _print_json(*moves)
         return
@@ -275,9 +277,10 @@ def protect(name: str, alias: str, off: bool, why: str) -> None:
     Of `champion`, no version that lacks the approval answers for an endpoint.
     """
     from upturn.api.aliases import PROTECT, Protect
+    from upturn.api.client import open_client
 
-    with _asking() as ask:
-        PROTECT(ask, Protect(model=name, alias=alias, on=not off, why=why))
+    with open_client() as client:
+        client.call(PROTECT, Protect(model=name, alias=alias, on=not off, why=why))
     click.echo(
         f"{name}@{alias} is moved by anybody again."
         if off
@@ -292,12 +295,12 @@ def protect(name: str, alias: str, off: bool, why: str) -> None:
 def request(ref: str, alias: str, why: str) -> None:
     """Ask for the approval of a version for a protected alias."""
     from upturn.api.aliases import PROPOSE, Propose
+    from upturn.api.client import open_client
 
-    with _asking() as ask:
-        version = _version(ask, ref)
-        asked = Propose(model=version.model, alias=alias, version=version.number, why=why)
-        PROPOSE(ask, asked)
-    click.echo(f"Somebody else says: upturn models approve {version.name} --alias {alias}")
+    with open_client() as client:
+        model, number = _version(client, ref)
+        client.call(PROPOSE, Propose(model=model, alias=alias, version=number, why=why))
+    click.echo(f"Somebody else says: upturn models approve {model}:{number} --alias {alias}")
 
 
 @command.command("approve")
@@ -308,48 +311,52 @@ def request(ref: str, alias: str, why: str) -> None:
 def approve(ref: str, alias: str, reject: bool, why: str) -> None:
     """Approve a version that somebody else asked for; with --reject, say no."""
     from upturn.api.aliases import ANSWER, Answer
+    from upturn.api.client import open_client
 
-    with _asking() as ask:
-        version = _version(ask, ref)
+    with open_client() as client:
+        model, number = _version(client, ref)
         answer = Answer(
-            model=version.model,
+            model=model,
             alias=alias,
-            version=version.number,
+            version=number,
             status="rejected" if reject else "approved",
             why=why,
         )
-        ANSWER(ask, answer)
+        client.call(ANSWER, answer)
     if reject:
-        click.echo(f"{version.name} is rejected as {alias}.")
+        click.echo(f"{model}:{number} is rejected as {alias}.")
     else:
-        click.echo(f"{version.name} may be {alias}: upturn models alias {version.name} {alias}")
+        click.echo(f"{model}:{number} may be {alias}: upturn models alias {model}:{number} {alias}")
 
 
-@contextmanager
-def _asking() -> Iterator[Ask]:
-    from upturn.api.operation import ask_here
-    from upturn.stores.workspace import open_workspace
+def _version(client: Client, ref: str) -> tuple[str, int]:
+    """The model and the number that a reference leads to: of a name alone, the champion or else
+    the newest.
+    """
+    from upturn.api.models import GET_MODEL, OneModel
+    from upturn.core.errors import NotFound, did_you_mean
 
-    workspace = open_workspace()
-    try:
-        yield ask_here(workspace)
-    finally:
-        workspace.close()
+    name, number = _named(ref)
+    name, at, alias = name.partition("@")
+    model = client.call(GET_MODEL, OneModel(model=name))
+    if number is not None:
+        return model.name, number
+    if at and alias not in model.aliases:
+        hint = did_you_mean(alias, model.aliases) or f"upturn models alias {name}:N {alias}"
+        raise NotFound(f"Model {name!r} has no alias {alias!r}.", hint=hint)
+    found = model.aliases.get(alias or "champion", model.newest)
+    if found is None:
+        raise NotFound(f"Model {name!r} has no version.", hint="Register one: up.register")
+    return model.name, found
 
 
-def _version(ask: Ask, ref: str) -> Version:
-    from upturn.model.finding import get_version
+def _before(client: Client, model: str, number: int) -> int | None:
+    from upturn.api.models import LIST_VERSIONS, ListVersions
+    from upturn.api.paging import cursor_of
 
-    return get_version(ask.workspace, ref)
-
-
-def _before(ask: Ask, version: Version) -> Version | None:
-    from upturn.model.finding import list_versions
-
-    earlier = [
-        one for one in list_versions(ask.workspace, version.model) if one.number < version.number
-    ]
-    return earlier[-1] if earlier else None
+    asked = ListVersions(model=model, limit=1, cursor=cursor_of(number))
+    found = client.call(LIST_VERSIONS, asked).items
+    return found[0].number if found else None
 
 
 def _named(ref: str) -> tuple[str, int | None]:
