@@ -153,15 +153,17 @@ class ServingApp:
     async def _is_live(self, _: Request) -> Response:
         return json_response({"status": "live"})
 
-    async def _is_ready(self, _: Request) -> Response:
+    async def _is_ready(self, request: Request) -> Response:
         if not self.ready:
             status = "draining" if self.draining else "loading"
             return json_response({"status": status}, status=503)
         states = {one.name: "live" if one.live else "not served" for one in self._sorted()}
+        # Names are for those who have said who they are.
+        told = {} if request.scope.get("upturn.terse") else {"endpoints": states}
         # A built folder serves one thing: without it there is nothing that traffic could want here.
         if self._workspace.settings.bundle is not None and "not served" in states.values():
-            return json_response({"status": "not served", "endpoints": states}, status=503)
-        return json_response({"status": "ready", "endpoints": states})
+            return json_response({"status": "not served", **told}, status=503)
+        return json_response({"status": "ready", **told})
 
     def _sorted(self) -> list[Served]:
         return [self.served[name] for name in sorted(self.served)]
