@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "resume": ("resume", "Go on with a run that failed, was stopped or was lost."),
     "rerun": ("rerun", "Run one task again, with its inputs, on the current code."),
     "cancel": ("cancel", "End a run that goes on."),
+    "models": ("models", "Show models and versions, and say what they are called."),
     "schedule": ("schedule", "Say when a flow, a loop or a monitor is to run."),
     "schedules": ("schedules", "Show what runs when; pause, resume and remove it."),
     "backfill": ("backfill", "Run a flow for each interval of a range."),

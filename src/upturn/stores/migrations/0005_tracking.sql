@@ -303,3 +303,37 @@ CREATE TABLE "model_use" (
     UNIQUE ("run", "seq")
 );
 CREATE INDEX model_use_model ON "model_use" ("model");
+
+-- What MLflow's clients log: models and traces.
+
+CREATE TABLE "logged_model" (
+    put_order INTEGER PRIMARY KEY,
+    "id" TEXT NOT NULL,
+    "group" TEXT NOT NULL,
+    "run" TEXT,
+    body TEXT NOT NULL,
+    UNIQUE ("id")
+);
+
+CREATE INDEX logged_model_group ON "logged_model" ("group");
+
+CREATE INDEX logged_model_run ON "logged_model" ("run");
+
+CREATE TABLE "logged_model_state" (
+    put_order INTEGER PRIMARY KEY,
+    "id" TEXT NOT NULL,
+    "seq" INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE ("id", "seq")
+);
+
+CREATE TABLE "trace" (
+    put_order INTEGER PRIMARY KEY,
+    "id" TEXT NOT NULL,
+    "seq" INTEGER NOT NULL,
+    "group" TEXT NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE ("id", "seq")
+);
+
+CREATE INDEX trace_group ON "trace" ("group");
