@@ -205,9 +205,7 @@ def delete_tag(call: Call, asked: VersionTag) -> None:
 def _answer(call: Call, version: Version) -> dict[str, Any]:
     aliases = aliases_of(call.workspace, version.model)
     seen = seen_model(call, get_model(call, version.model))
-    found: SeenVersion = next(
-        one for one in seen.versions if one.version.number == version.number
-    )
+    found: SeenVersion = next(one for one in seen.versions if one.version.number == version.number)
     return {"model_version": version_json(found, aliases)}
 
 
