@@ -191,7 +191,10 @@ class ServingApp:
         # A built folder serves one thing: without it there is nothing that traffic could want here.
         if self._workspace.settings.bundle is not None and "not served" in states.values():
             return json_response({"status": "not served", "endpoints": states}, status=503)
-        return json_response({"status": "ready", "endpoints": states})
+        routes = {one.name: one.live.route.revision for one in self._sorted() if one.live}
+        refused = {one.name: one.refused.revision for one in self._sorted() if one.refused}
+        said = {"status": "ready", "endpoints": states, "routes": routes, "refused": refused}
+        return json_response(said)
 
     def _sorted(self) -> list[Served]:
         return [self.served[name] for name in sorted(self.served)]
