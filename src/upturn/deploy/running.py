@@ -1,6 +1,7 @@
 """The servers that run on a store, as other processes see them: their leases and what they say."""
 
 import contextlib
+import hashlib
 import os
 import signal
 import socket
@@ -176,11 +177,10 @@ def _has_taken(running: Running, route: Route) -> tuple[bool, str]:
         served, refused = page["route"], page["refused"]
     elif status in _CLOSED:  # what it tells everybody is enough
         _, said = fetch(running.url, "/readyz")
-        told = said or {}
-        served = told.get("routes", {}).get(name)
-        number = told.get("refused", {}).get(name)
-        why = f"the server at {running.url} refused it; what it printed says why"
-        refused = None if number is None else {"route": number, "reason": why}
+        marks: list[str] = (said or {}).get("taken", [])
+        if taken_mark(name, route.revision, refused=True) in marks:
+            return False, f"the server at {running.url} refused it; what it printed says why"
+        return taken_mark(name, route.revision) in marks, ""
     else:
         return False, ""
     if served is not None and served >= route.revision:
@@ -188,3 +188,12 @@ def _has_taken(running: Running, route: Route) -> tuple[bool, str]:
     if refused is not None and refused["route"] >= route.revision:
         return False, refused["reason"]
     return False, ""
+
+
+def taken_mark(endpoint: str, revision: int, *, refused: bool = False) -> str:
+    """What a server says of a revision that it has taken, or refused, to whoever asks.
+
+    It names nothing to those who do not know the name.
+    """
+    text = f"{endpoint}/{revision}/{'refused' if refused else 'taken'}"
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()

@@ -24,6 +24,7 @@ from upturn.deploy.serve.problems import (
 )
 from upturn.deploy.serve.request import Limits
 from upturn.deploy.serve.seen import SEEN, observed
+from upturn.server.access import mlflow
 from upturn.server.access.access import Access
 from upturn.server.access.guard import Guard
 from upturn.server.access.origin import LOCAL
@@ -31,6 +32,7 @@ from upturn.server.api import Api
 from upturn.server.feedback import feedback_route
 from upturn.server.gate import Gate
 from upturn.server.inference import Inference, oip_paths
+from upturn.server.later import Later
 from upturn.server.pool import Pool
 from upturn.stores.workspace import Workspace
 
@@ -45,14 +47,6 @@ _TELLING = {  # headers by which somebody says who they are, or for whom they as
     b"x-forwarded-host",
     b"x-real-ip",
     b"via",
-}
-_HEALTH = {
-    "/healthz",
-    "/readyz",
-    "/health/live",
-    "/health/ready",
-    "/v2/health/live",
-    "/v2/health/ready",
 }
 _log = logging.getLogger("upturn.serve")
 
@@ -78,6 +72,11 @@ class Application:
         self._inference = Inference(self.serving, limits, _HANDLERS)
         self._api = Api(workspace, self.pool)
         self.serving.more_described.append(self._api.described)
+        self._mlflow = Later(
+            "upturn.adapters.mlflow.app",
+            lambda module: module.MlflowApi(workspace, self.pool),
+            self.pool,
+        )
         access = Access(
             workspace,
             not public,
@@ -105,10 +104,7 @@ class Application:
             await observed(self, observers, scope, receive, send)
             return
         path: str = scope["path"]
-        if path in _HEALTH:
-            # Probes ask by a pod's own address, and learn no more than how the server is.
-            await self._admitted(scope, receive, send)
-        elif (is_predict(path) or self._inference.takes(path)) and (
+        if (is_predict(path) or self._inference.takes(path)) and (
             self._any_host or (self._open_to_local and _is_plain(scope["headers"]))
         ):  # there is nothing to look up of who asks, and predictions are in a hurry
             await self._admitted(scope, receive, send)
@@ -126,6 +122,8 @@ class Application:
             await self._inference(scope, receive, send)
         elif self._api.takes(path):
             await self._api(scope, receive, send)
+        elif mlflow.takes(path):
+            await self._mlflow(scope, receive, send)
         else:
             await self._rest(scope, receive, send)
 

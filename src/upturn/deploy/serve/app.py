@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from upturn.deploy.running import taken_mark
 from upturn.deploy.serve.access import AccessLog
 from upturn.deploy.serve.metrics import Metrics
 from upturn.deploy.serve.overview import Overview
@@ -183,18 +184,27 @@ class ServingApp:
     async def _is_live(self, _: Request) -> Response:
         return json_response({"status": "live"})
 
-    async def _is_ready(self, _: Request) -> Response:
+    async def _is_ready(self, request: Request) -> Response:
         if not self.ready:
             status = "draining" if self.draining else "loading"
             return json_response({"status": status}, status=503)
         states = {one.name: "live" if one.live else "not served" for one in self._sorted()}
+        # Names are for those who have said who they are.
+        told = {} if request.scope.get("upturn.terse") else {"endpoints": states}
         # A built folder serves one thing: without it there is nothing that traffic could want here.
         if self._workspace.settings.bundle is not None and "not served" in states.values():
-            return json_response({"status": "not served", "endpoints": states}, status=503)
-        routes = {one.name: one.live.route.revision for one in self._sorted() if one.live}
-        refused = {one.name: one.refused.revision for one in self._sorted() if one.refused}
-        said = {"status": "ready", "endpoints": states, "routes": routes, "refused": refused}
-        return json_response(said)
+            return json_response({"status": "not served", **told}, status=503)
+        return json_response({"status": "ready", "taken": self._taken(), **told})
+
+    def _taken(self) -> list[str]:
+        """Marks of what is served or refused: who knows a route's name can tell whether it is."""
+        taken: list[str] = []
+        for one in self._sorted():
+            if one.live is not None:
+                taken.append(taken_mark(one.name, one.live.route.revision))
+            if one.refused is not None:
+                taken.append(taken_mark(one.name, one.refused.revision, refused=True))
+        return taken
 
     def _sorted(self) -> list[Served]:
         return [self.served[name] for name in sorted(self.served)]
