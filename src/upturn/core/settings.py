@@ -4,12 +4,16 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from upturn.core.errors import Invalid, did_you_mean
 from upturn.core.machine import total_bytes
 from upturn.core.size import size_bytes
+
+if TYPE_CHECKING:
+    from upturn.core.oidc import Oidc
 
 MARKERS = ("upturn.toml", "pyproject.toml")  # beside a project's files
 # Every variable that Upturn reads; a test compares this table with the documentation.
@@ -22,6 +26,7 @@ VARIABLES = {
     "UPTURN_DEADLINE_MS": "within how many milliseconds a request is answered or refused",
     "UPTURN_WORKERS": "how many processes answer requests",
     "UPTURN_ACCESS_LOG": "the file to which a server writes a line for each request",
+    "UPTURN_OIDC_SECRET": "the secret that the OpenID provider knows this server by",
     "UPTURN_DEMAND_TOKENS": "whether a server on loopback, too, has to be shown a token",
 }
 
@@ -43,6 +48,8 @@ class Settings:
     access_log: str = ""  # a file, "-" for stdout, or "" for none
     traces: bool = False  # whether the standard variables name a collector of traces
     demand_tokens: bool = False  # on loopback, too
+    oidc: "Oidc | None" = None  # by whom people log in
+    oidc_secret: str = field(default="", repr=False)
     bundle: Path | None = None  # what `upturn build` put here to be served: it is only read
 
 
@@ -76,6 +83,8 @@ def load_settings(cwd: Path | None = None, environ: Mapping[str, str] | None = N
         access_log=_access_log(environ, cwd),
         traces=_traces(environ),
         demand_tokens=_switch(environ, "UPTURN_DEMAND_TOKENS"),
+        oidc=_oidc(table),
+        oidc_secret=environ.get("UPTURN_OIDC_SECRET", ""),
     )
 
 
@@ -134,6 +143,14 @@ def _bundle(root: Path | None, table: Mapping[str, object]) -> Path | None:
             hint="Build the folder again: upturn build NAME",
         )
     return root / name
+
+
+def _oidc(table: Mapping[str, object]) -> "Oidc | None":
+    if "oidc" not in table:
+        return None
+    from upturn.core.oidc import oidc_settings
+
+    return oidc_settings(table["oidc"])
 
 
 def _access_log(environ: Mapping[str, str], cwd: Path) -> str:
