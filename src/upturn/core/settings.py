@@ -22,6 +22,7 @@ VARIABLES = {
     "UPTURN_DEADLINE_MS": "within how many milliseconds a request is answered or refused",
     "UPTURN_WORKERS": "how many processes answer requests",
     "UPTURN_ACCESS_LOG": "the file to which a server writes a line for each request",
+    "UPTURN_HOOKS": "`public`: webhooks are posted to public addresses alone",
     "UPTURN_DEMAND_TOKENS": "whether a server on loopback, too, has to be shown a token",
 }
 
@@ -43,6 +44,7 @@ class Settings:
     access_log: str = ""  # a file, "-" for stdout, or "" for none
     traces: bool = False  # whether the standard variables name a collector of traces
     demand_tokens: bool = False  # on loopback, too
+    public_hooks: bool = False  # webhooks are posted to public addresses alone
     bundle: Path | None = None  # what `upturn build` put here to be served: it is only read
 
 
@@ -75,6 +77,7 @@ def load_settings(cwd: Path | None = None, environ: Mapping[str, str] | None = N
         workers=_number(environ, "UPTURN_WORKERS", default=1, low=1),
         access_log=_access_log(environ, cwd),
         traces=_traces(environ),
+        public_hooks=_public_hooks(environ),
         demand_tokens=_switch(environ, "UPTURN_DEMAND_TOKENS"),
     )
 
@@ -139,6 +142,17 @@ def _bundle(root: Path | None, table: Mapping[str, object]) -> Path | None:
 def _access_log(environ: Mapping[str, str], cwd: Path) -> str:
     given = environ.get("UPTURN_ACCESS_LOG", "")
     return given if given in ("", "-") else str(cwd / Path(given).expanduser())
+
+
+def _public_hooks(environ: Mapping[str, str]) -> bool:
+    given = environ.get("UPTURN_HOOKS", "any")
+    if given not in ("any", "public"):
+        raise Invalid(
+            f"UPTURN_HOOKS is {given!r}.",
+            hint="It takes public, or any.",
+            setting="UPTURN_HOOKS",
+        )
+    return given == "public"
 
 
 def _traces(environ: Mapping[str, str]) -> bool:
