@@ -58,13 +58,18 @@ class HookDuty:
         self._tellers: dict[str, threading.Thread] = {}
         self._lock = threading.Lock()
         self._looked: float | None = None
+        self._stamp: int | None = None  # of the store when it was read last
 
     def look(self, workspace: Workspace, now: datetime) -> None:
         """Note what happened, and tell those who are due to be told."""
         moment = time.monotonic()
         if self._looked is None or moment - self._looked > _AWAY_S:
             self._begin(workspace)
-        self._note(workspace, now)
+            self._stamp = None
+        stamp = workspace.meta.stamp()
+        if stamp != self._stamp:
+            self._note(workspace, now)
+            self._stamp = stamp
         self._looked = time.monotonic()
         for hook in list_hooks(workspace):
             self._tell(workspace, hook, now)
