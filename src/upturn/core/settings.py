@@ -27,6 +27,7 @@ VARIABLES = {
     "UPTURN_WORKERS": "how many processes answer requests",
     "UPTURN_ACCESS_LOG": "the file to which a server writes a line for each request",
     "UPTURN_OIDC_SECRET": "the secret that the OpenID provider knows this server by",
+    "UPTURN_HOOKS": "`public`: webhooks are posted to public addresses alone",
     "UPTURN_DEMAND_TOKENS": "whether a server on loopback, too, has to be shown a token",
 }
 
@@ -50,6 +51,7 @@ class Settings:
     demand_tokens: bool = False  # on loopback, too
     oidc: "Oidc | None" = None  # by whom people log in
     oidc_secret: str = field(default="", repr=False)
+    public_hooks: bool = False  # webhooks are posted to public addresses alone
     bundle: Path | None = None  # what `upturn build` put here to be served: it is only read
 
 
@@ -82,6 +84,7 @@ def load_settings(cwd: Path | None = None, environ: Mapping[str, str] | None = N
         workers=_number(environ, "UPTURN_WORKERS", default=1, low=1),
         access_log=_access_log(environ, cwd),
         traces=_traces(environ),
+        public_hooks=_public_hooks(environ),
         demand_tokens=_switch(environ, "UPTURN_DEMAND_TOKENS"),
         oidc=_oidc(table),
         oidc_secret=environ.get("UPTURN_OIDC_SECRET", ""),
@@ -156,6 +159,17 @@ def _oidc(table: Mapping[str, object]) -> "Oidc | None":
 def _access_log(environ: Mapping[str, str], cwd: Path) -> str:
     given = environ.get("UPTURN_ACCESS_LOG", "")
     return given if given in ("", "-") else str(cwd / Path(given).expanduser())
+
+
+def _public_hooks(environ: Mapping[str, str]) -> bool:
+    given = environ.get("UPTURN_HOOKS", "any")
+    if given not in ("any", "public"):
+        raise Invalid(
+            f"UPTURN_HOOKS is {given!r}.",
+            hint="It takes public, or any.",
+            setting="UPTURN_HOOKS",
+        )
+    return given == "public"
 
 
 def _traces(environ: Mapping[str, str]) -> bool:
