@@ -137,6 +137,32 @@ CREATE INDEX run_file_digest ON run_file (digest);
 
 -- Runs and metrics from before there were these tables come in by stores/tracking/carry.py.
 
+-- Datasets and logged models that runs used and made, as they said.
+
+CREATE TABLE "dataset_use" (
+    put_order INTEGER PRIMARY KEY,
+    "run" TEXT NOT NULL,
+    "seq" INTEGER NOT NULL,
+    "group" TEXT NOT NULL,
+    "name" TEXT NOT NULL,
+    "digest" TEXT NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE ("run", "seq")
+);
+CREATE INDEX dataset_use_group ON "dataset_use" ("group");
+CREATE INDEX dataset_use_name ON "dataset_use" ("name");
+CREATE INDEX dataset_use_digest ON "dataset_use" ("digest");
+
+CREATE TABLE "model_use" (
+    put_order INTEGER PRIMARY KEY,
+    "run" TEXT NOT NULL,
+    "seq" INTEGER NOT NULL,
+    "model" TEXT NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE ("run", "seq")
+);
+CREATE INDEX model_use_model ON "model_use" ("model");
+
 -- Tokens, sessions of browsers, and what was changed by whom.
 
 CREATE TABLE "token" (
@@ -245,28 +271,37 @@ CREATE TABLE "delivery" (
     body TEXT NOT NULL,
     UNIQUE ("hook", "event", "seq")
 );
--- Datasets and logged models that runs used and made, as they said.
 
-CREATE TABLE "dataset_use" (
+-- What MLflow's clients log: models and traces.
+
+CREATE TABLE "logged_model" (
     put_order INTEGER PRIMARY KEY,
-    "run" TEXT NOT NULL,
+    "id" TEXT NOT NULL,
+    "group" TEXT NOT NULL,
+    "run" TEXT,
+    body TEXT NOT NULL,
+    UNIQUE ("id")
+);
+
+CREATE INDEX logged_model_group ON "logged_model" ("group");
+
+CREATE INDEX logged_model_run ON "logged_model" ("run");
+
+CREATE TABLE "logged_model_state" (
+    put_order INTEGER PRIMARY KEY,
+    "id" TEXT NOT NULL,
+    "seq" INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE ("id", "seq")
+);
+
+CREATE TABLE "trace" (
+    put_order INTEGER PRIMARY KEY,
+    "id" TEXT NOT NULL,
     "seq" INTEGER NOT NULL,
     "group" TEXT NOT NULL,
-    "name" TEXT NOT NULL,
-    "digest" TEXT NOT NULL,
     body TEXT NOT NULL,
-    UNIQUE ("run", "seq")
+    UNIQUE ("id", "seq")
 );
-CREATE INDEX dataset_use_group ON "dataset_use" ("group");
-CREATE INDEX dataset_use_name ON "dataset_use" ("name");
-CREATE INDEX dataset_use_digest ON "dataset_use" ("digest");
 
-CREATE TABLE "model_use" (
-    put_order INTEGER PRIMARY KEY,
-    "run" TEXT NOT NULL,
-    "seq" INTEGER NOT NULL,
-    "model" TEXT NOT NULL,
-    body TEXT NOT NULL,
-    UNIQUE ("run", "seq")
-);
-CREATE INDEX model_use_model ON "model_use" ("model");
+CREATE INDEX trace_group ON "trace" ("group");
