@@ -27,6 +27,7 @@ _PREFIXES = {
 _STARTS = tuple({prefix.split("mlflow/")[0] + "mlflow" for prefix in _PREFIXES})
 _ROOT = {"/get-artifact": "get-artifact"}  # what MLflow has outside its API
 _BODY_MOST = 64 * 1024 * 1024
+_DROPPED_MOST = 2 * 1024 * 1024 * 1024
 _log = logging.getLogger("upturn.mlflow")
 
 
@@ -80,7 +81,7 @@ class MlflowApi:
         query: bytes = scope["query_string"]
         body = b""
         if method != "GET" or not query:
-            body = await whole_body(scope, receive)
+            body = await whole_body(receive)
             if method in ("POST", "PUT"):
                 check_content_type(scope["headers"])
         return await self._in_thread(_do, call, route, query, body, fields)
@@ -109,24 +110,31 @@ def refuse_role(call: Call, needed: Role) -> None:
         )
 
 
-async def whole_body(scope: Scope, receive: Receive, most: int = _BODY_MOST) -> bytes:
-    """The body of a request. Raises MlflowError for one that is too large."""
+async def whole_body(receive: Receive, most: int = _BODY_MOST) -> bytes:
+    """The body of a request. Raises MlflowError for one that is too large.
+
+    What is too much is read and dropped: a client that is cut off while it sends hears no reason,
+    and tries again.
+    """
     parts: list[bytes] = []
     size = 0
-    for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit() and int(value) > most:
-            raise MlflowError(f"A request's body can have at most {most} bytes.")
-    while True:
+    more = True
+    while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise MlflowError("The client left before the request was complete.")
         part: bytes = message.get("body", b"")
+        more = message.get("more_body", False)
         size += len(part)
-        if size > most:
-            raise MlflowError(f"A request's body can have at most {most} bytes.")
-        parts.append(part)
-        if not message.get("more_body"):
-            return b"".join(parts)
+        if size <= most:
+            parts.append(part)
+        else:
+            parts.clear()
+        if size > _DROPPED_MOST:
+            break
+    if size > most:
+        raise MlflowError(f"A request's body can have at most {most} bytes.")
+    return b"".join(parts)
 
 
 def _in_thread(function: Callable[..., R], /, *args: Any) -> Awaitable[R]:
@@ -170,12 +178,10 @@ class _Table:
         """The route of a path, and what its fields are. Raises MlflowError when there is none."""
         if path in _ROOT and method == "GET":
             return self._exact[method, _ROOT[path], 2], {}
-        for prefix, version in _PREFIXES.items():
-            if path.startswith(prefix):
-                rest = path[len(prefix) :].rstrip("/")
-                break
-        else:
+        prefix = next((start for start in _PREFIXES if path.startswith(start)), None)
+        if prefix is None:
             raise _no_endpoint(method, path)
+        version, rest = _PREFIXES[prefix], path[len(prefix) :].rstrip("/")
         route = self._exact.get((method, rest, version))
         if route is not None:
             return route, {}

@@ -27,6 +27,7 @@ STATUS = {
     MISSING: 404,
     NO_ENDPOINT: 404,
     "RESOURCE_CONFLICT": 409,
+    "REQUEST_LIMIT_EXCEEDED": 429,
     INTERNAL: 500,
     NOT_IMPLEMENTED: 501,
     BUSY: 503,
@@ -38,7 +39,16 @@ _CODES: tuple[tuple[type[UpturnError], str], ...] = (
     (Conflict, EXISTS),
     (Unavailable, BUSY),
 )
-_BY_STATUS = {400: INVALID, 401: UNAUTHENTICATED, 403: FORBIDDEN, 404: MISSING, 422: INVALID}
+_BY_STATUS = {
+    400: INVALID,
+    401: UNAUTHENTICATED,
+    403: FORBIDDEN,
+    404: MISSING,
+    413: INVALID,
+    422: INVALID,
+    429: "REQUEST_LIMIT_EXCEEDED",
+    503: BUSY,
+}
 
 
 class MlflowError(Exception):

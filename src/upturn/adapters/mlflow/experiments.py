@@ -2,8 +2,11 @@
 
 import re
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlparse
+
+import msgspec
 
 from upturn.adapters.mlflow.call import Call, Route
 from upturn.adapters.mlflow.errors import EXISTS, MISSING, MlflowError, bad_value
@@ -78,6 +81,10 @@ class Experiment:
             case _:
                 return self.updated_ms
 
+    def sort_key(self, name: str) -> Any:
+        """As `attribute`, to the microsecond: what was made within one sorts as it was made."""
+        return self.group.created_at if name == "creation_time" else self.attribute(name)
+
     def as_json(self) -> dict[str, Any]:
         """As MLflow says it."""
         said: dict[str, Any] = {
@@ -147,7 +154,8 @@ def default_group(call: Call) -> Group:
     found = meta.find(Group, DEFAULT)
     if found is not None:
         return found
-    group = _new(call, "Default", DEFAULT)
+    group = _new(call, "Default", DEFAULT)  # before anything else that this request makes
+    group = msgspec.structs.replace(group, created_at=call.now - timedelta(microseconds=1))
     try:
         return meta.add(group)
     except Conflict:  # another request just made it
@@ -300,7 +308,7 @@ def search(call: Call, asked: SearchExperiments) -> Any:
     for kind, key, ascending in reversed(orders):
         if kind != "attribute":
             raise MlflowError(f"Invalid order_by entity: {kind}")
-        found.sort(key=lambda one: one.attribute(key), reverse=not ascending)
+        found.sort(key=lambda one: one.sort_key(key), reverse=not ascending)
     end = start + asked.max_results
     answer: dict[str, Any] = {"experiments": [one.as_json() for one in found[start:end]]}
     if end < len(found):

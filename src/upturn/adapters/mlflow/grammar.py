@@ -1,8 +1,9 @@
 """The language of MLflow's filters: comparisons joined by AND, and its words for what is wrong."""
 
 import ast
+import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,7 +78,6 @@ def parse_filter(text: str, grammar: Grammar) -> tuple[Clause, ...]:
         raise MlflowError(
             f"Search filter contained multiple expression {text!r}. Provide AND-ed expression list."
         )
-    clauses: list[Clause] = []
     invalid: list[str] = []
     parsed: list[list[Token]] = []
     for part in _parts(tokens):
@@ -88,9 +88,7 @@ def parse_filter(text: str, grammar: Grammar) -> tuple[Clause, ...]:
     if invalid:
         said = ", ".join(f"'{token}'" for token in invalid)
         raise MlflowError(f"Invalid clause(s) in filter string: {said}")
-    for comparison in parsed:
-        clauses.append(_clause(comparison, grammar))
-    return tuple(clauses)
+    return tuple([_clause(comparison, grammar) for comparison in parsed])
 
 
 def parse_order(text: str, grammar: Grammar) -> tuple[str, str, bool]:
@@ -120,25 +118,22 @@ def like(pattern: str, *, fold: bool = False) -> re.Pattern[str]:
 
 def holds(op: str, left: Any, right: Any) -> bool:
     """Whether a comparison holds between a value that is there and what it is compared with."""
-    match op:
-        case "=":
-            return left == right
-        case "!=":
-            return left != right
-        case "<":
-            return left < right
-        case "<=":
-            return left <= right
-        case ">":
-            return left > right
-        case ">=":
-            return left >= right
-        case "IN":
-            return left in right
-        case "NOT IN":
-            return left not in right
-        case _:
-            return like(right, fold=op == "ILIKE").fullmatch(left) is not None
+    if op in _LIKES:
+        return like(right, fold=op == "ILIKE").fullmatch(left) is not None
+    return _COMPARED[op](left, right)
+
+
+_LIKES = ("LIKE", "ILIKE")
+_COMPARED: dict[str, Callable[[Any, Any], bool]] = {
+    "=": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "IN": lambda left, right: left in right,
+    "NOT IN": lambda left, right: left not in right,
+}
 
 
 def _tokens(text: str) -> list[Token]:

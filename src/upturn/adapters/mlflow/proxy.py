@@ -184,6 +184,8 @@ async def _take(
                 buffer = bytearray()
         if writing is not None:
             await writing
+        if most is not None and not size:
+            raise MlflowError("Request must specify data.")
         await in_thread(_keep, call, place, writer, size)
     except BaseException:
         if writing is not None:

@@ -78,6 +78,8 @@ def query_items(query: bytes) -> list[tuple[str, str]]:
 def from_values(kind: type[A], given: Mapping[str, Any]) -> A:
     """The request from JSON values. Raises MlflowError for the first field that does not fit."""
     values = {_snake(name): _plain(value) for name, value in given.items() if value is not None}
+    if "run_uuid" in values:  # what older clients call it
+        values.setdefault("run_id", values["run_uuid"])
     for field in msgspec.structs.fields(kind):
         value = values.get(field.name)
         if field.name in kind.needs and value in (None, "", []):

@@ -77,7 +77,7 @@ _FIELDS = {
 }
 _KINDS = {"metric": "metric", "parameter": "param", "tag": "tag"}
 
-NOTHING = Term(of="run", name="id", op="IN", value=())  # what no run fits
+_NOTHING = Term(of="run", name="id", op="=", value="")  # no run fits it
 RunsOfDatasets = Callable[[tuple[Clause, ...]], Iterable[str]]
 Uri = Callable[[RunRow], str]
 
@@ -94,7 +94,7 @@ def searched(
     terms: list[Where] = [_term(one) for one in clauses if not _is_ours(one)]
     datasets = tuple(one for one in clauses if one.kind == "dataset")
     if datasets:
-        terms.append(Term(of="run", name="id", op="IN", value=tuple(runs_of(datasets))))
+        terms.append(_one_of("id", runs_of(datasets)))
     uris = [one for one in clauses if one.kind == "attribute" and one.key == "artifact_uri"]
     where = None if not terms else terms[0] if len(terms) == 1 else Both(tuple(terms))
     if not uris:
@@ -129,10 +129,15 @@ def _term(clause: Clause) -> Where:
     value: Any = clause.value
     if key == "status":
         fitting = [ours for ours, theirs in STATUSES.items() if holds(clause.op, theirs, value)]
-        return Term(of="run", name="status", op="IN", value=tuple(fitting))
+        return _one_of("status", fitting)
     if key in ("start_time", "end_time"):
         return Term(of="run", name=_FIELDS[key], op=clause.op, value=_micros(value))
     return Term(of="run", name=_FIELDS[key], op=clause.op, value=value)
+
+
+def _one_of(field: str, values: Iterable[str]) -> Term:
+    listed = tuple(values)
+    return Term(of="run", name=field, op="IN", value=listed) if listed else _NOTHING
 
 
 def _micros(milliseconds: float) -> int:
