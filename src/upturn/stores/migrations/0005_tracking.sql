@@ -278,32 +278,6 @@ CREATE TABLE "delivery" (
     body TEXT NOT NULL,
     UNIQUE ("hook", "event", "seq")
 );
--- Datasets and logged models that runs used and made, as they said.
-
-CREATE TABLE "dataset_use" (
-    put_order INTEGER PRIMARY KEY,
-    "run" TEXT NOT NULL,
-    "seq" INTEGER NOT NULL,
-    "group" TEXT NOT NULL,
-    "name" TEXT NOT NULL,
-    "digest" TEXT NOT NULL,
-    body TEXT NOT NULL,
-    UNIQUE ("run", "seq")
-);
-CREATE INDEX dataset_use_group ON "dataset_use" ("group");
-CREATE INDEX dataset_use_name ON "dataset_use" ("name");
-CREATE INDEX dataset_use_digest ON "dataset_use" ("digest");
-
-CREATE TABLE "model_use" (
-    put_order INTEGER PRIMARY KEY,
-    "run" TEXT NOT NULL,
-    "seq" INTEGER NOT NULL,
-    "model" TEXT NOT NULL,
-    body TEXT NOT NULL,
-    UNIQUE ("run", "seq")
-);
-CREATE INDEX model_use_model ON "model_use" ("model");
-
 -- What MLflow's clients log: models and traces.
 
 CREATE TABLE "logged_model" (
