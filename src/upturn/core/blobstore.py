@@ -1,6 +1,7 @@
 """BlobStore: where the bytes of artifacts are kept, by their digest."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -25,6 +26,13 @@ class BlobStore(Protocol):
 
         The blob appears whole or not at all. With `sync` it survives power loss when this returns.
         Putting what is there already is a use of it: see `sweep`.
+        """
+        ...
+
+    def put_file(self, file: Path, *, sync: bool = False) -> str:
+        """Store what is in a file, as `put` does; the file is gone then, moved where it can be.
+
+        Nobody may write to it any more. It is mapped: a large one takes no memory.
         """
         ...
 

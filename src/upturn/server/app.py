@@ -28,6 +28,7 @@ from upturn.deploy.serve.request import Limits
 from upturn.deploy.serve.seen import SEEN, observed
 from upturn.server.feedback import feedback_route
 from upturn.server.gate import Gate
+from upturn.server.store_api import StoreApi
 from upturn.stores.workspace import Workspace
 
 _PREFIX, _SUFFIX = "/v1/endpoints/", "/predict"
@@ -55,6 +56,7 @@ class Application:
         self.serving = ServingApp(workspace, limits)
         self.serving.more_paths.append(openapi.paths)
         self._oip = OpenInference(self.serving, limits)
+        self._store = StoreApi(workspace)
         self._gate = Gate(self.serving.served)
         self._rest = Starlette(
             routes=[
@@ -87,6 +89,9 @@ class Application:
                 if observers:
                     scope[SEEN].route = _ROUTE
                 await self.serving.predict(name, scope, receive, send)
+                return
+            if self._store.takes(path):
+                await self._store(scope, receive, send)
                 return
             if self._oip.takes(path):
                 if observers:

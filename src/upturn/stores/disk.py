@@ -48,12 +48,12 @@ class DiskBlobStore:
         self._trash = os.path.join(self._root, "trash")
         with _disk(self._root):
             os.makedirs(self._root, exist_ok=True)  # as it is, where nothing may be written
-            _clean(self._fresh)
+            clean_abandoned(self._fresh)
 
     def put(self, parts: Sequence[Buffer], *, sync: bool = False) -> str:
         """Store the concatenation of the parts and return its digest; see BlobStore.put."""
         views = [memoryview(part).cast("B") for part in parts if memoryview(part).nbytes]
-        digest = _digest(views)
+        digest = digest_of(views)
         path = self._path(digest)
         size = sum(view.nbytes for view in views)
         with _disk(self._root):
@@ -63,6 +63,33 @@ class DiskBlobStore:
                 _sync(path)
                 _sync(os.path.dirname(path))
                 _sync(self._root)
+        return digest
+
+    def put_file(self, file: Path, *, sync: bool = False) -> str:
+        """Store what is in a file, which is gone then; see BlobStore.put_file."""
+        source = os.fspath(file)
+        with _disk(self._root):
+            view = _read(source)
+            if view is None:
+                raise NotFound(f"There is no file {source}.")
+            digest = digest_of([view])
+            path = self._path(digest)
+            if self._use(path) != view.nbytes:
+                try:
+                    os.chmod(source, 0o444)
+                    if sync:
+                        _sync(source)
+                    _rename(source, path)
+                except OSError as error:
+                    if error.errno != errno.EXDEV:
+                        raise
+                    self._write(path, [view], sync=sync)  # it lies on another disk
+            if sync:
+                _sync(path)
+                _sync(os.path.dirname(path))
+                _sync(self._root)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(source)
         return digest
 
     def get(self, digest: str) -> memoryview:
@@ -77,7 +104,7 @@ class DiskBlobStore:
                 f"No blob {digest!r} in {self._root}.",
                 hint="upturn gc may have removed it; running what made it again brings it back.",
             )
-        if _digest([view]) != digest:
+        if digest_of([view]) != digest:
             raise Corrupt(
                 f"The blob {digest} is damaged: {path} does not hold what was written.",
                 hint="Delete that file and run what made it again, or put a copy back.",
@@ -192,7 +219,8 @@ class DiskBlobStore:
             raise
 
 
-def _digest(views: Sequence[memoryview]) -> str:
+def digest_of(views: Sequence[memoryview]) -> str:
+    """The digest of the concatenation of the bytes."""
     large = any(view.nbytes >= _THREADS_FROM for view in views)
     hasher = blake3.blake3(max_threads=_hash_threads if large else 1)
     for view in views:
@@ -219,6 +247,11 @@ def _read(path: str) -> memoryview | None:
         return memoryview(os.read(file, size))
     finally:
         os.close(file)
+
+
+def mapped(file: Path) -> memoryview | None:
+    """What is in a file, mapped when it is much; None when there is none."""
+    return _read(os.fspath(file))
 
 
 def _write_all(file: int, view: memoryview) -> None:
@@ -252,8 +285,11 @@ def _sync(path: str) -> None:
         os.close(file)
 
 
-def _clean(directory: str) -> None:
-    """Remove what writers that died left behind; a process elsewhere may own a pid unknown here."""
+def clean_abandoned(directory: str) -> None:
+    """Remove what writers that died left in files `<pid>-…`.
+
+    A process elsewhere may own a pid unknown here, so what is young stays.
+    """
     if not os.path.isdir(directory):
         return
     now = time.time()

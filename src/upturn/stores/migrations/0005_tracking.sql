@@ -134,3 +134,12 @@ SELECT run.id, '', run.flow, '', coalesce(json_extract(run.body, '$.project'), '
         WHERE state.run = run.id ORDER BY seq DESC LIMIT 1), 'running'),
     run.started_at, NULL
 FROM run WHERE typeof(run.body) = 'text' ORDER BY run.put_order;
+
+-- Puts that came over a connection that may break: sent again, they count once. See stores/once.py.
+
+CREATE TABLE receipt (
+    id TEXT PRIMARY KEY,
+    at REAL NOT NULL,
+    numbers TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX receipt_at ON receipt (at);

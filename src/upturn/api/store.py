@@ -1,0 +1,353 @@
+"""The store over HTTP: each call that a client's stores make, and what whoever asks may do by it.
+
+A viewer reads. An editor writes what runs say, a deployer what is deployed and decided, an admin
+the rest. Tokens, sessions and the audit are no business of this way in, not even to be read.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+
+from upturn.api.operation import Ask, Asker, Role
+from upturn.core.errors import Invalid, NotFound, did_you_mean
+from upturn.core.naming import Model
+from upturn.core.record import Record
+from upturn.core.records import Endpoint, Run
+from upturn.deploy.serve.problems import BadRequest, Forbidden
+from upturn.stores.remote import wire
+from upturn.stores.tables import condition, sequence_number, table_of
+
+Q = TypeVar("Q", bound=wire.Asked)
+ROLES: tuple[Role, ...] = ("viewer", "editor", "deployer", "admin")
+SECRET = frozenset({"token", "session", "audit", "hook", "delivery"})  # tables that never go out
+# Who may put records of a kind; of any other kind: an admin.
+_DEVELOP = ("run", "run_state", "task", "task_state", "memo", "artifact", "metric", "exhibit")
+WRITERS: dict[str, Role] = {
+    **dict.fromkeys((*_DEVELOP, "edge", "group", "description", "removal", "pin"), "editor"),
+    **dict.fromkeys(("model", "version", "alias", "endpoint", "route", "decision"), "deployer"),
+    **dict.fromkeys(("check", "verdict", "alert", "mute", "approval"), "deployer"),
+}
+_LEASES: tuple[tuple[str, Role], ...] = (("run/", "editor"), ("loop/", "deployer"))
+_OF_MODELS = ("model/", "version/")  # paths of what only a deployer describes or removes
+_MOST_ID = 128
+_RESERVED = frozenset({"self", "kind", "newest_first", "limit", "after"})
+
+
+def refuse_below(asker: Asker, role: Role, what: str) -> None:
+    """Raise Forbidden unless whoever asks has the role, or a higher one."""
+    if ROLES.index(asker.role) < ROLES.index(role):
+        raise Forbidden(
+            f"{asker.name} may not {what}: that takes the role {role}, and theirs is {asker.role}.",
+            hint="Ask an admin for a token of that role: upturn tokens",
+        )
+
+
+def refuse_narrow(asker: Asker, what: str) -> None:
+    """Raise Forbidden for whoever is limited to projects: it can't be told which `what` is of."""
+    if asker.projects is not None:
+        raise Forbidden(
+            f"{asker.name} is limited to projects, and of {what} it can't be told whose they are.",
+            hint="Use a token of all projects here, or the API at /api/v1.",
+        )
+
+
+class _Projects:
+    """Which project things are of; looked up once for each in a call."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._meta = ask.workspace.meta
+        self._own = ask.workspace.settings.project
+        self._runs: dict[str, str | None] = {}
+        self._models: dict[str, str] = {}
+
+    def hear(self, records: Iterable[Record]) -> None:
+        """Runs that are just being put."""
+        for record in records:
+            if isinstance(record, Run) and self._meta.find(Run, record.id) is None:
+                self._runs[record.id] = record.project
+
+    def of(self, record: Record) -> str | None:
+        """The project of a record; None when it can't be told."""
+        table = type(record).table
+        if isinstance(record, Run):
+            return record.project
+        if table in _BY_RUN:
+            return self.of_run(getattr(record, "run"))  # noqa: B009
+        if isinstance(record, Model):
+            return self.of_model(record.name) if self._knows(record.name) else record.project
+        if isinstance(record, Endpoint):
+            return self.of_model(record.model_name)
+        return self.of_model(getattr(record, "model")) if table in _BY_MODEL else None  # noqa: B009
+
+    def of_run(self, run: str) -> str | None:
+        """The project of a run; None when there is no such run."""
+        if run not in self._runs:
+            found = self._meta.find(Run, run)
+            self._runs[run] = None if found is None else found.project
+        return self._runs[run]
+
+    def of_model(self, name: str) -> str:
+        """The project of a model: the workspace's own unless it is said."""
+        if name not in self._models:
+            found = self._meta.find(Model, name)
+            self._models[name] = self._own if found is None else found.project
+        return self._models[name]
+
+    def _knows(self, name: str) -> bool:
+        return self._meta.find(Model, name) is not None
+
+
+_BY_RUN = ("run_state", "task", "task_state", "metric", "exhibit")
+_BY_MODEL = ("version", "alias", "route")
+_TOLD = frozenset({"run", "model", "endpoint", *_BY_RUN, *_BY_MODEL})
+
+
+def _readable(ask: Ask, name: str) -> type[Record]:
+    """The kind of that table, if whoever asks may read it."""
+    if name in SECRET:
+        raise Forbidden(
+            f"Records {name!r} don't go out this way.", hint="Ask for them where the store is."
+        )
+    kind = wire.kind_of(name)
+    if name not in WRITERS:
+        refuse_below(ask.asker, "admin" if name not in _OPEN else "viewer", f"read {name} records")
+    if name not in _TOLD:
+        refuse_narrow(ask.asker, f"{name} records")
+    return kind
+
+
+_OPEN = frozenset({"collection", "schedule", "tick"})  # what everybody may read, and no one write
+
+
+def _seen(ask: Ask, records: Sequence[Record]) -> Sequence[Record]:
+    """Those of the records that are whoever asks' to see."""
+    if ask.asker.projects is None:
+        return records
+    projects = _Projects(ask)
+    return [record for record in records if _may_see(ask, projects.of(record))]
+
+
+def _may_see(ask: Ask, project: str | None) -> bool:
+    return project is not None and ask.asker.may_see(project)
+
+
+# Records
+
+
+def _put(ask: Ask, asked: wire.Put) -> list[int | None]:
+    if len(asked.once) > _MOST_ID:
+        raise Invalid(f"The id of a put has {len(asked.once)} characters.", hint="Make it short.")
+    for table, _ in asked.records:
+        if table in SECRET:
+            raise Forbidden(f"Records {table!r} are not put this way.")
+    records = [wire.from_body(body) for body in asked.records]
+    for record in records:
+        _refuse_put(ask, record)
+    if ask.asker.projects is not None:
+        projects = _Projects(ask)
+        projects.hear(records)
+        for record in records:
+            table = type(record).table
+            if table not in _TOLD:
+                refuse_narrow(ask.asker, f"{table} records")
+            if not _may_see(ask, projects.of(record)):
+                raise Forbidden(
+                    f"{ask.asker.name} may not put this {table}: it is of another project.",
+                    hint="Name a project of the token's: it is the project in upturn.toml.",
+                )
+    # Another client's id is not this one's, whatever it is.
+    once = f"{ask.asker.token}:{ask.asker.name}:{asked.once}" if asked.once else None
+    put = ask.workspace.meta.put(*records, once=once)
+    return [sequence_number(record) for record in put]
+
+
+def _refuse_put(ask: Ask, record: Record) -> None:
+    table = type(record).table
+    role = WRITERS.get(table, "admin")
+    path = getattr(record, "path", "")
+    if table in ("description", "removal") and str(path).startswith(_OF_MODELS):
+        role = "deployer"
+    refuse_below(ask.asker, role, f"put {table} records")
+
+
+def _find(ask: Ask, asked: wire.Find) -> bytes | None:
+    kind = _readable(ask, asked.kind)
+    meta = ask.workspace.meta
+    found = meta.find(kind, *asked.key)
+    if found is not None and not _seen(ask, [found]):
+        found = None
+    if found is None and asked.must:
+        if ask.asker.projects is None:
+            meta.get(kind, *asked.key)  # raises, with a hint at what there is
+        raise NotFound(f"No {asked.kind.replace('_', ' ')} {'/'.join(map(str, asked.key))!r}.")
+    return None if found is None else wire.column_bytes(table_of(kind).encode(found))
+
+
+def _select(ask: Ask, asked: wire.Select) -> list[bytes]:
+    kind = _readable(ask, asked.kind)
+    _check_fields(kind, asked.where)
+    narrow = ask.asker.projects is not None
+    records = ask.workspace.meta.select(
+        kind,
+        newest_first=asked.newest_first,
+        limit=None if narrow else asked.limit,
+        after=asked.after,
+        **asked.where,
+    )
+    encode = table_of(kind).encode
+    return [wire.column_bytes(encode(record)) for record in _seen(ask, records)[: asked.limit]]
+
+
+def _last_each(ask: Ask, asked: wire.LastEach) -> list[bytes]:
+    kind = _readable(ask, asked.kind)
+    _check_fields(kind, asked.where)
+    records = ask.workspace.meta.last_each(kind, **asked.where)
+    encode = table_of(kind).encode
+    return [wire.column_bytes(encode(record)) for record in _seen(ask, records)]
+
+
+def _check_fields(kind: type[Record], where: Mapping[str, object]) -> None:
+    """Raise Invalid for a field that would be taken for an argument of the store's."""
+    if _RESERVED & where.keys():
+        condition(table_of(kind), where)
+
+
+# Leases
+
+
+def _claim(ask: Ask, asked: wire.Claim) -> bool:
+    _refuse_lease(ask, asked.name)
+    if not -1.0 <= asked.ttl_s <= 86_400.0:
+        raise Invalid(f"A lease of {asked.ttl_s:g} s is not given.", hint="A day is the longest.")
+    return ask.workspace.meta.claim(
+        asked.name, asked.owner, ttl_s=asked.ttl_s, payload=asked.payload
+    )
+
+
+def _release(ask: Ask, asked: wire.Release) -> None:
+    _refuse_lease(ask, asked.name)
+    ask.workspace.meta.release(asked.name, asked.owner)
+
+
+def _refuse_lease(ask: Ask, name: str) -> None:
+    roles: list[Role] = [role for prefix, role in _LEASES if name.startswith(prefix)]
+    role = roles[0] if roles else "admin"
+    refuse_below(ask.asker, role, f"hold {name[:100]!r}")
+    if ask.asker.projects is not None:
+        project = _Projects(ask).of_run(name.removeprefix("run/"))
+        if not name.startswith("run/") or not (project is None or ask.asker.may_see(project)):
+            refuse_narrow(ask.asker, "leases")
+
+
+def _lease(ask: Ask, asked: wire.Name) -> Any:
+    return ask.workspace.meta.lease(asked.name) if _may_hear(ask, asked.name) else None
+
+
+def _leases(ask: Ask, asked: wire.Name) -> Any:
+    found = ask.workspace.meta.leases(asked.name)
+    return [lease for lease in found if _may_hear(ask, lease.name)]
+
+
+def _may_hear(ask: Ask, name: str) -> bool:
+    """Who serves the store is no secret; else, a lease is of its run's project."""
+    if ask.asker.projects is None or name == "server":
+        return True
+    return name.startswith("run/") and _may_see(
+        ask, _Projects(ask).of_run(name.removeprefix("run/"))
+    )
+
+
+# The store itself, and blobs
+
+
+def _stamp(ask: Ask, _: wire.Nothing) -> int:
+    return ask.workspace.meta.stamp()
+
+
+def _counts(ask: Ask, _: wire.Nothing) -> dict[str, int]:
+    refuse_narrow(ask.asker, "counts")
+    counts = ask.workspace.meta.counts()
+    return {name: number for name, number in counts.items() if name not in SECRET}
+
+
+def _blob_has(ask: Ask, asked: wire.Blob) -> bool:
+    refuse_narrow(ask.asker, "artifacts")
+    return ask.workspace.blobs.has(asked.digest, use=asked.use)
+
+
+def _blob_delete(ask: Ask, asked: wire.Blob) -> None:
+    refuse_narrow(ask.asker, "artifacts")
+    blobs = ask.workspace.blobs
+    if ask.asker.role != "admin":
+        from upturn.core.errors import Corrupt
+
+        try:
+            blobs.get(asked.digest)
+        except NotFound:
+            return
+        except Corrupt:
+            pass
+        else:
+            return  # it is whole: what was damaged was on its way, or the client's own copy
+    blobs.delete(asked.digest)
+
+
+def _blob_size(ask: Ask, _: wire.Nothing) -> int:
+    refuse_narrow(ask.asker, "artifacts")
+    return ask.workspace.blobs.size_bytes()
+
+
+def _blob_entries(ask: Ask, _: wire.Nothing) -> list[tuple[str, int, float]]:
+    refuse_narrow(ask.asker, "artifacts")
+    return [
+        (entry.digest, entry.size_bytes, entry.used_at) for entry in ask.workspace.blobs.entries()
+    ]
+
+
+# The table of calls
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call: what it asks, what does it, and which role it takes at least."""
+
+    asks: type[wire.Asked]
+    do: Callable[[Ask, Any], Any]
+    role: Role
+
+
+def _call(asks: type[Q], do: Callable[[Ask, Q], Any], role: Role = "viewer") -> Call:
+    return Call(asks, do, role)
+
+
+CALLS: dict[str, Call] = {
+    "put": _call(wire.Put, _put, "editor"),
+    "find": _call(wire.Find, _find),
+    "select": _call(wire.Select, _select),
+    "last_each": _call(wire.LastEach, _last_each),
+    "claim": _call(wire.Claim, _claim, "editor"),
+    "release": _call(wire.Release, _release, "editor"),
+    "lease": _call(wire.Name, _lease),
+    "leases": _call(wire.Name, _leases),
+    "stamp": _call(wire.Nothing, _stamp),
+    "counts": _call(wire.Nothing, _counts),
+    "blobs.has": _call(wire.Blob, _blob_has),
+    "blobs.delete": _call(wire.Blob, _blob_delete, "editor"),
+    "blobs.size": _call(wire.Nothing, _blob_size),
+    "blobs.entries": _call(wire.Nothing, _blob_entries, "admin"),
+}
+
+
+def call(ask: Ask, name: str, body: bytes) -> bytes:
+    """Do the call, and return the answer's body. Raises UpturnError for whatever is wrong."""
+    known = CALLS.get(name)
+    if known is None:
+        raise NotFound(f"The store has no call {name[:100]!r}.", hint=did_you_mean(name, CALLS))
+    refuse_below(ask.asker, known.role, f"use the call {name!r}")
+    try:
+        asked = msgspec.msgpack.decode(body, type=known.asks)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequest(f"The call {name!r} is not understood: {error}.") from None
+    return wire.pack(known.do(ask, asked))
