@@ -10,24 +10,26 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from upturn.api.operation import Ask, Asker, Role
-from upturn.core.errors import Invalid, NotFound, did_you_mean
+from upturn.api.operation import Ask, Asker
+from upturn.core.access import Role, reaches
+from upturn.core.errors import Corrupt, Invalid, NotFound, Unapproved, did_you_mean
 from upturn.core.naming import Model
 from upturn.core.record import Record
-from upturn.core.records import Endpoint, Run
+from upturn.core.records import Alias, Endpoint, Run
 from upturn.deploy.serve.problems import BadRequest, Forbidden
+from upturn.model.aliases import check_approved, is_protected
+from upturn.stores.audit import note
 from upturn.stores.remote import wire
 from upturn.stores.tables import condition, sequence_number, table_of
 
 Q = TypeVar("Q", bound=wire.Asked)
-ROLES: tuple[Role, ...] = ("viewer", "editor", "deployer", "admin")
 SECRET = frozenset({"token", "session", "audit", "hook", "delivery"})  # tables that never go out
 # Who may put records of a kind; of any other kind: an admin.
 _DEVELOP = ("run", "run_state", "task", "task_state", "memo", "artifact", "metric", "exhibit")
 WRITERS: dict[str, Role] = {
     **dict.fromkeys((*_DEVELOP, "edge", "group", "description", "removal", "pin"), "editor"),
     **dict.fromkeys(("model", "version", "alias", "endpoint", "route", "decision"), "deployer"),
-    **dict.fromkeys(("check", "verdict", "alert", "mute", "approval"), "deployer"),
+    **dict.fromkeys(("check", "verdict", "alert", "mute", "approval", "schedule"), "deployer"),
 }
 _LEASES: tuple[tuple[str, Role], ...] = (("run/", "editor"), ("loop/", "deployer"))
 _OF_MODELS = ("model/", "version/")  # paths of what only a deployer describes or removes
@@ -37,7 +39,7 @@ _RESERVED = frozenset({"self", "kind", "newest_first", "limit", "after"})
 
 def refuse_below(asker: Asker, role: Role, what: str) -> None:
     """Raise Forbidden unless whoever asks has the role, or a higher one."""
-    if ROLES.index(asker.role) < ROLES.index(role):
+    if not reaches(asker.role, role):
         raise Forbidden(
             f"{asker.name} may not {what}: that takes the role {role}, and theirs is {asker.role}.",
             hint="Ask an admin for a token of that role: upturn tokens",
@@ -118,7 +120,8 @@ def _readable(ask: Ask, name: str) -> type[Record]:
     return kind
 
 
-_OPEN = frozenset({"collection", "schedule", "tick"})  # what everybody may read, and no one write
+# What everybody may read, and an admin write: rules, and what was said by somebody in person.
+_OPEN = frozenset({"collection", "tick", "protection", "proposal", "stage"})
 
 
 def _seen(ask: Ask, records: Sequence[Record]) -> Sequence[Record]:
@@ -160,16 +163,51 @@ def _put(ask: Ask, asked: wire.Put) -> list[int | None]:
     # Another client's id is not this one's, whatever it is.
     once = f"{ask.asker.token}:{ask.asker.name}:{asked.once}" if asked.once else None
     put = ask.workspace.meta.put(*records, once=once)
+    for record in put:
+        if _writer(record) not in ("viewer", "editor"):  # runs tell their own story
+            _note(ask, "store.put", _path(record))
     return [sequence_number(record) for record in put]
 
 
 def _refuse_put(ask: Ask, record: Record) -> None:
+    refuse_below(ask.asker, _writer(record), f"put {type(record).table} records")
+    if isinstance(record, Alias):  # whatever the client has looked at
+        if record.number:
+            check_approved(ask.workspace, record.model, record.name, [record.number])
+        elif is_protected(ask.workspace, record.model, record.name):
+            raise Unapproved(f"The alias {record.name!r} of {record.model!r} is protected.")
+
+
+def _writer(record: Record) -> Role:
     table = type(record).table
-    role = WRITERS.get(table, "admin")
     path = getattr(record, "path", "")
     if table in ("description", "removal") and str(path).startswith(_OF_MODELS):
-        role = "deployer"
-    refuse_below(ask.asker, role, f"put {table} records")
+        return "deployer"
+    return WRITERS.get(table, "admin")
+
+
+def _path(record: Record) -> str:
+    kind = type(record)
+    return "/".join([kind.table, *(str(getattr(record, name)) for name in kind.key)])
+
+
+def _note(ask: Ask, action: str, path: str) -> None:
+    asker = ask.asker
+    note(
+        ask.workspace.meta,
+        who=asker.name,
+        token=asker.token,
+        role=asker.role,
+        via="http",
+        action=action,
+        path=path,
+        status=200,
+    )
+
+
+def note_sweep(ask: Ask) -> None:
+    """Write down that whoever asks removes blobs."""
+    _note(ask, "store.sweep", "")
 
 
 def _find(ask: Ask, asked: wire.Find) -> bytes | None:
@@ -206,6 +244,19 @@ def _last_each(ask: Ask, asked: wire.LastEach) -> list[bytes]:
     records = ask.workspace.meta.last_each(kind, **asked.where)
     encode = table_of(kind).encode
     return [wire.column_bytes(encode(record)) for record in _seen(ask, records)]
+
+
+def _read_on(ask: Ask, asked: wire.ReadOn) -> list[tuple[int, bytes]]:
+    kind = _readable(ask, asked.kind)
+    refuse_narrow(ask.asker, "what was put")
+    limit = max(1, min(asked.limit, 10_000))
+    encode = table_of(kind).encode
+    found = ask.workspace.meta.read_on(kind, asked.position, limit=limit)
+    return [(at, wire.column_bytes(encode(record))) for at, record in found]
+
+
+def _position(ask: Ask, asked: wire.ReadOn) -> int:
+    return ask.workspace.meta.position(_readable(ask, asked.kind))
 
 
 def _check_fields(kind: type[Record], where: Mapping[str, object]) -> None:
@@ -281,8 +332,6 @@ def _blob_delete(ask: Ask, asked: wire.Blob) -> None:
     refuse_narrow(ask.asker, "artifacts")
     blobs = ask.workspace.blobs
     if ask.asker.role != "admin":
-        from upturn.core.errors import Corrupt
-
         try:
             blobs.get(asked.digest)
         except NotFound:
@@ -292,6 +341,7 @@ def _blob_delete(ask: Ask, asked: wire.Blob) -> None:
         else:
             return  # it is whole: what was damaged was on its way, or the client's own copy
     blobs.delete(asked.digest)
+    _note(ask, "store.delete", f"artifact/{asked.digest}")
 
 
 def _blob_size(ask: Ask, _: wire.Nothing) -> int:
@@ -327,6 +377,8 @@ CALLS: dict[str, Call] = {
     "find": _call(wire.Find, _find),
     "select": _call(wire.Select, _select),
     "last_each": _call(wire.LastEach, _last_each),
+    "read_on": _call(wire.ReadOn, _read_on),
+    "position": _call(wire.ReadOn, _position),
     "claim": _call(wire.Claim, _claim, "editor"),
     "release": _call(wire.Release, _release, "editor"),
     "lease": _call(wire.Name, _lease),

@@ -25,6 +25,7 @@ VARIABLES = {
     "UPTURN_DEADLINE_MS": "within how many milliseconds a request is answered or refused",
     "UPTURN_WORKERS": "how many processes answer requests",
     "UPTURN_ACCESS_LOG": "the file to which a server writes a line for each request",
+    "UPTURN_DEMAND_TOKENS": "whether a server on loopback, too, has to be shown a token",
 }
 
 
@@ -46,6 +47,7 @@ class Settings:
     traces: bool = False  # whether the standard variables name a collector of traces
     server: str = ""  # the URL of who keeps records and blobs; '' for the home itself
     token: str = field(default="", repr=False)  # that the server knows us by
+    demand_tokens: bool = False  # on loopback, too
     bundle: Path | None = None  # what `upturn build` put here to be served: it is only read
 
 
@@ -80,6 +82,7 @@ def load_settings(cwd: Path | None = None, environ: Mapping[str, str] | None = N
         workers=_number(environ, "UPTURN_WORKERS", default=1, low=1),
         access_log=_access_log(environ, cwd),
         traces=_traces(environ),
+        demand_tokens=_switch(environ, "UPTURN_DEMAND_TOKENS"),
     )
 
 
@@ -189,6 +192,13 @@ def _number(environ: Mapping[str, str], name: str, *, default: int, low: int) ->
             f"{name} is {text!r}.", hint=f"It takes a whole number from {low} up.", setting=name
         )
     return int(text)
+
+
+def _switch(environ: Mapping[str, str], name: str) -> bool:
+    text = environ.get(name, "").strip().lower()
+    if text not in ("", "0", "1", "false", "true", "no", "yes"):
+        raise Invalid(f"{name} is {text!r}.", hint="It takes 1 or 0.", setting=name)
+    return text in ("1", "true", "yes")
 
 
 def _memory(environ: Mapping[str, str]) -> int:

@@ -11,7 +11,6 @@ import re
 import secrets
 import shutil
 from collections import deque
-from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,13 +28,13 @@ from upturn.deploy.serve.problems import (
     problem_headers,
 )
 from upturn.deploy.serve.request import read_body
+from upturn.server.pool import InThread
 from upturn.stores.disk import clean_abandoned, digest_of, mapped
 from upturn.stores.migrate import SCHEMA
 from upturn.stores.remote import wire
 from upturn.stores.remote.connection import other_schema
 from upturn.stores.workspace import Workspace
 
-InThread = Callable[..., Awaitable[Any]]
 _CALL_BYTES = 64 * 2**20  # of records in one call
 _IN_MEMORY = 2**20  # a blob up to this size is not put into a file first
 _PART = 256 * 1024
@@ -183,6 +182,7 @@ class StoreApi:
             unused_since = float(headers.get(b"x-upturn-unused-since", b""))
         except ValueError:
             raise BadRequest("It is not said since when what is removed is unused.") from None
+        await self._in_thread(store.note_sweep, ask)
         waiting: deque[str] = deque()
         swept = self._workspace.blobs.sweep(_taken(waiting), unused_since=unused_since)
         started = False

@@ -32,7 +32,18 @@ def shape(connection: sqlite3.Connection) -> dict[str, object]:
     return found
 
 
-NATIVE = ["lease", "run_now", "group_now", "param", "tag", "series", "point", "points", "run_file", "receipt"]
+NATIVE = [
+    "lease",
+    "run_now",
+    "group_now",
+    "param",
+    "tag",
+    "series",
+    "point",
+    "points",
+    "run_file",
+    "receipt",
+]
 
 
 def test_all_migrations_together_are_what_the_records_declare() -> None:

@@ -81,6 +81,17 @@ class RemoteMetaStore:
         asked = wire.LastEach(kind=kind.table, where=wire.scalars(where))
         return self._records(kind, "last_each", asked)
 
+    def read_on(self, kind: type[R], position: int, *, limit: int = 1000) -> list[tuple[int, R]]:
+        """Records that were put after that position; see MetaStore.read_on."""
+        asked = wire.ReadOn(kind=kind.table, position=position, limit=limit)
+        found = self._read("read_on", asked, _Placed)
+        decode = table_of(kind).decode
+        return [(at, decode(wire.column_of(body))) for at, body in found]
+
+    def position(self, kind: type[Record]) -> int:
+        """The position of the last record of the kind; see MetaStore.position."""
+        return self._read("position", wire.ReadOn(kind=kind.table), int)
+
     # Leases
 
     def claim(
@@ -157,4 +168,5 @@ def _key(key: tuple[object, ...]) -> list[wire.Scalar]:
 _Numbers = list[int | None]
 _MaybeBody = bytes | None
 _Bodies = list[bytes]
+_Placed = list[tuple[int, bytes]]
 _MaybeLease = Lease | None

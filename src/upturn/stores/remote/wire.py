@@ -67,6 +67,14 @@ class LastEach(Asked, frozen=True, kw_only=True):
     where: dict[str, Scalar | list[Scalar]] = {}
 
 
+class ReadOn(Asked, frozen=True, kw_only=True):
+    """Records after a position."""
+
+    kind: str
+    position: int = 0
+    limit: int = 1000
+
+
 class Claim(Asked, frozen=True, kw_only=True):
     """A lease to take or to renew."""
 
