@@ -13,6 +13,7 @@ from upturn.stores.remote.blobs import RemoteBlobStore
 from upturn.stores.remote.cache import Cache
 from upturn.stores.remote.connection import Server, server_of
 from upturn.stores.remote.meta import RemoteMetaStore
+from upturn.stores.remote.tracking import RemoteTrackingStore
 
 HOMES: dict[str, Path] = {}  # of servers that run here, by their URLs
 SRC = Path(__file__).parents[2] / "src"
@@ -91,6 +92,11 @@ def serving(home: Path) -> Iterator[StoreServer]:
 def remote_meta(server: StoreServer) -> RemoteMetaStore:
     """The records that the server keeps, as a workspace has them."""
     return RemoteMetaStore(server_of(server.url, ""))
+
+
+def remote_stores(server: StoreServer) -> tuple[RemoteMetaStore, RemoteTrackingStore]:
+    """The records that the server keeps, and what runs say, as a workspace has them."""
+    return remote_meta(server), RemoteTrackingStore(server_of(server.url, ""))
 
 
 def remote_blobs(server: StoreServer, cache: Path | None = None) -> RemoteBlobStore:

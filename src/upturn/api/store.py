@@ -4,22 +4,24 @@ A viewer reads. An editor writes what runs say, a deployer what is deployed and 
 the rest. Tokens, sessions and the audit are no business of this way in, not even to be read.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
 
-from upturn.api.operation import Ask, Asker
-from upturn.core.access import Role, reaches
+from upturn.api import store_tracking as tracking
+from upturn.api.operation import Ask
+from upturn.api.store_access import TOLD, Projects, may_see, refuse_below, refuse_narrow
+from upturn.core.access import Role
 from upturn.core.errors import Corrupt, Invalid, NotFound, Unapproved, did_you_mean
-from upturn.core.naming import Model
 from upturn.core.record import Record
-from upturn.core.records import Alias, Endpoint, Run
+from upturn.core.records import Alias
 from upturn.deploy.serve.problems import BadRequest, Forbidden
 from upturn.model.aliases import check_approved, is_protected
 from upturn.stores.audit import note
 from upturn.stores.remote import wire
+from upturn.stores.remote import wire_tracking as asks
 from upturn.stores.tables import condition, sequence_number, table_of
 
 Q = TypeVar("Q", bound=wire.Asked)
@@ -37,75 +39,6 @@ _MOST_ID = 128
 _RESERVED = frozenset({"self", "kind", "newest_first", "limit", "after"})
 
 
-def refuse_below(asker: Asker, role: Role, what: str) -> None:
-    """Raise Forbidden unless whoever asks has the role, or a higher one."""
-    if not reaches(asker.role, role):
-        raise Forbidden(
-            f"{asker.name} may not {what}: that takes the role {role}, and theirs is {asker.role}.",
-            hint="Ask an admin for a token of that role: upturn tokens",
-        )
-
-
-def refuse_narrow(asker: Asker, what: str) -> None:
-    """Raise Forbidden for whoever is limited to projects: it can't be told which `what` is of."""
-    if asker.projects is not None:
-        raise Forbidden(
-            f"{asker.name} is limited to projects, and of {what} it can't be told whose they are.",
-            hint="Use a token of all projects here, or the API at /api/v1.",
-        )
-
-
-class _Projects:
-    """Which project things are of; looked up once for each in a call."""
-
-    def __init__(self, ask: Ask) -> None:
-        self._meta = ask.workspace.meta
-        self._own = ask.workspace.settings.project
-        self._runs: dict[str, str | None] = {}
-        self._models: dict[str, str] = {}
-
-    def hear(self, records: Iterable[Record]) -> None:
-        """Runs that are just being put."""
-        for record in records:
-            if isinstance(record, Run) and self._meta.find(Run, record.id) is None:
-                self._runs[record.id] = record.project
-
-    def of(self, record: Record) -> str | None:
-        """The project of a record; None when it can't be told."""
-        table = type(record).table
-        if isinstance(record, Run):
-            return record.project
-        if table in _BY_RUN:
-            return self.of_run(getattr(record, "run"))  # noqa: B009
-        if isinstance(record, Model):
-            return self.of_model(record.name) if self._knows(record.name) else record.project
-        if isinstance(record, Endpoint):
-            return self.of_model(record.model_name)
-        return self.of_model(getattr(record, "model")) if table in _BY_MODEL else None  # noqa: B009
-
-    def of_run(self, run: str) -> str | None:
-        """The project of a run; None when there is no such run."""
-        if run not in self._runs:
-            found = self._meta.find(Run, run)
-            self._runs[run] = None if found is None else found.project
-        return self._runs[run]
-
-    def of_model(self, name: str) -> str:
-        """The project of a model: the workspace's own unless it is said."""
-        if name not in self._models:
-            found = self._meta.find(Model, name)
-            self._models[name] = self._own if found is None else found.project
-        return self._models[name]
-
-    def _knows(self, name: str) -> bool:
-        return self._meta.find(Model, name) is not None
-
-
-_BY_RUN = ("run_state", "task", "task_state", "metric", "exhibit")
-_BY_MODEL = ("version", "alias", "route")
-_TOLD = frozenset({"run", "model", "endpoint", *_BY_RUN, *_BY_MODEL})
-
-
 def _readable(ask: Ask, name: str) -> type[Record]:
     """The kind of that table, if whoever asks may read it."""
     if name in SECRET:
@@ -115,7 +48,7 @@ def _readable(ask: Ask, name: str) -> type[Record]:
     kind = wire.kind_of(name)
     if name not in WRITERS:
         refuse_below(ask.asker, "admin" if name not in _OPEN else "viewer", f"read {name} records")
-    if name not in _TOLD:
+    if name not in TOLD:
         refuse_narrow(ask.asker, f"{name} records")
     return kind
 
@@ -128,12 +61,8 @@ def _seen(ask: Ask, records: Sequence[Record]) -> Sequence[Record]:
     """Those of the records that are whoever asks' to see."""
     if ask.asker.projects is None:
         return records
-    projects = _Projects(ask)
-    return [record for record in records if _may_see(ask, projects.of(record))]
-
-
-def _may_see(ask: Ask, project: str | None) -> bool:
-    return project is not None and ask.asker.may_see(project)
+    projects = Projects(ask)
+    return [record for record in records if may_see(ask, projects.of(record))]
 
 
 # Records
@@ -149,13 +78,13 @@ def _put(ask: Ask, asked: wire.Put) -> list[int | None]:
     for record in records:
         _refuse_put(ask, record)
     if ask.asker.projects is not None:
-        projects = _Projects(ask)
+        projects = Projects(ask)
         projects.hear(records)
         for record in records:
             table = type(record).table
-            if table not in _TOLD:
+            if table not in TOLD:
                 refuse_narrow(ask.asker, f"{table} records")
-            if not _may_see(ask, projects.of(record)):
+            if not may_see(ask, projects.of(record)):
                 raise Forbidden(
                     f"{ask.asker.name} may not put this {table}: it is of another project.",
                     hint="Name a project of the token's: it is the project in upturn.toml.",
@@ -287,7 +216,7 @@ def _refuse_lease(ask: Ask, name: str) -> None:
     role = roles[0] if roles else "admin"
     refuse_below(ask.asker, role, f"hold {name[:100]!r}")
     if ask.asker.projects is not None:
-        project = _Projects(ask).of_run(name.removeprefix("run/"))
+        project = Projects(ask).of_run(name.removeprefix("run/"))
         if not name.startswith("run/") or not (project is None or ask.asker.may_see(project)):
             refuse_narrow(ask.asker, "leases")
 
@@ -305,9 +234,7 @@ def _may_hear(ask: Ask, name: str) -> bool:
     """Who serves the store is no secret; else, a lease is of its run's project."""
     if ask.asker.projects is None or name == "server":
         return True
-    return name.startswith("run/") and _may_see(
-        ask, _Projects(ask).of_run(name.removeprefix("run/"))
-    )
+    return name.startswith("run/") and may_see(ask, Projects(ask).of_run(name.removeprefix("run/")))
 
 
 # The store itself, and blobs
@@ -389,6 +316,18 @@ CALLS: dict[str, Call] = {
     "blobs.delete": _call(wire.Blob, _blob_delete, "editor"),
     "blobs.size": _call(wire.Nothing, _blob_size),
     "blobs.entries": _call(wire.Nothing, _blob_entries, "admin"),
+    "tracking.log": _call(asks.Log, tracking.log, "editor"),
+    "tracking.tag": _call(asks.Tag, tracking.tag, "editor"),
+    "tracking.params": _call(asks.Names, tracking.params),
+    "tracking.tags": _call(asks.Names, tracking.tags),
+    "tracking.series": _call(asks.Names, tracking.series),
+    "tracking.history": _call(asks.History, tracking.history),
+    "tracking.curve": _call(asks.CurveOf, tracking.curve),
+    "tracking.search": _call(asks.Search, tracking.search),
+    "tracking.rows": _call(asks.Names, tracking.rows),
+    "tracking.put_file": _call(asks.PutFile, tracking.put_file, "editor"),
+    "tracking.files": _call(asks.Files, tracking.files),
+    "tracking.remove_files": _call(asks.Files, tracking.remove_files, "editor"),
 }
 
 

@@ -18,6 +18,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "resume": ("resume", "Go on with a run that failed, was stopped or was lost."),
     "rerun": ("rerun", "Run one task again, with its inputs, on the current code."),
     "cancel": ("cancel", "End a run that goes on."),
+    "models": ("models", "Show models and versions, and say what they are called."),
+    "schedule": ("schedule", "Say when a flow, a loop or a monitor is to run."),
+    "schedules": ("schedules", "Show what runs when; pause, resume and remove it."),
+    "backfill": ("backfill", "Run a flow for each interval of a range."),
     "deploy": ("deploy", "Serve a model: from version to URL."),
     "endpoints": ("endpoints", "Show endpoints: live traffic and latency by arm."),
     "reload": ("reload", "Replace the server's worker processes, one by one."),
@@ -40,6 +44,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pin": ("pin", "Keep a run, a task or an artifact, whatever its age."),
     "unpin": ("unpin", "Keep it no longer than others."),
     "gc": ("gc", "Remove what nothing that is kept refers to."),
+    "tokens": ("tokens", "Let others ask this server: make tokens, and revoke them."),
+    "audit": ("audit", "Show who changed what."),
     "status": ("status", "Say where things are kept, and what is there."),
 }
 _HIDDEN = {"serve": "serve"}  # what `deploy --background` starts
@@ -84,6 +90,9 @@ def main() -> None:
 
 
 def _status(args: list[str]) -> int:
+    from upturn.core.access import VIA
+
+    VIA.set("cli")
     try:
         result: Any = cli.main(args, prog_name="upturn", standalone_mode=False)
         return result if isinstance(result, int) else 0

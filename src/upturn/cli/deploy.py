@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from upturn.cli.changed import changed
+
 if TYPE_CHECKING:
     from upturn.core.records import Endpoint, Route, Version
     from upturn.stores.workspace import Workspace
@@ -122,7 +124,9 @@ def _route(workspace: Workspace, endpoint: Endpoint, version: Version) -> Route:
     current = current_route(workspace, endpoint.name)
     if current is not None and current.arms == arms:
         return current
-    return set_route(workspace, endpoint.name, arms, why="upturn deploy", now=utcnow())
+    route = set_route(workspace, endpoint.name, arms, why="upturn deploy", now=utcnow())
+    changed(workspace, "deploy", f"endpoint/{endpoint.name}", f"{version.name} answers")
+    return route
 
 
 def _serve(

@@ -6,9 +6,11 @@ from typing import Any, Literal
 import msgspec
 
 from upturn.core.access import Audit, Session, Token
+from upturn.core.datasets import DatasetUse, ModelUse
 from upturn.core.errors import Problem
 from upturn.core.findings import Alert, Approval, Check, Decision, Mute, Verdict
 from upturn.core.linear_policy import LinearPolicy
+from upturn.core.logged_models import LoggedModel, LoggedModelState, Trace
 from upturn.core.naming import Description, Group, Model, Proposal, Protection, Removal, Stage
 from upturn.core.notices import Delivery, Hook
 from upturn.core.record import Record
@@ -439,4 +441,9 @@ KINDS: tuple[type[Record], ...] = (
     Position,
     Hook,
     Delivery,
+    DatasetUse,
+    ModelUse,
+    LoggedModel,
+    LoggedModelState,
+    Trace,
 )

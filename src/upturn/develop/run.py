@@ -281,8 +281,12 @@ def start_run(
     fresh: bool = False,
     resume: Run | None = None,
     rerun_of: str | None = None,
+    run_id: str | None = None,
 ) -> handles.Run:
-    """Run a flow to its end, or go on with a run that was interrupted. Ctrl-C passes through."""
+    """Run a flow to its end, or go on with a run that was interrupted. Ctrl-C passes through.
+
+    With a `run_id`, that is the run's; raises Conflict when there is such a run already.
+    """
     task = context.task.get()
     if task is not None:
         raise Invalid(
@@ -297,7 +301,7 @@ def start_run(
         try:
             if resume is not None:
                 scheduler.recall(resume.id)
-            run_id = resume.id if resume is not None else new_id()
+            run_id = resume.id if resume is not None else run_id or new_id()
             scheduler.hold(run_id)  # before it is put: who sees the run sees whether it lives
             run = resume or _new_run(workspace, flow, params, run_id=run_id, rerun_of=rerun_of)
             reporter.run_started(run)

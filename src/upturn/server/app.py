@@ -13,8 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from upturn.adapters.oip import openapi
-from upturn.adapters.oip.path import INFER_ROUTE, OpenInference, error_response
+from upturn.adapters.mlflow.app import MlflowApi
 from upturn.core.errors import NotFound, UpturnError
 from upturn.deploy.serve.app import ServingApp
 from upturn.deploy.serve.asgi import Receive, Scope, Send
@@ -30,6 +29,7 @@ from upturn.deploy.serve.seen import SEEN, observed
 from upturn.server.api import Api
 from upturn.server.feedback import feedback_route
 from upturn.server.gate import Gate
+from upturn.server.inference import Inference, oip_paths
 from upturn.server.pool import Pool
 from upturn.server.store_api import StoreApi
 from upturn.stores.workspace import Workspace
@@ -57,24 +57,20 @@ class Application:
         limits = limits or Limits(deadline_s=workspace.settings.deadline_s)
         self._any_host = any_host  # who may reach this server is the network's business
         self.serving = ServingApp(workspace, limits)
-        self.serving.more_paths.append(openapi.paths)
+        self.serving.more_paths.append(oip_paths)
         self.pool = Pool()
         self._api = Api(workspace, self.pool)
         self.serving.more_described.append(self._api.described)
-        self._oip = OpenInference(self.serving, limits)
         self._store = StoreApi(workspace, self.pool)
+        self._mlflow = MlflowApi(workspace, self.pool)
+        self._inference = Inference(self.serving, limits, _HANDLERS)
         self._gate = Gate(self.serving.served)
         self._rest = Starlette(
             routes=[
                 feedback_route(self.serving, limits),
                 *self.serving.routes(),
-                *self._oip.routes(),
             ],
-            exception_handlers={
-                UpturnError: _problem,
-                HTTPException: _http_problem,
-                Exception: _internal_problem,
-            },
+            exception_handlers=_HANDLERS,
             lifespan=self._lifespan,
         )
 
@@ -96,16 +92,17 @@ class Application:
                     scope[SEEN].route = _ROUTE
                 await self.serving.predict(name, scope, receive, send)
                 return
-            if self._oip.takes(path):
-                if observers:
-                    scope[SEEN].route = INFER_ROUTE
-                await self._oip.infer(scope, receive, send)
+            if self._inference.takes(path):
+                await self._inference(scope, receive, send)
                 return
             if self._store.takes(path):
                 await self._store(scope, receive, send)
                 return
             if self._api.takes(path):
                 await self._api(scope, receive, send)
+                return
+            if self._mlflow.takes(path):
+                await self._mlflow(scope, receive, send)
                 return
         await self._rest(scope, receive, send)
 
@@ -178,7 +175,16 @@ async def _internal_problem(request: Request, error: Exception) -> Response:
 
 
 def _response(path: str, error: UpturnError) -> Response:
-    if path == "/v2" or path.startswith("/v2/"):
+    if Inference.takes(path):
+        from upturn.adapters.oip.path import error_response
+
         return error_response(error)
     headers: dict[str, Any] = problem_headers(error)
     return Response(problem_body(error), status_code=error.http_status, headers=headers)
+
+
+_HANDLERS: dict[Any, Any] = {
+    UpturnError: _problem,
+    HTTPException: _http_problem,
+    Exception: _internal_problem,
+}

@@ -5,18 +5,18 @@ bytes that have to be those of their digest.
 """
 
 import asyncio
-import contextlib
-import os
 import re
-import secrets
 import shutil
 from collections import deque
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
+
+from blake3 import blake3
 
 from upturn.api import store
 from upturn.api.operation import Ask, Asker
+from upturn.api.store_access import refuse_below, refuse_narrow
+from upturn.core.blobstore import BlobWriter
 from upturn.core.errors import Invalid, NotFound, Unavailable, UpturnError
 from upturn.core.time import utcnow
 from upturn.core.who import who
@@ -29,7 +29,7 @@ from upturn.deploy.serve.problems import (
 )
 from upturn.deploy.serve.request import read_body
 from upturn.server.pool import InThread
-from upturn.stores.disk import clean_abandoned, digest_of, mapped
+from upturn.stores.disk import digest_of
 from upturn.stores.migrate import SCHEMA
 from upturn.stores.remote import wire
 from upturn.stores.remote.connection import other_schema
@@ -50,7 +50,6 @@ class StoreApi:
     def __init__(self, workspace: Workspace, in_thread: InThread = asyncio.to_thread) -> None:
         self._workspace = workspace
         self._in_thread = in_thread
-        self._uploads = workspace.settings.home / "tmp" / "uploads"
 
     def takes(self, path: str) -> bool:
         """Whether the path is one of the store's."""
@@ -104,7 +103,7 @@ class StoreApi:
     # Blobs
 
     async def _get_blob(self, ask: Ask, digest: str, send: Send) -> None:
-        store.refuse_narrow(ask.asker, "artifacts")
+        refuse_narrow(ask.asker, "artifacts")
         view: memoryview = await self._in_thread(self._workspace.blobs.get, digest)
         headers = {"content-type": wire.BYTES, "content-length": str(view.nbytes)}
         await send(_start(200, headers))
@@ -116,7 +115,7 @@ class StoreApi:
     async def _put_blob(
         self, ask: Ask, digest: str, headers: dict[bytes, bytes], receive: Receive, send: Send
     ) -> None:
-        store.refuse_below(ask.asker, "editor", "store artifacts")
+        refuse_below(ask.asker, "editor", "store artifacts")
         length = headers.get(b"content-length", b"")
         if not length.isdigit():
             raise BadRequest("The request does not say how long it is.")
@@ -133,51 +132,43 @@ class StoreApi:
         self._workspace.blobs.put([data], sync=sync)
 
     async def _put_large(self, digest: str, size: int, receive: Receive, *, sync: bool) -> None:
-        """Into a file first: memory stays small, and a client that dies leaves nothing."""
-        file: Path = await self._in_thread(self._new_file, size)
+        """As it comes: memory stays small, and a client that dies leaves nothing."""
+        upload = await self._in_thread(self._upload, digest, size)
         try:
-            with file.open("xb") as target:
-                waiting: deque[bytes] = deque()
-                held = 0
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise ConnectionError
-                    waiting.append(message.get("body", b""))
-                    held += len(waiting[-1])
-                    more = message.get("more_body", False)
-                    if held >= _IN_MEMORY or not more:
-                        await self._in_thread(_write, target, b"".join(waiting))
-                        waiting.clear()
-                        held = 0
-                    if not more:
-                        break
-            await self._in_thread(self._store_file, digest, file, sync)
-        finally:
-            _discard(file)
+            waiting: deque[bytes] = deque()
+            held = 0
+            more = True
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ConnectionError
+                waiting.append(message.get("body", b""))
+                held += len(waiting[-1])
+                more = message.get("more_body", False)
+                if held >= _IN_MEMORY or not more:
+                    await self._in_thread(upload.write, b"".join(waiting))
+                    waiting.clear()
+                    held = 0
+            await self._in_thread(upload.finish, sync)
+        except BaseException:
+            upload.abandon()
+            raise
 
-    def _new_file(self, size: int) -> Path:
-        self._uploads.mkdir(parents=True, exist_ok=True)
-        clean_abandoned(os.fspath(self._uploads))
-        if shutil.disk_usage(self._uploads).free < size + _ROOM_BYTES:
+    def _upload(self, digest: str, size: int) -> "_Upload":
+        home = self._workspace.settings.home
+        if shutil.disk_usage(home).free < size + _ROOM_BYTES:
             raise Unavailable(
                 f"The server's disk has no room for {size:,} bytes.",
                 hint="Make room there (upturn gc), then try again.",
             )
-        return self._uploads / f"{os.getpid()}-{secrets.token_hex(8)}"
-
-    def _store_file(self, digest: str, file: Path, sync: bool) -> None:
-        view = mapped(file)
-        assert view is not None
-        _verify(digest, digest_of([view]))
-        self._workspace.blobs.put_file(file, sync=sync)
+        return _Upload(digest, self._workspace.blobs.writing())
 
     async def _sweep(
         self, ask: Ask, headers: dict[bytes, bytes], receive: Receive, send: Send
     ) -> None:
         """Remove blobs as their digests come, one by one; '1' for each that went, '0' otherwise."""
-        store.refuse_below(ask.asker, "admin", "remove artifacts")
-        store.refuse_narrow(ask.asker, "artifacts")
+        refuse_below(ask.asker, "admin", "remove artifacts")
+        refuse_narrow(ask.asker, "artifacts")
         try:
             unused_since = float(headers.get(b"x-upturn-unused-since", b""))
         except ValueError:
@@ -230,18 +221,27 @@ def _digest(text: bytes) -> str:
     return digest
 
 
-def _write(target: Any, data: bytes) -> None:
-    try:
-        target.write(data)
-    except OSError as error:
-        raise Unavailable(
-            f"The server's disk can't be written: {error.strerror}.", hint="Make room there."
-        ) from None
+class _Upload:
+    """A blob that is coming, which has to be that of its digest."""
 
+    def __init__(self, digest: str, writer: BlobWriter) -> None:
+        self._digest = digest
+        self._hasher = blake3()
+        self._writer = writer
 
-def _discard(file: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        file.unlink()
+    def write(self, part: bytes) -> None:
+        """Add a part."""
+        self._hasher.update(part)
+        self._writer.write(part)
+
+    def finish(self, sync: bool) -> None:
+        """Store it. Raises Invalid when it is another blob."""
+        _verify(self._digest, self._hasher.hexdigest())
+        self._writer.finish(sync=sync)
+
+    def abandon(self) -> None:
+        """Forget it."""
+        self._writer.abandon()
 
 
 def _verify(digest: str, found: str) -> None:

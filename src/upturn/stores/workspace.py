@@ -8,6 +8,7 @@ from upturn.core.blobstore import BlobStore
 from upturn.core.errors import Unavailable
 from upturn.core.metastore import MetaStore
 from upturn.core.settings import Settings, load_settings, server_url
+from upturn.core.tracking import TrackingStore
 from upturn.stores.bundle import copied
 
 
@@ -18,6 +19,7 @@ class Workspace:
     settings: Settings
     meta: MetaStore
     blobs: BlobStore
+    tracking: TrackingStore
 
     @property
     def log_dir(self) -> Path:
@@ -36,6 +38,7 @@ class Workspace:
 
     def close(self) -> None:
         """Release files and connections."""
+        self.tracking.close()
         self.meta.close()
 
 
@@ -78,24 +81,27 @@ def _served(settings: Settings) -> Workspace:
     from upturn.stores.remote.cache import Cache
     from upturn.stores.remote.connection import server_of
     from upturn.stores.remote.meta import RemoteMetaStore
+    from upturn.stores.remote.tracking import RemoteTrackingStore
 
     server = server_of(settings.server, settings.token)
     return Workspace(
         settings=settings,
         meta=RemoteMetaStore(server),
         blobs=RemoteBlobStore(server, Cache(settings.home / "cache")),
+        tracking=RemoteTrackingStore(server),
     )
 
 
 def _local(settings: Settings) -> Workspace:
     from upturn.stores.disk import DiskBlobStore
     from upturn.stores.sqlite import SqliteMetaStore
+    from upturn.stores.tracking.store import SqliteTrackingStore
 
     bundle = settings.bundle
+    records = settings.home / "upturn.db" if bundle is None else copied(bundle, settings.home)
     return Workspace(
         settings=settings,
-        meta=SqliteMetaStore(
-            settings.home / "upturn.db" if bundle is None else copied(bundle, settings.home)
-        ),
+        meta=SqliteMetaStore(records),
         blobs=DiskBlobStore((bundle or settings.home) / "blobs"),
+        tracking=SqliteTrackingStore(records),
     )

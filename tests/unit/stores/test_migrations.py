@@ -43,6 +43,9 @@ NATIVE = [
     "points",
     "run_file",
     "receipt",
+    "point_batch",
+    "point_pack",
+    "run_file",
 ]
 
 

@@ -70,7 +70,8 @@ CREATE TABLE param (
     number REAL,
     PRIMARY KEY (run, name)
 ) WITHOUT ROWID;
-CREATE INDEX param_value ON param (name, value);
+CREATE INDEX param_value ON param (name, value, run);
+CREATE INDEX param_number ON param (name, number, run);
 
 CREATE TABLE tag (
     path TEXT NOT NULL,
@@ -79,9 +80,10 @@ CREATE TABLE tag (
     number REAL,
     PRIMARY KEY (path, name)
 ) WITHOUT ROWID;
-CREATE INDEX tag_value ON tag (name, value);
+CREATE INDEX tag_value ON tag (name, value, path);
+CREATE INDEX tag_number ON tag (name, number, path);
 
--- A metric of a run. Points come into `point`; many of them are packed into `points` together.
+-- A metric of a run in a few numbers, with NULL for NaN; see stores/tracking/points.py for the rest.
 
 CREATE TABLE series (
     id INTEGER PRIMARY KEY,
@@ -96,24 +98,31 @@ CREATE TABLE series (
     count INTEGER NOT NULL,
     UNIQUE (run, name, scope)
 );
-CREATE INDEX series_last ON series (name, last);
+CREATE INDEX series_last ON series (name, last, run);
 
-CREATE TABLE point (
+-- The points of one call, of any of the run's series: `until` counts the run's loose points so far.
+
+CREATE TABLE point_batch (
+    run TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    until INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    UNIQUE (run, number)
+);
+
+-- Many points of one series, in order, by columns.
+
+CREATE TABLE point_pack (
     id INTEGER PRIMARY KEY,
     series INTEGER NOT NULL,
-    step INTEGER NOT NULL,
-    at INTEGER NOT NULL,
-    value REAL
-);
-CREATE INDEX point_series ON point (series);
-
-CREATE TABLE points (
-    series INTEGER NOT NULL,
-    number INTEGER NOT NULL,
     count INTEGER NOT NULL,
-    body BLOB NOT NULL,
-    PRIMARY KEY (series, number)
+    first_step INTEGER NOT NULL,
+    first_at INTEGER NOT NULL,
+    last_step INTEGER NOT NULL,
+    last_at INTEGER NOT NULL,
+    body BLOB NOT NULL
 );
+CREATE INDEX point_pack_series ON point_pack (series, first_step, first_at, id);
 
 CREATE TABLE run_file (
     run TEXT NOT NULL,
@@ -143,6 +152,32 @@ CREATE TABLE receipt (
     numbers TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX receipt_at ON receipt (at);
+-- Datasets and logged models that runs used and made, as they said.
+
+CREATE TABLE "dataset_use" (
+    put_order INTEGER PRIMARY KEY,
+    "run" TEXT NOT NULL,
+    "seq" INTEGER NOT NULL,
+    "group" TEXT NOT NULL,
+    "name" TEXT NOT NULL,
+    "digest" TEXT NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE ("run", "seq")
+);
+CREATE INDEX dataset_use_group ON "dataset_use" ("group");
+CREATE INDEX dataset_use_name ON "dataset_use" ("name");
+CREATE INDEX dataset_use_digest ON "dataset_use" ("digest");
+
+CREATE TABLE "model_use" (
+    put_order INTEGER PRIMARY KEY,
+    "run" TEXT NOT NULL,
+    "seq" INTEGER NOT NULL,
+    "model" TEXT NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE ("run", "seq")
+);
+CREATE INDEX model_use_model ON "model_use" ("model");
+
 -- Tokens, sessions of browsers, and what was changed by whom.
 
 CREATE TABLE "token" (
@@ -175,6 +210,7 @@ CREATE TABLE "audit" (
 CREATE INDEX audit_at ON "audit" ("at");
 CREATE INDEX audit_who ON "audit" ("who");
 CREATE INDEX audit_path ON "audit" ("path");
+
 -- The registry: rules of models, and MLflow's stages.
 
 CREATE TABLE "protection" (
@@ -250,3 +286,62 @@ CREATE TABLE "delivery" (
     body TEXT NOT NULL,
     UNIQUE ("hook", "event", "seq")
 );
+-- Datasets and logged models that runs used and made, as they said.
+
+CREATE TABLE "dataset_use" (
+    put_order INTEGER PRIMARY KEY,
+    "run" TEXT NOT NULL,
+    "seq" INTEGER NOT NULL,
+    "group" TEXT NOT NULL,
+    "name" TEXT NOT NULL,
+    "digest" TEXT NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE ("run", "seq")
+);
+CREATE INDEX dataset_use_group ON "dataset_use" ("group");
+CREATE INDEX dataset_use_name ON "dataset_use" ("name");
+CREATE INDEX dataset_use_digest ON "dataset_use" ("digest");
+
+CREATE TABLE "model_use" (
+    put_order INTEGER PRIMARY KEY,
+    "run" TEXT NOT NULL,
+    "seq" INTEGER NOT NULL,
+    "model" TEXT NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE ("run", "seq")
+);
+CREATE INDEX model_use_model ON "model_use" ("model");
+
+-- What MLflow's clients log: models and traces.
+
+CREATE TABLE "logged_model" (
+    put_order INTEGER PRIMARY KEY,
+    "id" TEXT NOT NULL,
+    "group" TEXT NOT NULL,
+    "run" TEXT,
+    body TEXT NOT NULL,
+    UNIQUE ("id")
+);
+
+CREATE INDEX logged_model_group ON "logged_model" ("group");
+
+CREATE INDEX logged_model_run ON "logged_model" ("run");
+
+CREATE TABLE "logged_model_state" (
+    put_order INTEGER PRIMARY KEY,
+    "id" TEXT NOT NULL,
+    "seq" INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE ("id", "seq")
+);
+
+CREATE TABLE "trace" (
+    put_order INTEGER PRIMARY KEY,
+    "id" TEXT NOT NULL,
+    "seq" INTEGER NOT NULL,
+    "group" TEXT NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE ("id", "seq")
+);
+
+CREATE INDEX trace_group ON "trace" ("group");

@@ -3,13 +3,13 @@
 import contextlib
 import http.client
 import re
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
-from upturn.core.blobstore import Buffer, Entry
+from upturn.core.blobstore import BlobReader, BlobWriter, Buffer, Entry
 from upturn.core.errors import Corrupt, NotFound, Unavailable
-from upturn.stores.disk import digest_of, mapped
+from upturn.stores.disk import DiskBlobStore, digest_of
 from upturn.stores.remote import wire
 from upturn.stores.remote.cache import Cache
 from upturn.stores.remote.connection import Answer, Server
@@ -17,7 +17,7 @@ from upturn.stores.remote.failures import Refused, away
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _ASK_FROM = 256 * 1024  # of a larger blob it is asked first whether the server has it
-_FILE_FROM = 2**20  # a larger one comes into a file, if there is a cache
+_FILE_FROM = 2**20  # a larger one goes into the cache as it comes, if there is one
 _PART = 2**20
 
 
@@ -37,22 +37,16 @@ class RemoteBlobStore:
         views = [memoryview(part).cast("B") for part in parts if memoryview(part).nbytes]
         digest = digest_of(views) if self._cache is None else self._cache.put(views)
         if sum(view.nbytes for view in views) < _ASK_FROM or not self._has(digest):
-            self._upload(digest, views, sync=sync)
+            self.upload(digest, views, sync=sync)
         return digest
 
-    def put_file(self, file: Path, *, sync: bool = False) -> str:
-        """Store what is in a file, which is gone then; see BlobStore.put_file."""
-        view = mapped(file)
-        if view is None:
-            raise NotFound(f"There is no file {file}.")
-        digest = digest_of([view])
-        if not self._has(digest):
-            self._upload(digest, [view], sync=sync)
-        if self._cache is not None:
-            self._cache.take(file)
-        with contextlib.suppress(FileNotFoundError):
-            file.unlink()
-        return digest
+    def writing(self) -> BlobWriter:
+        """Begin to write a blob: on this machine first. See BlobStore.writing."""
+        return _Writer(self, self._cache)
+
+    def reading(self, digest: str) -> BlobReader:
+        """Begin to read a blob; all of it comes first. See BlobStore.reading."""
+        return _Reader(self.get(digest))
 
     def get(self, digest: str) -> memoryview:
         """The bytes, verified against the digest; see BlobStore.get."""
@@ -118,7 +112,8 @@ class RemoteBlobStore:
         except Refused:  # a token that may write, but not look
             return False
 
-    def _upload(self, digest: str, views: Sequence[memoryview], *, sync: bool) -> None:
+    def upload(self, digest: str, views: Sequence[memoryview], *, sync: bool) -> None:
+        """Send the server a blob."""
         headers = {"content-type": wire.BYTES}
         if sync:
             headers[wire.SYNC_HEADER] = "1"
@@ -130,7 +125,7 @@ class RemoteBlobStore:
         if length is None:
             raise Unavailable("The server does not say how large the blob is.")
         if self._cache is not None and length >= _FILE_FROM:
-            return self._into_file(digest, answer, length, self._cache)
+            return self._into_cache(digest, answer, length, self._cache)
         data = bytearray(length)
         _fill(answer, memoryview(data))
         view = memoryview(data).toreadonly()
@@ -139,25 +134,28 @@ class RemoteBlobStore:
             self._cache.put([view])
         return view
 
-    def _into_file(self, digest: str, answer: Answer, length: int, cache: Cache) -> memoryview:
-        file = cache.new_file()
+    def _into_cache(self, digest: str, answer: Answer, length: int, cache: Cache) -> memoryview:
+        writer = cache.writing()
         try:
-            with file.open("xb") as target:
-                left = length
-                buffer = memoryview(bytearray(min(_PART, length)))
-                while left:
-                    part = buffer[: min(left, _PART)]
-                    _fill(answer, part)
-                    target.write(part)
-                    left -= part.nbytes
-            view = mapped(file)
-            assert view is not None
-            self._verify(digest, digest_of([view]))
-            cache.take(file)
-            return view
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                file.unlink()
+            left = length
+            buffer = memoryview(bytearray(min(_PART, length)))
+            while left:
+                part = buffer[: min(left, _PART)]
+                _fill(answer, part)
+                writer.write(part)
+                left -= part.nbytes
+        except BaseException:
+            writer.abandon()
+            raise
+        found = writer.finish()
+        if found != digest:
+            cache.drop(found)
+        self._verify(digest, found)
+        cache.grown(length)
+        view = cache.find(digest)
+        if view is None:
+            raise Unavailable(f"The copy of blob {digest} is gone already.", hint="Try again.")
+        return view
 
     def _verify(self, digest: str, found: str) -> None:
         if found != digest:
@@ -166,6 +164,72 @@ class RemoteBlobStore:
                 hint="Try again; when it stays so, something in between changes what is sent.",
                 digest=digest,
             )
+
+
+class _Writer:
+    """A blob that is written here, and sent once it is finished; see BlobWriter."""
+
+    def __init__(self, store: RemoteBlobStore, cache: Cache | None) -> None:
+        self._store = store
+        self._cache = cache
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        if cache is not None:
+            self._writer = cache.writing()
+            return
+        self._folder = tempfile.TemporaryDirectory(prefix="upturn-")
+        self._here = DiskBlobStore(self._folder.name)
+        self._writer = self._here.writing()
+
+    def write(self, part: Buffer) -> None:
+        """Add a part; see BlobWriter.write."""
+        self._writer.write(part)
+
+    def finish(self, *, sync: bool = False) -> str:
+        """Send what was written; see BlobWriter.finish."""
+        try:
+            digest = self._writer.finish()
+            view = self._here.get(digest) if self._cache is None else self._cache.find(digest)
+            if view is None:
+                raise Unavailable(f"What was written as {digest} is gone.", hint="Write it again.")
+            self._store.upload(digest, [view], sync=sync)
+            if self._cache is not None:
+                self._cache.grown(view.nbytes)
+            return digest
+        finally:
+            self._clean()
+
+    def abandon(self) -> None:
+        """Forget what was written; see BlobWriter.abandon."""
+        self._writer.abandon()
+        self._clean()
+
+    def _clean(self) -> None:
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            folder.cleanup()
+
+
+class _Reader:
+    """A blob that is here already; see BlobReader."""
+
+    def __init__(self, view: memoryview) -> None:
+        self._view = view
+        self._at = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """How long the blob is."""
+        return self._view.nbytes
+
+    def read(self, size: int) -> bytes:
+        """The next part; see BlobReader.read."""
+        part = bytes(self._view[self._at : self._at + size])
+        self._at += len(part)
+        return part
+
+    def close(self) -> None:
+        """Release the memory."""
+        self._view = memoryview(b"")
 
 
 class _Sweep:

@@ -2,14 +2,13 @@
 
 import contextlib
 import os
-import secrets
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from upturn.core.blobstore import Buffer
+from upturn.core.blobstore import BlobWriter, Buffer
 from upturn.core.errors import Corrupt, NotFound
-from upturn.stores.disk import DiskBlobStore, clean_abandoned
+from upturn.stores.disk import DiskBlobStore
 
 _LIMIT_BYTES = 20 * 2**30  # kept at most, and never more than a tenth of the disk
 _LOOK_BYTES = 2**30  # so much may come before it is looked at again how much there is
@@ -44,21 +43,12 @@ class Cache:
     def put(self, parts: Sequence[Buffer]) -> str:
         """Keep a copy of what is being stored; its digest."""
         digest = self._open().put(parts)
-        self._grown(sum(memoryview(part).nbytes for part in parts))
+        self.grown(sum(memoryview(part).nbytes for part in parts))
         return digest
 
-    def new_file(self) -> Path:
-        """A file to write a copy to, for `take`."""
-        folder = self._directory / "tmp"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder / f"{os.getpid()}-{secrets.token_hex(8)}"
-
-    def take(self, file: Path) -> str:
-        """Keep the file as a copy; the digest of what is in it."""
-        size = file.stat().st_size
-        digest = self._open().put_file(file)
-        self._grown(size)
-        return digest
+    def writing(self) -> BlobWriter:
+        """Begin to write a copy; call `grown` once it is finished."""
+        return self._open().writing()
 
     def drop(self, digest: str) -> None:
         """Have no copy of it."""
@@ -67,10 +57,10 @@ class Cache:
     def _open(self) -> DiskBlobStore:
         if self._store is None:
             self._store = DiskBlobStore(self._directory)
-            clean_abandoned(os.fspath(self._directory / "tmp"))
         return self._store
 
-    def _grown(self, size: int) -> None:
+    def grown(self, size: int) -> None:
+        """So many bytes have come: look whether it is too much now."""
         self._since_look += size
         if self._since_look >= min(_LOOK_BYTES, self._limit or _LOOK_BYTES):
             self._since_look = 0
