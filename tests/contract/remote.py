@@ -34,7 +34,7 @@ class StoreServer:
         """Start it, at the port that it had before."""
         environ = {name: value for name, value in os.environ.items() if name[:7] != "UPTURN_"}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "upturn", "serve", "--port", str(self.port)],
+            [sys.executable, "-m", "upturn", "up", "--port", str(self.port)],
             cwd=self.home,
             env={
                 **environ,

@@ -25,7 +25,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "deploy": ("deploy", "Serve a model: from version to URL."),
     "endpoints": ("endpoints", "Show endpoints: live traffic and latency by arm."),
     "reload": ("reload", "Replace the server's worker processes, one by one."),
-    "stop": ("stop", "Stop the server in the background."),
+    "up": ("up", "Start the server: API, endpoints, schedules and loops."),
+    "down": ("down", "End the servers of this store."),
     "rollback": ("rollback", "Go back to the route before."),
     "build": ("build", "Write a folder that serves an endpoint anywhere."),
     "score": ("score", "Score a file: Parquet or CSV in, Parquet out."),
@@ -40,6 +41,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bandit": ("bandit", "Set shares of arms by what they earn."),
     "decisions": ("decisions", "Show what a loop decided, and why."),
     "rehearse": ("rehearse", "Backtest a loop on history."),
+    "hooks": ("hooks", "Tell addresses of what happens: webhooks."),
     "lineage": ("lineage", "Trace a thing back to its sources, or forward."),
     "pin": ("pin", "Keep a run, a task or an artifact, whatever its age."),
     "unpin": ("unpin", "Keep it no longer than others."),
@@ -48,7 +50,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "audit": ("audit", "Show who changed what."),
     "status": ("status", "Say where things are kept, and what is there."),
 }
-_HIDDEN = {"serve": "serve"}  # what `deploy --background` starts
 
 
 class _Commands(click.Group):
@@ -58,9 +59,9 @@ class _Commands(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        module = COMMANDS[cmd_name][0] if cmd_name in COMMANDS else _HIDDEN.get(cmd_name)
-        if module is None:
+        if cmd_name not in COMMANDS:
             return None
+        module = COMMANDS[cmd_name][0]
         command: click.Command = import_module(f"upturn.cli.{module}").command
         command.name = cmd_name
         return command

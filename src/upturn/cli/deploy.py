@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 )
 @click.option("--keep-log", metavar="TIME", help="How long the Log keeps rows: 90d; 0 for ever.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Where to serve; 0 takes a free port.")
-@click.option("--background", is_flag=True, help="Let the server run on, until: upturn stop.")
+@click.option("--background", is_flag=True, help="Let the server run on, until: upturn down.")
 def command(
     ref: str,
     unit: str | None,
@@ -66,7 +66,7 @@ def command(
             start_background(workspace, port=port)
         _wait(workspace, route)
         _announce(workspace, endpoint, version)
-        click.echo("  Its server runs on until: upturn stop")
+        click.echo("  Its server runs on until: upturn down")
     finally:
         workspace.close()
 

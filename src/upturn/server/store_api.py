@@ -32,7 +32,7 @@ from upturn.server.pool import InThread
 from upturn.stores.disk import digest_of
 from upturn.stores.migrate import SCHEMA
 from upturn.stores.remote import wire
-from upturn.stores.remote.connection import other_schema
+from upturn.stores.remote.failures import other_schema
 from upturn.stores.workspace import Workspace
 
 _CALL_BYTES = 64 * 2**20  # of records in one call

@@ -95,7 +95,7 @@ def _served(settings: Settings) -> Workspace:
 def _local(settings: Settings) -> Workspace:
     from upturn.stores.disk import DiskBlobStore
     from upturn.stores.sqlite import SqliteMetaStore
-    from upturn.stores.tracking.store import SqliteTrackingStore
+    from upturn.stores.sqlite_tracking import SqliteTrackingStore
 
     bundle = settings.bundle
     records = settings.home / "upturn.db" if bundle is None else copied(bundle, settings.home)

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from upturn.deploy.running import taken_mark
 from upturn.deploy.serve.access import AccessLog
 from upturn.deploy.serve.metrics import Metrics
 from upturn.deploy.serve.overview import Overview
@@ -193,7 +194,17 @@ class ServingApp:
         # A built folder serves one thing: without it there is nothing that traffic could want here.
         if self._workspace.settings.bundle is not None and "not served" in states.values():
             return json_response({"status": "not served", **told}, status=503)
-        return json_response({"status": "ready", **told})
+        return json_response({"status": "ready", "taken": self._taken(), **told})
+
+    def _taken(self) -> list[str]:
+        """Marks of what is served or refused: who knows a route's name can tell whether it is."""
+        taken: list[str] = []
+        for one in self._sorted():
+            if one.live is not None:
+                taken.append(taken_mark(one.name, one.live.route.revision))
+            if one.refused is not None:
+                taken.append(taken_mark(one.name, one.refused.revision, refused=True))
+        return taken
 
     def _sorted(self) -> list[Served]:
         return [self.served[name] for name in sorted(self.served)]

@@ -5,7 +5,6 @@ import http.client
 import random
 import secrets
 import socket
-import ssl
 import threading
 import time
 import weakref
@@ -16,10 +15,10 @@ from urllib.parse import urlsplit
 import msgspec
 
 from upturn.core.blobstore import Buffer
-from upturn.core.errors import Invalid, Unavailable, UpturnError
+from upturn.core.errors import Unavailable, UpturnError
 from upturn.stores.forks import watch
 from upturn.stores.migrate import SCHEMA
-from upturn.stores.remote.failures import away, failure
+from upturn.stores.remote.failures import away, failure, other_schema
 from upturn.stores.remote.wire import PACKED, PREFIX, SCHEMA_HEADER, Asked, Greeting, pack
 
 PATIENCE_S = 60.0  # for a server that was there before: it is being started again
@@ -234,6 +233,8 @@ class Server:
 
     def _connect(self) -> http.client.HTTPConnection:
         if self._secure:
+            import ssl
+
             connection: http.client.HTTPConnection = http.client.HTTPSConnection(
                 self._host, self._port, timeout=_CONNECT_S, context=ssl.create_default_context()
             )
@@ -266,15 +267,6 @@ def decoded(data: bytes, answer: type[T]) -> T:
             f"The server's answer is not understood: {error}.",
             hint="Is it a server of this version of Upturn?",
         ) from None
-
-
-def other_schema(schema: int, version: str) -> Invalid:
-    """The error for a server whose store is of another schema."""
-    which = "Upgrade upturn here." if schema > SCHEMA else "Upgrade the server."
-    return Invalid(
-        f"The server runs Upturn {version} and keeps schema {schema}; here it is {SCHEMA}.",
-        hint=which,
-    )
 
 
 def server_of(url: str, token: str) -> Server:

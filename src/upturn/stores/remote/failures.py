@@ -5,7 +5,8 @@ from http import HTTPStatus
 
 import msgspec
 
-from upturn.core.errors import NotFound, Problem, Unavailable, UpturnError
+from upturn.core.errors import Invalid, NotFound, Problem, Unavailable, UpturnError
+from upturn.stores.migrate import SCHEMA
 from upturn.stores.remote.wire import unpack_problem
 
 
@@ -42,6 +43,15 @@ def away(url: str, error: BaseException) -> Unavailable:
         f"The server {url} can't be reached: {why}.",
         hint="See that it runs (there: upturn status), and that UPTURN_SERVER names it.",
         server=url,
+    )
+
+
+def other_schema(schema: int, version: str) -> Invalid:
+    """The error for a server whose store is of another schema."""
+    which = "Upgrade upturn here." if schema > SCHEMA else "Upgrade the server."
+    return Invalid(
+        f"The server runs Upturn {version} and keeps schema {schema}; here it is {SCHEMA}.",
+        hint=which,
     )
 
 
