@@ -113,6 +113,12 @@ def remove_files(ask: Ask, asked: wire.Files) -> int:
     return ask.workspace.tracking.remove_files(asked.run, under=asked.under)
 
 
+def kept_files(ask: Ask, asked: wire.Nothing) -> Any:
+    """The digests of the files that are kept."""
+    refuse_narrow(ask.asker, "the files of all runs")
+    return sorted(ask.workspace.tracking.kept_files())
+
+
 def _seen(ask: Ask, runs: Iterable[str]) -> list[str]:
     if ask.asker.projects is None:
         return list(runs)

@@ -92,6 +92,7 @@ def plan_collection(
     )
     roots |= {version_path(v.model, v.number) for v in records if isinstance(v, Version)}
     roots |= {pin.path for pin in list_pins(workspace)}
+    roots |= {artifact_path(digest) for digest in workspace.tracking.kept_files()}
     kept = reachable(roots, refers)
     unused_since = min([began, *live.values()]) - MARGIN_S
     saved_before = min(unused_since, began - older_than.total_seconds())

@@ -3,6 +3,8 @@
 import base64
 import json
 import math
+import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +17,7 @@ from upturn.core.naming import Group
 from upturn.core.records import Run, RunState
 from upturn.core.time import utcnow
 from upturn.core.tracking import Point
+from upturn.develop.collect import plan_collection
 from upturn.stores.workspace import Workspace, open_workspace
 
 BAD = "INVALID_PARAMETER_VALUE"
@@ -837,6 +840,24 @@ def test_runs_of_flows_are_seen_and_go_on_when_a_client_closes_them(
     api.post("runs/log-parameter", run_id="k3f9x2", key="more", value="1")
     api.post("runs/update", run_id="k3f9x2", status="FINISHED", end_time=1)
     assert workspace.tracking.rows(["k3f9x2"])["k3f9x2"].status == "running"
+
+
+def test_gc_leaves_the_files_of_runs_that_are_shown(api: Api, workspace: Workspace) -> None:
+    kept, removed = api.run(), api.run()
+    digests = {}
+    for run in (kept, removed):
+        path = f"0/{run}/artifacts/a.txt"
+        url = f"/api/2.0/mlflow-artifacts/artifacts/{path}"
+        assert api.http.put(url, content=run.encode()).status_code == 200
+        digests[run] = workspace.tracking.files(run)[0].digest
+    long_ago = time.time() - 90 * 86_400
+    for digest in digests.values():
+        os.utime(workspace.settings.home / "blobs" / digest[:2] / digest[2:], (long_ago, long_ago))
+    assert plan_collection(workspace).blobs == {}
+    api.post("runs/delete", run_id=removed)
+    assert set(plan_collection(workspace).blobs) == {digests[removed]}
+    api.post("runs/restore", run_id=removed)
+    assert plan_collection(workspace).blobs == {}
 
 
 # Who may
