@@ -4,12 +4,16 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from upturn.core.errors import Invalid, did_you_mean
 from upturn.core.machine import total_bytes
 from upturn.core.size import size_bytes
+
+if TYPE_CHECKING:
+    from upturn.core.oidc import Oidc
 
 MARKERS = ("upturn.toml", "pyproject.toml")  # beside a project's files
 # Every variable that Upturn reads; a test compares this table with the documentation.
@@ -22,6 +26,8 @@ VARIABLES = {
     "UPTURN_DEADLINE_MS": "within how many milliseconds a request is answered or refused",
     "UPTURN_WORKERS": "how many processes answer requests",
     "UPTURN_ACCESS_LOG": "the file to which a server writes a line for each request",
+    "UPTURN_OIDC_SECRET": "the secret that the OpenID provider knows this server by",
+    "UPTURN_HOOKS": "`public`: webhooks are posted to public addresses alone",
     "UPTURN_DEMAND_TOKENS": "whether a server on loopback, too, has to be shown a token",
 }
 
@@ -43,6 +49,9 @@ class Settings:
     access_log: str = ""  # a file, "-" for stdout, or "" for none
     traces: bool = False  # whether the standard variables name a collector of traces
     demand_tokens: bool = False  # on loopback, too
+    oidc: "Oidc | None" = None  # by whom people log in
+    oidc_secret: str = field(default="", repr=False)
+    public_hooks: bool = False  # webhooks are posted to public addresses alone
     bundle: Path | None = None  # what `upturn build` put here to be served: it is only read
 
 
@@ -75,7 +84,10 @@ def load_settings(cwd: Path | None = None, environ: Mapping[str, str] | None = N
         workers=_number(environ, "UPTURN_WORKERS", default=1, low=1),
         access_log=_access_log(environ, cwd),
         traces=_traces(environ),
+        public_hooks=_public_hooks(environ),
         demand_tokens=_switch(environ, "UPTURN_DEMAND_TOKENS"),
+        oidc=_oidc(table),
+        oidc_secret=environ.get("UPTURN_OIDC_SECRET", ""),
     )
 
 
@@ -136,9 +148,28 @@ def _bundle(root: Path | None, table: Mapping[str, object]) -> Path | None:
     return root / name
 
 
+def _oidc(table: Mapping[str, object]) -> "Oidc | None":
+    if "oidc" not in table:
+        return None
+    from upturn.core.oidc import oidc_settings
+
+    return oidc_settings(table["oidc"])
+
+
 def _access_log(environ: Mapping[str, str], cwd: Path) -> str:
     given = environ.get("UPTURN_ACCESS_LOG", "")
     return given if given in ("", "-") else str(cwd / Path(given).expanduser())
+
+
+def _public_hooks(environ: Mapping[str, str]) -> bool:
+    given = environ.get("UPTURN_HOOKS", "any")
+    if given not in ("any", "public"):
+        raise Invalid(
+            f"UPTURN_HOOKS is {given!r}.",
+            hint="It takes public, or any.",
+            setting="UPTURN_HOOKS",
+        )
+    return given == "public"
 
 
 def _traces(environ: Mapping[str, str]) -> bool:
