@@ -184,9 +184,7 @@ def delete(call: Call, asked: Delete) -> Any:
     """Take traces from what is shown."""
     get_experiment(call, asked.experiment_id)
     if asked.request_ids and asked.max_timestamp_millis is not None:
-        raise MlflowError(
-            "Either max_timestamp_millis or trace_ids must be specified, not both."
-        )
+        raise MlflowError("Either max_timestamp_millis or trace_ids must be specified, not both.")
     if not asked.request_ids and asked.max_timestamp_millis is None:
         raise MlflowError("Either `max_timestamp_millis` or `trace_ids` must be specified.")
     shown = _of_groups(call, [str(int(asked.experiment_id))])
