@@ -36,6 +36,7 @@ from upturn.server.gate import Gate
 from upturn.server.inference import Inference, oip_paths
 from upturn.server.later import Later
 from upturn.server.pool import Pool
+from upturn.server.store_api import StoreApi
 from upturn.stores.workspace import Workspace
 
 _PREFIX, _SUFFIX = "/v1/endpoints/", "/predict"
@@ -75,6 +76,7 @@ class Application:
         self._api = Api(workspace, self.pool)
         self.events = Events(workspace, self.pool)
         self.serving.more_described += [self._api.described, described]
+        self._store = StoreApi(workspace, self.pool)
         self._mlflow = Later(
             "upturn.adapters.mlflow.app",
             lambda module: module.MlflowApi(workspace, self.pool),
@@ -125,6 +127,8 @@ class Application:
             await self._inference(scope, receive, send)
         elif path == EVENTS:
             await self.events(scope, receive, send)
+        elif self._store.takes(path):
+            await self._store(scope, receive, send)
         elif self._api.takes(path):
             await self._api(scope, receive, send)
         elif mlflow.takes(path):

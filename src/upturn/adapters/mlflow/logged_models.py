@@ -9,7 +9,14 @@ import msgspec
 from upturn.adapters.mlflow.call import Call, Route
 from upturn.adapters.mlflow.errors import MISSING, MlflowError, missing_value
 from upturn.adapters.mlflow.experiments import active_experiment, get_experiment
-from upturn.adapters.mlflow.grammar import NUMBER_OPS, TEXT_OPS, Clause, Grammar, holds, parse_filter
+from upturn.adapters.mlflow.grammar import (
+    NUMBER_OPS,
+    TEXT_OPS,
+    Clause,
+    Grammar,
+    holds,
+    parse_filter,
+)
 from upturn.adapters.mlflow.model_nouns import millis, tags_json
 from upturn.adapters.mlflow.nouns import number
 from upturn.adapters.mlflow.pages import offset_of, token_of
@@ -433,9 +440,7 @@ def _on(series: list[Series], name: str, datasets: list[DatasetFilter]) -> list[
 
 def _is_on(series: Series, datasets: list[DatasetFilter]) -> bool:
     _, name, digest = _measured(series)
-    return any(
-        one.dataset_name == name and one.dataset_digest in ("", digest) for one in datasets
-    )
+    return any(one.dataset_name == name and one.dataset_digest in ("", digest) for one in datasets)
 
 
 def _sort(models: list[_Known], order: OrderBy) -> None:
