@@ -31,14 +31,14 @@ def header(headers: Headers, name: bytes) -> bytes | None:
 
 def is_local(headers: Headers) -> bool:
     """Whether a request names this machine by a name of its own, and came over no proxy."""
-    host = b"localhost"  # HTTP/1.0: no browser
     for name, value in headers:
-        if name == b"host":
-            host = value
-        elif name in _FORWARDED:
+        if name in _FORWARDED:
             return False
-    bare, colon, port = host.rpartition(b":")
-    return (bare if colon and port.isdigit() else host) in LOCAL
+        if name == b"host":
+            bare, colon, port = value.rpartition(b":")
+            if (bare if colon and port.isdigit() else value) not in LOCAL:
+                return False
+    return True  # without any: HTTP/1.0, and no browser
 
 
 def is_from_elsewhere(method: str, headers: Headers) -> bool:
