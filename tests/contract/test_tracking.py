@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from contract.remote import remote_stores
 from upturn.core.errors import Conflict, Invalid, Unavailable
 from upturn.core.metastore import MetaStore
 from upturn.core.naming import Removal
@@ -31,7 +32,7 @@ from upturn.core.tracking import (
 from upturn.stores.groups import default_group, find_group, make_group, rename_group
 from upturn.stores.projection import number_of
 from upturn.stores.sqlite import SqliteMetaStore
-from upturn.stores.tracking.store import SqliteTrackingStore
+from upturn.stores.sqlite_tracking import SqliteTrackingStore
 
 NOW = datetime(2013, 4, 1, tzinfo=UTC)
 Stores = tuple[MetaStore, TrackingStore]
@@ -46,16 +47,17 @@ def open_sqlite(path: Path) -> Stores:
     return SqliteMetaStore(path / "upturn.db"), SqliteTrackingStore(path / "upturn.db")
 
 
-BACKENDS: dict[str, Callable[[Path], Stores]] = {"sqlite": open_sqlite}
-
-
-@pytest.fixture(params=sorted(BACKENDS))
+@pytest.fixture(params=["sqlite", "remote"])
 def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
     """Return a function that opens the same stores again, as another process would."""
     opened: list[Stores] = []
+    server = None
+    if request.param == "remote":
+        server = request.getfixturevalue("store_server")
+        server.empty()
 
     def open_stores() -> Stores:
-        opened.append(BACKENDS[request.param](tmp_path))
+        opened.append(open_sqlite(tmp_path) if server is None else remote_stores(server))
         return opened[-1]
 
     yield open_stores

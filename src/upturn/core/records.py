@@ -157,23 +157,6 @@ class Artifact(Record, frozen=True, kw_only=True):
     summary: str = ""  # '80789 rows × 22 columns'
 
 
-class Metric(Record, frozen=True, kw_only=True):
-    """One value that a task logged."""
-
-    table = "metric"
-    key = ("run", "step", "index", "seq")
-    sequence = "seq"
-
-    run: str
-    step: str
-    index: int
-    seq: int = 0
-    name: str
-    value: float
-    at: datetime
-    at_step: int | None = None  # the `step=` of a curve
-
-
 class Exhibit(Record, frozen=True, kw_only=True):
     """One thing that a task showed on its run's page."""
 
@@ -411,7 +394,6 @@ KINDS: tuple[type[Record], ...] = (
     TaskState,
     Memo,
     Artifact,
-    Metric,
     Exhibit,
     Version,
     Alias,

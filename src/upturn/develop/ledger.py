@@ -11,14 +11,14 @@ from upturn.core.records import (
     Exhibit,
     Input,
     Memo,
-    Metric,
     Read,
     Record,
     Task,
     TaskState,
     TaskStatus,
 )
-from upturn.core.time import utcnow
+from upturn.core.time import micros, utcnow
+from upturn.core.tracking import NO_STEP, Point, TrackingStore
 from upturn.develop.judge import Ruling
 from upturn.develop.layout import layout_of
 from upturn.develop.node import Node
@@ -27,12 +27,18 @@ from upturn.develop.node import Node
 class Ledger:
     """What happened to tasks, as records; nothing is on disk before `write`."""
 
-    def __init__(self, meta: MetaStore) -> None:
+    def __init__(self, meta: MetaStore, tracking: TrackingStore) -> None:
         self._meta = meta
+        self._tracking = tracking
         self._writes: list[Record] = []
+        self._points: dict[tuple[str, str], list[Point]] = {}  # by run and task
+        self._last_at = 0
 
     def write(self) -> None:
-        """Put what was noted into the store, in one transaction."""
+        """Put what was noted into the store: metrics first, so that what is done has its own."""
+        points, self._points = self._points, {}
+        for (run, scope), logged in points.items():
+            self._tracking.log(run, points=logged, scope=scope)
         writes, self._writes = self._writes, []
         if writes:
             self._meta.put(*writes)
@@ -69,8 +75,14 @@ class Ledger:
             "index": node.index,
             "at": at,
         }
-        for name, value in event.metrics.items():
-            self._writes.append(Metric(**place, name=name, value=value, at_step=event.at_step))
+        if event.metrics:
+            # Each call has an instant of its own: what comes later is later.
+            self._last_at = max(micros(at), self._last_at + 1)
+            step = NO_STEP if event.at_step is None else event.at_step
+            points = self._points.setdefault((node.run, f"{node.step}/{node.index}"), [])
+            points.extend(
+                Point(name, value, step, self._last_at) for name, value in event.metrics.items()
+            )
         if event.artifact is not None:
             self._writes.append(event.artifact)
             self._writes.append(

@@ -17,6 +17,7 @@ from upturn.core.ids import artifact_path, new_id
 from upturn.core.records import Artifact, Edge, Overlap, Run, RunState, RunStatus
 from upturn.core.rehearsing import rehearsing
 from upturn.core.time import utcnow
+from upturn.core.who import who
 from upturn.develop import context, handles
 from upturn.develop.crossing import output, refuse_by_value
 from upturn.develop.env import Env
@@ -35,6 +36,7 @@ from upturn.develop.scheduler import Scheduler
 from upturn.develop.step import Step
 from upturn.develop.warm import pool_for
 from upturn.stores import values
+from upturn.stores.groups import make_group
 from upturn.stores.workspace import Workspace, open_workspace
 
 
@@ -337,18 +339,21 @@ def _new_run(
     parent: str | None = None,
     rerun_of: str | None = None,
 ) -> Run:
+    project = workspace.settings.project
     run = Run(
         id=run_id or new_id(),
         flow=flow.name,
         entry=_relative(flow.entry, workspace.settings.root),
         params={name: _recorded(name, value) for name, value in params.items()},
-        project=workspace.settings.project,
+        project=project,
         started_at=utcnow(),
         parent=parent,
         rehearsal=rehearsing.get(),
         rerun_of=rerun_of,
         schedule=flow.schedule,
         overlap=flow.overlap,
+        group=make_group(workspace.meta, project, flow.name).id,
+        who=who(),
     )
     return workspace.meta.add(run)
 

@@ -52,7 +52,7 @@ class Scheduler:
         self._next_look = 0.0
         self._running: dict[str, Node] = {}
         self._later: list[tuple[float, Node]] = []
-        self._ledger = Ledger(workspace.meta)
+        self._ledger = Ledger(workspace.meta, workspace.tracking)
         self._memory = Memory(workspace)
         self._finishing: list[Node] = []
         self._lease: tuple[str, str] | None = None  # its name and us, its owner
@@ -224,7 +224,7 @@ class Scheduler:
     def _ruling_before(self, node: Node) -> Ruling | None:
         before = self._finished_before.get(node.path)
         cache = node.options.cache if self._may_share(node) else False
-        return ruled_before(self._workspace.meta, node, before, cache)
+        return ruled_before(self._workspace, node, before, cache)
 
     def _may_share(self, node: Node) -> bool:
         """Whether one task may do the work of all with the same memo."""

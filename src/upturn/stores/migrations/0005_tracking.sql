@@ -95,9 +95,9 @@ CREATE TABLE series (
     at INTEGER NOT NULL,
     low REAL,
     high REAL,
-    count INTEGER NOT NULL,
-    UNIQUE (run, name, scope)
+    count INTEGER NOT NULL
 );
+CREATE UNIQUE INDEX series_key ON series (run, name, scope);
 CREATE INDEX series_last ON series (name, last, run);
 
 -- The points of one call, of any of the run's series: `until` counts the run's loose points so far.
@@ -135,14 +135,7 @@ CREATE TABLE run_file (
 ) WITHOUT ROWID;
 CREATE INDEX run_file_digest ON run_file (digest);
 
--- Runs and metrics from before there were these tables.
-
-INSERT INTO run_now (run, name, flow, "group", project, who, source, parent, status, started_at, ended_at)
-SELECT run.id, '', run.flow, '', coalesce(json_extract(run.body, '$.project'), ''), '', 'flow', run.parent,
-    coalesce((SELECT json_extract(state.body, '$.status') FROM run_state AS state
-        WHERE state.run = run.id ORDER BY seq DESC LIMIT 1), 'running'),
-    run.started_at, NULL
-FROM run WHERE typeof(run.body) = 'text' ORDER BY run.put_order;
+-- Runs and metrics from before there were these tables come in by stores/tracking/carry.py.
 
 -- Datasets and logged models that runs used and made, as they said.
 
@@ -312,3 +305,12 @@ CREATE TABLE "trace" (
 );
 
 CREATE INDEX trace_group ON "trace" ("group");
+
+-- Puts that came over a connection that may break: sent again, they count once. See stores/once.py.
+
+CREATE TABLE receipt (
+    id TEXT PRIMARY KEY,
+    at REAL NOT NULL,
+    numbers TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX receipt_at ON receipt (at);
