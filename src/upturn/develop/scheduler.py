@@ -17,6 +17,7 @@ from upturn.develop.judge import Ruling, ruled_before
 from upturn.develop.ledger import Ledger
 from upturn.develop.memory import Memory
 from upturn.develop.node import Node
+from upturn.develop.output import output_file, send_output
 from upturn.develop.ref import refs_in
 from upturn.develop.reporting import Reporter
 from upturn.develop.runs import is_under_way, this_driver
@@ -332,6 +333,7 @@ class Scheduler:
         """An attempt ended, and others may have what it kept."""
         del self._running[node.path]
         self._tokens.give_back(node.options.needs, node.gpus)
+        send_output(self._workspace, node.run, node.step, node.index)
 
     def _checkpoints(self, node: Node) -> str:
         """Shared by all tasks of which one may do the work, else the task's own."""
@@ -339,7 +341,7 @@ class Scheduler:
         return str(self._workspace.settings.home / "checkpoints" / key[:32])
 
     def _output_file(self, node: Node) -> str:
-        return str(self._workspace.output_dir / node.run / node.step / f"{node.index}.log")
+        return str(output_file(self._workspace, node.run, node.step, node.index))
 
     def _handle(self, event: Event) -> None:
         node = self._running.get(event.call)
