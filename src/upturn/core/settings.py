@@ -21,6 +21,7 @@ VARIABLES = {
     "UPTURN_PORT": "the port on which endpoints are served",
     "UPTURN_DEADLINE_MS": "within how many milliseconds a request is answered or refused",
     "UPTURN_WORKERS": "how many processes answer requests",
+    "UPTURN_SYSTEM_METRICS": "whether runs record what they use of the machine",
     "UPTURN_ACCESS_LOG": "the file to which a server writes a line for each request",
 }
 
@@ -40,6 +41,7 @@ class Settings:
     deadline_s: float = 30.0  # within which a request is answered or refused, unless it says so
     workers: int = 1
     access_log: str = ""  # a file, "-" for stdout, or "" for none
+    system_metrics: bool = False  # whether runs record what they use of the machine
     traces: bool = False  # whether the standard variables name a collector of traces
     bundle: Path | None = None  # what `upturn build` put here to be served: it is only read
 
@@ -72,6 +74,7 @@ def load_settings(cwd: Path | None = None, environ: Mapping[str, str] | None = N
         bundle=bundle,
         workers=_number(environ, "UPTURN_WORKERS", default=1, low=1),
         access_log=_access_log(environ, cwd),
+        system_metrics=_truth(environ, "UPTURN_SYSTEM_METRICS"),
         traces=_traces(environ),
     )
 
@@ -157,6 +160,13 @@ def _number(environ: Mapping[str, str], name: str, *, default: int, low: int) ->
             f"{name} is {text!r}.", hint=f"It takes a whole number from {low} up.", setting=name
         )
     return int(text)
+
+
+def _truth(environ: Mapping[str, str], name: str) -> bool:
+    text = environ.get(name, "").strip().lower()
+    if text not in ("", "0", "1", "false", "true", "no", "yes"):
+        raise Invalid(f"{name} is {text!r}.", hint="It takes 1 or 0.", setting=name)
+    return text in ("1", "true", "yes")
 
 
 def _memory(environ: Mapping[str, str]) -> int:

@@ -11,7 +11,6 @@ from upturn.core.records import (
     Exhibit,
     Input,
     Memo,
-    Metric,
     Read,
     Record,
     Task,
@@ -60,8 +59,8 @@ class Ledger:
             if not item.name.endswith(":shape"):
                 self._edge(_source_of(item), node.path, f"input {item.name}")
 
-    def logged(self, node: Node, event: Logged) -> None:
-        """Metrics and an exhibit of the task."""
+    def shown(self, node: Node, event: Logged) -> None:
+        """An exhibit of the task, if it is one; metrics are in its journal."""
         at = utcnow()
         place: dict[str, Any] = {
             "run": node.run,
@@ -69,8 +68,6 @@ class Ledger:
             "index": node.index,
             "at": at,
         }
-        for name, value in event.metrics.items():
-            self._writes.append(Metric(**place, name=name, value=value, at_step=event.at_step))
         if event.artifact is not None:
             self._writes.append(event.artifact)
             self._writes.append(

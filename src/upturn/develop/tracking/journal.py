@@ -212,10 +212,22 @@ class Batch:
 class Reader:
     """Reads a journal of this or of another process, living or dead. Not thread-safe."""
 
-    def __init__(self, path: Path) -> None:
-        """Open it. Raises OSError, and Corrupt when it is no journal."""
+    def __init__(self, path: Path, *, locked: bool = False) -> None:
+        """Open it. Raises OSError, and Corrupt when it is no journal.
+
+        With `locked`, its lock is taken: BlockingIOError when its writer lives, or somebody else
+        brings it in, and FileNotFoundError when somebody has.
+        """
         self.path = path
-        self.file = os.open(path, os.O_RDWR)
+        self.file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        if locked:
+            try:
+                fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.stat(path).st_ino != os.fstat(self.file).st_ino:
+                    raise FileNotFoundError(path)
+            except BaseException:
+                os.close(self.file)
+                raise
         self._names: dict[int, str] = {}
         magic, kept = _KEPT.unpack(os.pread(self.file, _KEPT.size, 0).ljust(_KEPT.size, b"\0"))
         if magic != _MAGIC:
@@ -255,7 +267,7 @@ class Reader:
             os.pwrite(self.file, position.to_bytes(8, "little"), len(_MAGIC))
 
     def lock(self) -> bool:
-        """Take the lock; False when its writer, or another reader that has it, lives."""
+        """Take the lock; False while its writer lives."""
         try:
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
