@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from upturn.develop.progress import progress as progress
     from upturn.develop.ref import Ref as Ref
     from upturn.develop.register import register as register
+    from upturn.develop.schedule.trigger import new_data as new_data
+    from upturn.develop.schedule.trigger import new_version as new_version
     from upturn.develop.step import Step as Step
     from upturn.develop.step import step as step
     from upturn.develop.track import log as log
@@ -90,6 +92,8 @@ _HOMES = {
     "progress": "develop.progress",
     "Ref": "develop.ref",
     "register": "develop.register",
+    "new_data": "develop.schedule.trigger",
+    "new_version": "develop.schedule.trigger",
     "Step": "develop.step",
     "step": "develop.step",
     "log": "develop.track",

@@ -346,3 +346,17 @@ def test_what_a_killed_process_had_put_is_there(opener: Opener) -> None:
     kept = [each.seq for each in store.select(RunState, run="r")]
     assert kept == list(range(1, len(kept) + 1))
     assert len(kept) >= int(said[-1])
+
+
+def test_who_reads_on_misses_nothing_and_sees_nothing_twice(opener: Opener) -> None:
+    store, other = opener(), opener()
+    assert store.position(RunState) == 0
+    assert store.read_on(RunState, 0) == []
+    store.put(run("r1"), state("r1"), state("r1", "done"))
+    first = store.read_on(RunState, 0, limit=1)
+    other.put(state("r2"), state("r1", "failed"))
+    rest = store.read_on(RunState, first[-1][0])
+    seen = [(one.run, one.status) for _, one in first + rest]
+    assert seen == [("r1", "running"), ("r1", "done"), ("r2", "running"), ("r1", "failed")]
+    assert rest[-1][0] == store.position(RunState)
+    assert store.read_on(RunState, store.position(RunState)) == []

@@ -7,11 +7,11 @@ from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
+from upturn.core.access import Role
 from upturn.core.time import utcnow
 from upturn.core.who import who
 from upturn.stores.workspace import Workspace
 
-Role = Literal["viewer", "editor", "deployer", "admin"]  # each may do what those before it may
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 

@@ -63,11 +63,24 @@ class Invalid(UpturnError):
     exit_status = 2
 
 
+class Unauthorized(UpturnError):
+    """Who asks has to say who they are, or what they said does not hold."""
+
+    code = "unauthorized"
+    http_status = 401
+
+
 class Conflict(UpturnError):
     """The thing exists already, or somebody else changed it first."""
 
     code = "conflict"
     http_status = 409
+
+
+class Unapproved(Conflict):
+    """A rule asks for somebody else's approval first."""
+
+    code = "unapproved"
 
 
 class Corrupt(UpturnError):

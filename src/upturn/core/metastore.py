@@ -61,6 +61,18 @@ class MetaStore(Protocol):
         """The last record of every sequence that matches, in the order of their keys."""
         ...
 
+    def read_on(self, kind: type[R], position: int, *, limit: int = 1000) -> list[tuple[int, R]]:
+        """Records that were put after that position, in their order, each with its own position.
+
+        Positions grow over all records of the kind. Whoever reads on from the last one that it saw
+        misses none, whatever is put meanwhile: nothing is ever put before what was seen.
+        """
+        ...
+
+    def position(self, kind: type[Record]) -> int:
+        """The position of the last record of the kind; 0 before the first."""
+        ...
+
     def claim(
         self, name: str, owner: str, *, ttl_s: float, payload: dict[str, Any] | None = None
     ) -> bool:

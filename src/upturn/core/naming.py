@@ -1,6 +1,7 @@
 """Naming: records of what things are called, where they belong, and whether they are hidden."""
 
 from datetime import datetime
+from typing import Literal
 
 from upturn.core.record import Record
 
@@ -69,5 +70,53 @@ class Removal(Record, frozen=True, kw_only=True):
     seq: int = 0
     removed: bool
     why: str = ""
+    who: str
+    at: datetime
+
+
+class Protection(Record, frozen=True, kw_only=True):
+    """Whether an alias of a model is only moved to what somebody else approved; the last holds."""
+
+    table = "protection"
+    key = ("model", "alias", "seq")
+    sequence = "seq"
+
+    model: str
+    alias: str
+    seq: int = 0
+    on: bool
+    why: str = ""
+    who: str
+    at: datetime
+
+
+class Proposal(Record, frozen=True, kw_only=True):
+    """That somebody asks for an alias to point to a version, or what another one said to it."""
+
+    table = "proposal"
+    key = ("model", "alias", "seq")
+    sequence = "seq"
+
+    model: str
+    alias: str
+    seq: int = 0
+    number: int
+    status: Literal["asked", "approved", "rejected"]
+    why: str = ""
+    who: str
+    at: datetime
+
+
+class Stage(Record, frozen=True, kw_only=True):
+    """MLflow's stage of a version (aliases took its place there, too); the last one holds."""
+
+    table = "stage"
+    key = ("model", "number", "seq")
+    sequence = "seq"
+
+    model: str
+    number: int
+    seq: int = 0
+    stage: str  # 'None', 'Staging', 'Production', 'Archived'
     who: str
     at: datetime

@@ -5,11 +5,15 @@ from typing import Any, Literal
 
 import msgspec
 
+from upturn.core.access import Audit, Session, Token
 from upturn.core.errors import Problem
 from upturn.core.findings import Alert, Approval, Check, Decision, Mute, Verdict
 from upturn.core.linear_policy import LinearPolicy
+from upturn.core.naming import Description, Group, Model, Proposal, Protection, Removal, Stage
 from upturn.core.naming import Description, Group, Model, Removal
+from upturn.core.notices import Delivery, Hook
 from upturn.core.record import Record
+from upturn.core.schedules import Position, Schedule, Tick
 from upturn.core.schema import Profile, Signature
 
 RunStatus = Literal["queued", "running", "done", "failed", "cancelled", "skipped"]
@@ -244,7 +248,7 @@ class Version(Record, frozen=True, kw_only=True):
 
     model: str
     number: int = 0
-    artifact: str  # digest of the model
+    artifact: str  # digest of the model; '' of one that is files, or is kept elsewhere
     data: str | None  # digest of the training data
     signature: Signature
     profile: Profile
@@ -257,7 +261,9 @@ class Version(Record, frozen=True, kw_only=True):
     at: datetime
     form: Form | None = None  # of a version from before there were forms
     form_artifact: str | None = None  # digest of the form, when it is equal and ever faster
-    files: tuple[ModelFile, ...] = ()  # that an up.Model is loaded with
+    files: tuple[ModelFile, ...] = ()  # that an up.Model is loaded with; a whole MLflow model
+    format: Literal["value", "mlflow"] = "value"
+    source: str = ""  # where an MLflow client says that its files are
 
     @property
     def name(self) -> str:
@@ -266,7 +272,7 @@ class Version(Record, frozen=True, kw_only=True):
 
 
 class Alias(Record, frozen=True, kw_only=True):
-    """That a name of a model points to a version; the last one holds."""
+    """That a name of a model points to a version, or (0) to none; the last one holds."""
 
     table = "alias"
     key = ("model", "name", "seq")
@@ -278,6 +284,7 @@ class Alias(Record, frozen=True, kw_only=True):
     number: int
     why: str
     at: datetime
+    who: str = ""
 
 
 class Endpoint(Record, frozen=True, kw_only=False):
@@ -422,4 +429,15 @@ KINDS: tuple[type[Record], ...] = (
     Model,
     Description,
     Removal,
+    Token,
+    Session,
+    Audit,
+    Protection,
+    Proposal,
+    Stage,
+    Schedule,
+    Tick,
+    Position,
+    Hook,
+    Delivery,
 )

@@ -23,6 +23,7 @@ VARIABLES = {
     "UPTURN_WORKERS": "how many processes answer requests",
     "UPTURN_SYSTEM_METRICS": "whether runs record what they use of the machine",
     "UPTURN_ACCESS_LOG": "the file to which a server writes a line for each request",
+    "UPTURN_DEMAND_TOKENS": "whether a server on loopback, too, has to be shown a token",
 }
 
 
@@ -43,6 +44,7 @@ class Settings:
     access_log: str = ""  # a file, "-" for stdout, or "" for none
     system_metrics: bool = False  # whether runs record what they use of the machine
     traces: bool = False  # whether the standard variables name a collector of traces
+    demand_tokens: bool = False  # on loopback, too
     bundle: Path | None = None  # what `upturn build` put here to be served: it is only read
 
 
@@ -74,8 +76,9 @@ def load_settings(cwd: Path | None = None, environ: Mapping[str, str] | None = N
         bundle=bundle,
         workers=_number(environ, "UPTURN_WORKERS", default=1, low=1),
         access_log=_access_log(environ, cwd),
-        system_metrics=_truth(environ, "UPTURN_SYSTEM_METRICS"),
+        system_metrics=_switch(environ, "UPTURN_SYSTEM_METRICS"),
         traces=_traces(environ),
+        demand_tokens=_switch(environ, "UPTURN_DEMAND_TOKENS"),
     )
 
 
@@ -162,7 +165,7 @@ def _number(environ: Mapping[str, str], name: str, *, default: int, low: int) ->
     return int(text)
 
 
-def _truth(environ: Mapping[str, str], name: str) -> bool:
+def _switch(environ: Mapping[str, str], name: str) -> bool:
     text = environ.get(name, "").strip().lower()
     if text not in ("", "0", "1", "false", "true", "no", "yes"):
         raise Invalid(f"{name} is {text!r}.", hint="It takes 1 or 0.", setting=name)

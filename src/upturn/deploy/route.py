@@ -8,7 +8,9 @@ from upturn.core.ids import route_path, version_path
 from upturn.core.linear_policy import LinearPolicy
 from upturn.core.records import Alias, Arm, Edge, Record, Route, Version
 from upturn.core.routing import check_arms, reshare, slices_of
+from upturn.core.who import who
 from upturn.deploy.endpoint import get_endpoint
+from upturn.model.aliases import check_approved
 from upturn.stores.workspace import Workspace
 
 CHAMPION = "champion"  # the alias of the version that the first answering arm of a route serves
@@ -40,7 +42,8 @@ def set_route(
     With a `policy` a row's own values say which arm it gets; the arms' shares are then what that
     came to. `after` is the revision that the caller has decided on (0: none yet). Raises Conflict
     when another one has come meanwhile, Invalid for arms that can't be a route, NotFound for an
-    unknown endpoint or version.
+    unknown endpoint or version, Unapproved when a rule of the model asks for an approval of what
+    would answer.
     """
     check_arms(arms)
     if policy is not None:
@@ -48,6 +51,8 @@ def set_route(
     model = get_endpoint(workspace, endpoint).model_name
     for arm in arms:
         workspace.meta.get(Version, model, arm.version)
+    answering = [arm.version for arm in arms if not arm.shadow]
+    check_approved(workspace, model, CHAMPION, answering)
     current = current_route(workspace, endpoint)
     revision = current.revision if current else 0
     if after is not None and after != revision:
@@ -72,7 +77,9 @@ def set_route(
     champion = next(arm.version for arm in arms if not arm.shadow)
     alias = workspace.meta.find(Alias, model, CHAMPION)
     if alias is None or alias.number != champion:
-        records.append(Alias(model=model, name=CHAMPION, number=champion, why=why, at=now))
+        records.append(
+            Alias(model=model, name=CHAMPION, number=champion, why=why, at=now, who=who())
+        )
     workspace.meta.put(*records)
     return route
 

@@ -4,18 +4,20 @@ import functools
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, get_args, overload
 
 import msgspec
 
 from upturn.core.errors import Invalid, did_you_mean
 from upturn.core.records import Overlap
+from upturn.core.schedules import CatchUp
 from upturn.develop import context
 from upturn.develop.overlap import checked
 from upturn.develop.reporting import Reporter
+from upturn.develop.schedule.trigger import Trigger, paths_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,7 +37,14 @@ class Flow(Generic[P, R]):
     """A function that, called, makes a run of the steps that it calls."""
 
     def __init__(
-        self, function: Callable[P, R], schedule: str | None = None, overlap: str = "parallel"
+        self,
+        function: Callable[P, R],
+        schedule: str | None = None,
+        overlap: str = "parallel",
+        *,
+        tz: str = "UTC",
+        after: Any = None,
+        catch_up: str = "last",
     ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
@@ -47,6 +56,13 @@ class Flow(Generic[P, R]):
             )
         self.schedule = schedule
         self.overlap: Overlap = checked(overlap, self.name)
+        self.tz = tz
+        self.after = paths_of(after)
+        self.catch_up = _catch_up(catch_up, self.name)
+        if schedule is not None:
+            from upturn.develop.schedule.timetable import timetable
+
+            timetable(schedule, tz)  # raises, where the mistake is
         self.signature = inspect.signature(function)
         for name, param in self.signature.parameters.items():
             if param.kind not in (param.POSITIONAL_OR_KEYWORD, param.KEYWORD_ONLY):
@@ -117,6 +133,15 @@ class Flow(Generic[P, R]):
         return f"<Flow {self.name}>"
 
 
+def _catch_up(word: str, flow: str) -> CatchUp:
+    for known in get_args(CatchUp):
+        if word == known:
+            return known
+    raise Invalid(
+        f"The flow {flow!r} has catch_up={word!r}.", hint=did_you_mean(word, get_args(CatchUp))
+    )
+
+
 def _converted(flow: str, param: FlowParam, given: Mapping[str, Any]) -> Any:
     if param.name not in given:
         if param.required:
@@ -170,24 +195,40 @@ def type_name(kind: Any) -> str:
     return str(kind).replace("typing.", "")
 
 
+After = Flow[..., Any] | Trigger | str
+
+
 @overload
 def flow(function: Callable[P, R], /) -> Flow[P, R]: ...
 @overload
 def flow(
-    *, schedule: str | None = None, overlap: Overlap = "parallel"
+    *,
+    schedule: str | None = None,
+    tz: str = "UTC",
+    after: After | Iterable[After] | None = None,
+    catch_up: CatchUp = "last",
+    overlap: Overlap = "parallel",
 ) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
 def flow(
     function: Callable[..., Any] | None = None,
     /,
     *,
     schedule: str | None = None,
+    tz: str = "UTC",
+    after: After | Iterable[After] | None = None,
+    catch_up: CatchUp = "last",
     overlap: Overlap = "parallel",
 ) -> Any:
     """Make a function a flow: ordinary Python in which step calls return Refs at once.
 
-    `schedule` is kept in the record of each run for a scheduler to read. `overlap` says what a run
-    does when another one of the flow goes on: run beside it ("parallel"), wait for its turn
-    ("queue"), wait unless a newer one comes to wait ("newest"), or not run at all ("skip").
+    `schedule` says when it is to run, as cron does, by the clocks of the time zone `tz`, and
+    `after` what has to happen: another flow has succeeded, or `up.new_version` or `up.new_data`.
+    `upturn schedule FILE:FLOW` puts that to work. `catch_up` says what becomes of the times at
+    which nobody was there to start it: nothing ("none"), one run ("last"), or all of them ("all").
+
+    `overlap` says what a run does when another one of the flow goes on: run beside it
+    ("parallel"), wait for its turn ("queue"), wait unless a newer one comes to wait ("newest"), or
+    not run at all ("skip").
 
     >>> import upturn as up
     >>> @up.step
@@ -198,5 +239,7 @@ def flow(
     ...     return double(double(x))
     """
     if function is not None:
-        return Flow(function, schedule, overlap)
-    return lambda decorated: Flow(decorated, schedule, overlap)
+        return Flow(function)
+    return lambda decorated: Flow(
+        decorated, schedule, overlap, tz=tz, after=after, catch_up=catch_up
+    )

@@ -1,6 +1,5 @@
-"""Registry: models by name, their versions and aliases."""
+"""Registry: a fitted model becomes the next version of a name."""
 
-import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -9,12 +8,15 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from upturn.core.errors import Conflict, Invalid, NotFound, did_you_mean
+from upturn.core.errors import Conflict, Invalid
 from upturn.core.ids import artifact_path, version_path
-from upturn.core.records import Alias, Edge, Record, Run, Version
+from upturn.core.records import Edge, Record, Run, Version
 from upturn.core.schema import Answer, ColumnProfile, Profile, Signature
 from upturn.model.adapters import predictor_for
+from upturn.model.aliases import check_name, set_alias
+from upturn.model.catalog import naming, restoring
 from upturn.model.environment import present_environment
+from upturn.model.finding import CHAMPION, get_version, list_models, list_versions, newest_version
 from upturn.model.forms import make_form, store_form
 from upturn.model.model_files import store_files
 from upturn.model.opening import needs_opening, open_model, stored_form
@@ -25,10 +27,20 @@ from upturn.model.user_model import Model
 from upturn.stores import values
 from upturn.stores.workspace import Workspace
 
-CHAMPION = "champion"
+__all__ = [
+    "CHAMPION",
+    "baseline",
+    "check_name",
+    "get_version",
+    "list_models",
+    "list_versions",
+    "newest_version",
+    "put_version",
+    "register_version",
+    "set_alias",
+]
+
 PREDICTION = "prediction"  # the column of a profile that is the model's own
-_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
-_REF = re.compile(r"(?P<model>[^:@]*)(?::(?P<number>\d+)|@(?P<alias>[^:@]+))?")
 _SCORED_ROWS = 20_000  # enough for the distribution of the scores: 1,000 rows a bin
 _RACES = 50
 
@@ -108,7 +120,7 @@ def register_version(
         version = msgspec.structs.replace(version, profile=baseline(data, model, signature))
         version, made = _with_form(workspace, version, model, data)
         artifacts += made
-    return _put(workspace, version, artifacts)
+    return put_version(workspace, version, artifacts)
 
 
 def _with_form(
@@ -123,18 +135,34 @@ def _with_form(
     return msgspec.structs.replace(version, form=form, form_artifact=saved.digest), [saved]
 
 
-def _put(workspace: Workspace, version: Version, artifacts: Sequence[Record]) -> Version:
-    """Write the version with its lineage in one transaction, under the next number that is free."""
+def put_version(
+    workspace: Workspace,
+    version: Version,
+    artifacts: Sequence[Record] = (),
+    *,
+    who: str | None = None,
+    project: str | None = None,
+    always: bool = False,
+) -> Version:
+    """Write the version with its lineage in one transaction, under the next number that is free.
+
+    The model is there from then on, again if it was removed. The newest version is returned when
+    it is the same in all that counts, unless there is `always` to be a new one.
+    """
+    run = workspace.meta.find(Run, version.run) if version.run is not None else None
+    project = project or (run.project if run is not None else None)
     for _ in range(_RACES):
         newest = workspace.meta.find(Version, version.model)
-        if newest is not None and _is_same(newest, version):
+        said = naming(workspace, version.model, now=version.at, who=who, project=project)
+        if not always and newest is not None and _is_same(newest, version):
             # Another run may have come to the same version: it is where that led to, too.
             again = msgspec.structs.replace(version, number=newest.number)
-            workspace.meta.put(*artifacts, *_edges(again))
+            said += restoring(workspace, newest, now=version.at, who=who)
+            workspace.meta.put(*artifacts, *said, *_edges(again))
             return newest
         numbered = msgspec.structs.replace(version, number=newest.number + 1 if newest else 1)
         try:
-            workspace.meta.put(*artifacts, numbered, *_edges(numbered))
+            workspace.meta.put(*artifacts, *said, numbered, *_edges(numbered))
         except Conflict:
             continue  # somebody took the number meanwhile
         return numbered
@@ -143,9 +171,9 @@ def _put(workspace: Workspace, version: Version, artifacts: Sequence[Record]) ->
 
 def _edges(version: Version) -> list[Record]:
     target = version_path(version.model, version.number)
-    edges: list[Record] = [
-        Edge(source=artifact_path(version.artifact), target=target, role="model")
-    ]
+    edges: list[Record] = []
+    if version.artifact:
+        edges.append(Edge(source=artifact_path(version.artifact), target=target, role="model"))
     if version.data is not None:
         edges.append(Edge(source=artifact_path(version.data), target=target, role="data"))
     if version.task is not None:
@@ -201,104 +229,3 @@ def _prediction_profile(sample: Any, model: Any, signature: Signature) -> Column
         return profile_column(PREDICTION, pa.array(predicted.scores))
     texts = [str(one).lower() if isinstance(one, bool) else str(one) for one in predicted.answers]
     return profile_column(PREDICTION, pa.array(texts, pa.string()))
-
-
-# Finding
-
-
-def get_version(workspace: Workspace, ref: str) -> Version:
-    """The version that `ref` names: 'delays:7', 'delays@champion', or 'delays' for the champion or,
-    before there is one, the newest.
-
-    Raises NotFound, with what there is, and Invalid for what is no reference.
-    """
-    found = _REF.fullmatch(ref)
-    if found is None or not found["model"]:
-        raise Invalid(
-            f"{ref!r} is not a reference to a version.",
-            hint="Write delays, delays:7 or delays@champion.",
-        )
-    model, number, alias = found["model"], found["number"], found["alias"]
-    newest = workspace.meta.find(Version, model)
-    if newest is None:
-        raise NotFound(
-            f"No model {model!r}.", hint=did_you_mean(model, list_models(workspace)), model=model
-        )
-    if number is not None:
-        return _numbered(workspace, model, int(number))
-    pointer = workspace.meta.find(Alias, model, alias or CHAMPION)
-    if pointer is not None:
-        return _numbered(workspace, model, pointer.number)
-    if alias is None:
-        return newest_version(workspace, model) or newest
-    names = {one.name for one in workspace.meta.select(Alias, model=model)}
-    hint = did_you_mean(alias, names) or "It has none; upturn deploy makes one its champion."
-    raise NotFound(f"Model {model!r} has no alias {alias!r}.", hint=hint, model=model)
-
-
-def newest_version(workspace: Workspace, model: str) -> Version | None:
-    """The newest version, those of rehearsals left out; None when there is no other."""
-    for version in reversed(list_versions(workspace, model)):
-        run = workspace.meta.find(Run, version.run) if version.run is not None else None
-        if run is None or not run.rehearsal:
-            return version
-    return None
-
-
-def _numbered(workspace: Workspace, model: str, number: int) -> Version:
-    # SQL has no greater integers, and no model has so many versions.
-    found = workspace.meta.find(Version, model, number) if 0 < number < 2**63 else None
-    if found is not None:
-        return found
-    numbers = [one.number for one in list_versions(workspace, model)]
-    raise NotFound(
-        f"Model {model!r} has no version {number}.", hint=_numbers_hint(numbers), model=model
-    )
-
-
-def _numbers_hint(numbers: Sequence[int]) -> str:
-    if len(numbers) > 8:
-        return f"There is: {numbers[0]} to {numbers[-1]}."
-    return f"There is: {', '.join(repr(str(number)) for number in numbers)}."
-
-
-def list_models(workspace: Workspace) -> list[str]:
-    """The names of all models, sorted."""
-    return sorted({version.model for version in workspace.meta.last_each(Version)})
-
-
-def list_versions(workspace: Workspace, model: str) -> list[Version]:
-    """The versions of a model, oldest first. Raises NotFound when there is no such model."""
-    found = workspace.meta.select(Version, model=model)
-    if not found:
-        raise NotFound(f"No model {model!r}.", hint=did_you_mean(model, list_models(workspace)))
-    return found
-
-
-# Aliases
-
-
-def set_alias(
-    workspace: Workspace, model: str, alias: str, number: int, *, why: str, now: datetime
-) -> Alias:
-    """Point an alias of the model to a version; an alias that does already is returned as it is.
-
-    Raises NotFound for a version that does not exist, Invalid for a name that can't be one.
-    """
-    check_name(alias, "an alias")
-    version = get_version(workspace, f"{model}:{number}")
-    current = workspace.meta.find(Alias, model, alias)
-    if current is not None and current.number == version.number:
-        return current
-    return workspace.meta.add(Alias(model=model, name=alias, number=number, why=why, at=now))
-
-
-def check_name(name: str, noun: str) -> None:
-    """Raise Invalid unless the name can be one of a model or an alias."""
-    if _NAME.fullmatch(name) is None:
-        fitting = re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-_")[:64].lstrip("0123456789-_")
-        raise Invalid(
-            f"{name!r} can't be the name of {noun}.",
-            hint="It takes lower-case letters, digits, _ and -, up to 64, a letter first"
-            + (f": {fitting!r}." if fitting else "."),
-        )

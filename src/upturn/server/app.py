@@ -1,5 +1,6 @@
 """The ASGI application: predictions on the shortest way, everything else through Starlette."""
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -26,8 +27,10 @@ from upturn.deploy.serve.problems import (
 )
 from upturn.deploy.serve.request import Limits
 from upturn.deploy.serve.seen import SEEN, observed
+from upturn.server.api import Api
 from upturn.server.feedback import feedback_route
 from upturn.server.gate import Gate
+from upturn.server.pool import Pool
 from upturn.stores.workspace import Workspace
 
 _PREFIX, _SUFFIX = "/v1/endpoints/", "/predict"
@@ -54,6 +57,9 @@ class Application:
         self._any_host = any_host  # who may reach this server is the network's business
         self.serving = ServingApp(workspace, limits)
         self.serving.more_paths.append(openapi.paths)
+        self.pool = Pool()
+        self._api = Api(workspace, self.pool)
+        self.serving.more_described.append(self._api.described)
         self._oip = OpenInference(self.serving, limits)
         self._gate = Gate(self.serving.served)
         self._rest = Starlette(
@@ -93,6 +99,9 @@ class Application:
                     scope[SEEN].route = INFER_ROUTE
                 await self._oip.infer(scope, receive, send)
                 return
+            if self._api.takes(path):
+                await self._api(scope, receive, send)
+                return
         await self._rest(scope, receive, send)
 
     def gate(self, target: bytes) -> bytes | None:
@@ -101,10 +110,17 @@ class Application:
         return None if self.serving.observers else self._gate(target)
 
     @asynccontextmanager
-    async def _lifespan(self, _: Starlette) -> AsyncGenerator[None]:
+    async def running(self) -> AsyncGenerator[None]:
+        """Follow the store, and finish on leaving what was begun."""
         running: AbstractAsyncContextManager[None] = self.serving.running()
         async with running:
-            yield
+            try:
+                yield
+            finally:
+                await asyncio.to_thread(self.pool.close)
+
+    def _lifespan(self, _: Starlette) -> AbstractAsyncContextManager[None]:
+        return self.running()
 
 
 _NOT_LOCAL = Forbidden(

@@ -192,7 +192,7 @@ async def serve(control_sock: socket.socket, connections: socket.socket, setup: 
     app = Application(workspace, any_host=setup.any_host)
     host = Host(app, gate=app.gate)
     try:
-        async with app.serving.running():
+        async with app.running():
             child = Child(host, app.serving, connections, setup)
             host.on_change = child.count
             loop.add_signal_handler(signal.SIGTERM, child.leave)

@@ -131,6 +131,17 @@ class SqliteMetaStore:
         sql += f"GROUP BY {scope} ORDER BY {scope}"
         return [table.decode(row[0]) for row in self._read(sql, parameters) if row[0] is not None]
 
+    def read_on(self, kind: type[R], position: int, *, limit: int = 1000) -> list[tuple[int, R]]:
+        """Records that were put after that position; see MetaStore.read_on."""
+        table = table_of(kind)
+        sql = f'SELECT {ORDER}, body FROM "{kind.table}" WHERE {ORDER} > ? ORDER BY {ORDER} LIMIT ?'
+        return [(row[0], table.decode(row[1])) for row in self._read(sql, (position, limit))]
+
+    def position(self, kind: type[Record]) -> int:
+        """The position of the last record of the kind; see MetaStore.position."""
+        table_of(kind)
+        return self._read(f'SELECT coalesce(max({ORDER}), 0) FROM "{kind.table}"', ())[0][0]
+
     # Leases
 
     def claim(

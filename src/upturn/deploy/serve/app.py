@@ -15,7 +15,7 @@ from upturn.deploy.serve.access import AccessLog
 from upturn.deploy.serve.describe import describe
 from upturn.deploy.serve.live import Served
 from upturn.deploy.serve.metrics import Metrics
-from upturn.deploy.serve.openapi import Paths, openapi
+from upturn.deploy.serve.openapi import Described, Paths, openapi
 from upturn.deploy.serve.overview import Overview
 from upturn.deploy.serve.predict import PredictionPath, no_endpoint
 from upturn.deploy.serve.reload import Reloader
@@ -42,6 +42,7 @@ class ServingApp:
         self.predict = PredictionPath(self.served, self._limits, self.metrics)
         self.draining = False  # set by whoever ends this process: nothing new is to be sent here
         self.more_paths: list[Paths] = []  # of other protocols, for /openapi.json
+        self.more_described: list[Described] = []  # and of what else this server does
         self.observers: tuple[Observer, ...] = ()  # of every request; usually there is none
         self._access: AccessLog | None = None
         self._overview = Overview(
@@ -137,7 +138,8 @@ class ServingApp:
         return json_response(describe(served, self._overview.whole()))
 
     async def _openapi(self, _: Request) -> Response:
-        return json_response(openapi(self._sorted(), self.more_paths))
+        more = [await asyncio.to_thread(each) for each in self.more_described]
+        return json_response(openapi(self._sorted(), self.more_paths, more))
 
     async def _metrics(self, request: Request) -> Response:
         from upturn.deploy.serve.prometheus import metrics_text

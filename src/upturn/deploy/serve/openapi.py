@@ -17,6 +17,7 @@ from upturn.deploy.serve.request import ARROW_FILE, ARROW_STREAM, CSV
 from upturn.model.adapters import class_name
 
 Paths = Callable[[Sequence[Served]], Mapping[str, Any]]
+Described = Callable[[], tuple[Mapping[str, Any], Mapping[str, Any]]]  # paths and schemas
 _TEXT = {"type": "string"}
 _CODING = {"type": "string", "enum": ["gzip", "deflate"]}
 _WHOLE = {"type": "integer"}
@@ -38,8 +39,16 @@ _MEANINGS = {
 }
 
 
-def openapi(endpoints: Sequence[Served], more: Sequence[Paths] = ()) -> dict[str, Any]:
-    """The API of the endpoints that answer. `more` are the paths of other protocols."""
+def openapi(
+    endpoints: Sequence[Served],
+    more: Sequence[Paths] = (),
+    described: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]] = (),
+) -> dict[str, Any]:
+    """The API of the endpoints that answer.
+
+    `more` are the paths of other protocols, `described` the paths and schemas of what else there
+    is.
+    """
     paths: dict[str, Any] = dict(_reading())
     schemas: dict[str, Any] = {"Problem": _problem_schema(), "Endpoint": _endpoint_schema()}
     answering = [served for served in endpoints if served.live is not None]
@@ -52,6 +61,9 @@ def openapi(endpoints: Sequence[Served], more: Sequence[Paths] = ()) -> dict[str
         paths[f"/v1/endpoints/{name}/feedback"] = {"post": _feedback(name, live.signature)}
     for each in more:
         paths |= each(answering)
+    for other_paths, other_schemas in described:
+        paths |= other_paths
+        schemas = {**other_schemas, **schemas}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Upturn", "version": version("upturn")},

@@ -134,3 +134,109 @@ SELECT run.id, '', run.flow, '', coalesce(json_extract(run.body, '$.project'), '
         WHERE state.run = run.id ORDER BY seq DESC LIMIT 1), 'running'),
     run.started_at, NULL
 FROM run WHERE typeof(run.body) = 'text' ORDER BY run.put_order;
+
+-- Tokens, sessions of browsers, and what was changed by whom.
+
+CREATE TABLE "token" (
+    put_order INTEGER PRIMARY KEY,
+    "id" TEXT NOT NULL,
+    "seq" INTEGER NOT NULL,
+    "hash" TEXT NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE ("id", "seq")
+);
+CREATE INDEX token_hash ON "token" ("hash");
+
+CREATE TABLE "session" (
+    put_order INTEGER PRIMARY KEY,
+    "id" TEXT NOT NULL,
+    "seq" INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE ("id", "seq")
+);
+
+CREATE TABLE "audit" (
+    put_order INTEGER PRIMARY KEY,
+    "seq" INTEGER NOT NULL,
+    "at" INTEGER NOT NULL,
+    "who" TEXT NOT NULL,
+    "path" TEXT NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE ("seq")
+);
+CREATE INDEX audit_at ON "audit" ("at");
+CREATE INDEX audit_who ON "audit" ("who");
+CREATE INDEX audit_path ON "audit" ("path");
+-- The registry: rules of models, and MLflow's stages.
+
+CREATE TABLE "protection" (
+    put_order INTEGER PRIMARY KEY,
+    "model" TEXT NOT NULL,
+    "alias" TEXT NOT NULL,
+    "seq" INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE ("model", "alias", "seq")
+);
+
+CREATE TABLE "proposal" (
+    put_order INTEGER PRIMARY KEY,
+    "model" TEXT NOT NULL,
+    "alias" TEXT NOT NULL,
+    "seq" INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE ("model", "alias", "seq")
+);
+
+CREATE TABLE "stage" (
+    put_order INTEGER PRIMARY KEY,
+    "model" TEXT NOT NULL,
+    "number" INTEGER NOT NULL,
+    "seq" INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE ("model", "number", "seq")
+-- What is started when, and who is told of what happens.
+
+CREATE TABLE "schedule" (
+    put_order INTEGER PRIMARY KEY,
+    "name" TEXT NOT NULL,
+    "seq" INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE ("name", "seq")
+);
+
+CREATE TABLE "tick" (
+    put_order INTEGER PRIMARY KEY,
+    "schedule" TEXT NOT NULL,
+    "cause" TEXT NOT NULL,
+    "seq" INTEGER NOT NULL,
+    "run" TEXT NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE ("schedule", "cause", "seq")
+);
+CREATE INDEX tick_run ON "tick" ("run");
+
+CREATE TABLE "position" (
+    put_order INTEGER PRIMARY KEY,
+    "reader" TEXT NOT NULL,
+    "kind" TEXT NOT NULL,
+    "seq" INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE ("reader", "kind", "seq")
+);
+
+CREATE TABLE "hook" (
+    put_order INTEGER PRIMARY KEY,
+    "name" TEXT NOT NULL,
+    "seq" INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE ("name", "seq")
+);
+
+CREATE TABLE "delivery" (
+    put_order INTEGER PRIMARY KEY,
+    "hook" TEXT NOT NULL,
+    "event" TEXT NOT NULL,
+    "seq" INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE ("hook", "event", "seq")
+);

@@ -1,0 +1,135 @@
+"""Need: what a request has to bring, by its method and path, and what the audit log calls it."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+from urllib.parse import unquote
+
+from upturn.api.operation import AnyOperation
+from upturn.core.access import Role
+from upturn.server.access import mlflow
+
+API = "/api/v1/"
+_READS = {"GET", "HEAD", "OPTIONS"}
+_PREDICT, _V2 = "/v1/endpoints", "/v2"
+_OPEN = {  # they tell no more than how the server is, or are how one says who one is
+    "/healthz",
+    "/readyz",
+    "/health/live",
+    "/health/ready",
+    "/v2/health/live",
+    "/v2/health/ready",
+    "/login",
+    "/login/oidc",
+    "/login/oidc/callback",
+    "/logout",
+    "/favicon.ico",
+}
+_WHOLE = {"/v1/endpoints", "/openapi.json", "/metrics", "/v2/repository/index"}
+_KINDS = {"logged_model": "logged"}  # fields of operations' paths that paths call otherwise
+Operations = Callable[[str], Sequence[AnyOperation]]  # of the first segment of the path
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a request has to bring."""
+
+    role: Role | None  # None: whoever asks may
+    action: str = ""  # what the audit log calls it; '' where it is not noted
+    path: str = ""  # of the thing that it is about, as far as the address says
+    endpoint: str | None = None  # the endpoint that it is about
+    whole: bool = False  # the answer tells of all projects
+
+
+def needs(method: str, path: str, operations: Operations | None = None) -> Need:
+    """What a request for the path has to bring. What is not known is for an admin to change."""
+    return _need(method, path, operations or operations_of)
+
+
+@cache
+def operations_of(segment: str) -> tuple[AnyOperation, ...]:
+    """The operations below `/api/v1/SEGMENT`: those of the module of that name."""
+    name = f"upturn.api.{segment.replace('-', '_')}"
+    if not segment.replace("-", "_").isidentifier() or find_spec(name) is None:
+        return ()
+    found: Sequence[AnyOperation] = getattr(import_module(name), "OPERATIONS", ())
+    return tuple(found)
+
+
+@lru_cache(maxsize=4096)
+def _need(method: str, path: str, operations: Operations) -> Need:
+    if path in _OPEN:
+        return Need(role=None)
+    if path.startswith(API):
+        return _of_operation(method, path, operations)
+    if mlflow.takes(path):
+        role, noted = mlflow.role_of(method, path)
+        return Need(role=role, action=f"{method} {path}" if noted else "")
+    if path in (_PREDICT, _V2) or path.startswith((f"{_PREDICT}/", f"{_V2}/")):
+        return _of_serving(method, path)
+    if method in _READS:
+        return Need(role="viewer", whole=path in _WHOLE)
+    return Need(role="admin", action=f"{method} {path}")
+
+
+def _of_serving(method: str, path: str) -> Need:
+    if path in _WHOLE or path == _V2:
+        return Need(role="viewer", whole=path in _WHOLE)
+    prefix = f"{_PREDICT}/" if path.startswith(f"{_PREDICT}/") else "/v2/models/"
+    name = unquote(path.removeprefix(prefix)).partition("/")[0]
+    if method in _READS or path.endswith(("/predict", "/infer")):
+        return Need(role="viewer", endpoint=name)
+    action = f"{method} {path}"
+    if path.endswith("/feedback"):
+        action = "endpoints.feedback"
+    return Need(role="editor", action=action, path=f"endpoint/{name}", endpoint=name)
+
+
+def _of_operation(method: str, path: str, operations: Operations) -> Need:
+    segment = path.removeprefix(API).partition("/")[0]
+    asked = "GET" if method == "HEAD" else method
+    for operation in operations(segment):
+        if operation.method != asked:
+            continue
+        found = _pattern(operation.path).fullmatch(path)
+        if found is not None:
+            return Need(
+                role=operation.role,
+                action="" if asked in _READS else operation.name,
+                path=_path_of(found.groupdict()),
+            )
+    if method in _READS:
+        return Need(role="viewer")
+    return Need(role="admin", action=f"{method} {path}")
+
+
+@cache
+def _pattern(template: str) -> re.Pattern[str]:
+    """What matches the paths of a template: a field is a segment; `{name:path}` several."""
+    parts: list[str] = []
+    at = 0
+    for field in re.finditer(r"\{(\w+)(:path)?\}", template):
+        parts.append(re.escape(template[at : field.start()]))
+        parts.append(f"(?P<{field[1]}>{'.+' if field[2] else '[^/]+'})")
+        at = field.end()
+    parts.append(re.escape(template[at:]))
+    return re.compile("".join(parts))
+
+
+def _path_of(fields: dict[str, Any]) -> str:
+    """The thing that the fields of an operation's path name.
+
+    >>> _path_of({"model": "delays", "version": "7"}), _path_of({"run": "k3f9x2"})
+    ('version/delays:7', 'run/k3f9x2')
+    """
+    model = fields.get("model")
+    number = fields.get("version") or fields.get("number")
+    if model is not None and number is not None:
+        return f"version/{model}:{number}"
+    for kind, name in fields.items():
+        return f"{_KINDS.get(kind, kind)}/{name}"
+    return ""
