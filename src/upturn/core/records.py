@@ -10,7 +10,6 @@ from upturn.core.errors import Problem
 from upturn.core.findings import Alert, Approval, Check, Decision, Mute, Verdict
 from upturn.core.linear_policy import LinearPolicy
 from upturn.core.naming import Description, Group, Model, Proposal, Protection, Removal, Stage
-from upturn.core.naming import Description, Group, Model, Removal
 from upturn.core.notices import Delivery, Hook
 from upturn.core.record import Record
 from upturn.core.schedules import Position, Schedule, Tick

@@ -109,6 +109,25 @@ def journals_of(home: Path, stem: str = "") -> list[Path]:
     return [path for _, path in sorted(aged)]
 
 
+def digests_waiting(home: Path) -> set[str]:
+    """The blobs that journals in a home name, for records that no store has yet."""
+    found: set[str] = set()
+    for path in journals_of(home):
+        with contextlib.suppress(FileNotFoundError, Corrupt):
+            reader = Reader(path)
+            while (batch := reader.read(living=True)) is not None:
+                reader.position = batch.end
+                found.update(digest for note in batch.notes if (digest := _digest(note)))
+            reader.close()
+    return found
+
+
+def _digest(note: Mapping[str, Any]) -> str | None:
+    if "file" in note:
+        return note["file"]["digest"]
+    return note["exhibit"]["artifact"] if "exhibit" in note else None
+
+
 def run_note(run: Run, group: str, text: str) -> dict[str, Any]:
     """The note that a run began, in a group of that name, with that description."""
     return {"run": msgspec.to_builtins(run), "group": group, "text": text}

@@ -4,6 +4,7 @@ import math
 import os
 import threading
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from contract.processes import finish, hear, start
 from upturn.core.errors import Conflict, Invalid, NotFound
 from upturn.core.naming import Description, Group
 from upturn.core.records import Exhibit, Run, RunState
+from upturn.develop.collect import plan_collection
 from upturn.develop.runs import view_run
 from upturn.develop.tracking.delivery import JournalDuty, pick_up
 from upturn.develop.tracking.tracked import TrackedRun
@@ -357,6 +359,22 @@ def test_tables_figures_and_images_are_saved(workspace: Workspace) -> None:
     ]
     preview = values.load(workspace.blobs, shown[0].artifact)
     assert b"&lt;a&gt;" in bytes(preview)
+
+
+def test_gc_keeps_the_files_of_runs_that_are_kept(workspace: Workspace) -> None:
+    with up.track("kept") as old:
+        up.save(b"old", "file")
+    with up.track("kept") as new:
+        up.save(b"new", "file")
+        new.flush()
+        up.save(b"waits in the journal", "other")
+        for folder, _, names in os.walk(workspace.settings.home / "blobs"):
+            for name in names:
+                os.utime(Path(folder, name), (0, 0))
+        plan = plan_collection(workspace, older_than=timedelta(0), keep_runs=1)
+    (gone,) = plan.blobs
+    (file,) = workspace.tracking.files(old.id)
+    assert gone == file.digest
 
 
 def test_what_can_be_no_parameter_is_refused_before_the_run_begins() -> None:
