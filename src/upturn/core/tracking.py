@@ -86,8 +86,11 @@ class Term(msgspec.Struct, frozen=True, kw_only=True):
 
     `of` is 'run' (a field of RunRow), 'param', 'tag', 'metric' (with `part`: last, min or max),
     'model' (name or name:number that the run registered) or 'input' (a digest that it read).
-    `op` is one of = != < <= > >= LIKE ILIKE IN NOT IN, IS NULL, IS NOT NULL. Where `value` is a
-    number, parameters and tags compare as numbers; where it is text, as text.
+    `op` is one of = != < <= > >= LIKE ILIKE IN, NOT LIKE, NOT ILIKE, NOT IN, IS NULL, IS NOT NULL.
+    Where `value` is a number, parameters and tags compare as numbers; where it is text, as text.
+    What is missing fits nothing but IS NULL, and NaN nothing but IS NOT NULL. A metric of several
+    scopes fits when it does in one of them. Fields of the run are those of RunRow, with
+    `group_name` and `seconds`.
     """
 
     of: str
@@ -217,4 +220,8 @@ class TrackingStore(Protocol):
 
     def remove_files(self, run: str, *, under: str) -> int:
         """Forget the files at or below a path; returns how many there were."""
+        ...
+
+    def close(self) -> None:
+        """Release files and connections."""
         ...

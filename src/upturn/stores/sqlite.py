@@ -5,16 +5,16 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
-from upturn.core.errors import Conflict, Corrupt, Invalid, NotFound, Unavailable, did_you_mean
+from upturn.core.errors import Conflict, Invalid, NotFound, Unavailable, did_you_mean
 from upturn.core.metastore import Lease
 from upturn.core.records import KINDS, Artifact, Edge, Record
 from upturn.stores.clock import boot, elapsed_s
+from upturn.stores.connections import connect, refuse
 from upturn.stores.forks import watch
-from upturn.stores.migrate import migrate
 from upturn.stores.projection import projected
 from upturn.stores.tables import ORDER, Table, bound, condition, table_of
 
@@ -246,24 +246,7 @@ class SqliteMetaStore:
     def _connect(self) -> sqlite3.Connection:
         if self._closed:
             raise Unavailable(f"The store {self._path} was closed.")
-        connection: sqlite3.Connection | None = None
-        try:
-            connection = sqlite3.connect(
-                self._path,
-                timeout=self._busy_s,
-                isolation_level=None,
-                check_same_thread=False,
-                cached_statements=256,
-            )
-            connection.execute("PRAGMA synchronous = NORMAL")
-            migrate(connection, self._path)
-        except BaseException as error:
-            if connection is not None:
-                connection.close()
-            if isinstance(error, sqlite3.Error):
-                self._refuse(error)
-            raise
-        return connection
+        return connect(self._path, self._busy_s)
 
     def _read(self, sql: str, parameters: Sequence[object]) -> list[Any]:
         with self._read_lock:
@@ -271,7 +254,7 @@ class SqliteMetaStore:
             try:
                 return connection.execute(sql, parameters).fetchall()  # pyright: ignore[reportArgumentType]
             except sqlite3.Error as error:
-                self._refuse(error)
+                refuse(error, self._path)
             except (OverflowError, UnicodeEncodeError):
                 return []  # a key that no store can hold is a key that this one does not
 
@@ -287,25 +270,8 @@ class SqliteMetaStore:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 if isinstance(error, sqlite3.Error):
-                    self._refuse(error)
+                    refuse(error, self._path)
                 raise
-
-    def _refuse(self, error: sqlite3.Error) -> NoReturn:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest says more than is needed
-        if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-            raise Corrupt(
-                f"{self._path} is not an intact store: {error}.",
-                hint="Put a copy back, or move it away to begin anew.",
-                path=str(self._path),
-            ) from error
-        hint = _HINTS.get(code)
-        if hint is not None:
-            raise Unavailable(
-                f"The store {self._path} can't be used now: {error}.",
-                hint=hint,
-                path=str(self._path),
-            ) from error
-        raise error
 
     def _nearest(self, kind: type[Record], key: Sequence[object]) -> str:
         """A hint at the first part of the key that nothing stored has."""
@@ -323,15 +289,6 @@ class SqliteMetaStore:
 
 
 T = TypeVar("T")
-_HINTS = {
-    sqlite3.SQLITE_BUSY: "Another process holds it; try again.",
-    sqlite3.SQLITE_LOCKED: "Another process holds it; try again.",
-    sqlite3.SQLITE_FULL: "Make room on the disk, then try again.",
-    sqlite3.SQLITE_IOERR: "See whether its disk is full or failing.",
-    sqlite3.SQLITE_CANTOPEN: "See that its directory exists and may be written.",
-    sqlite3.SQLITE_READONLY: "See that the file and its directory may be written.",
-    sqlite3.SQLITE_PERM: "See that the file and its directory may be written.",
-}
 
 
 def _insert(connection: sqlite3.Connection, record: R) -> R:

@@ -7,6 +7,7 @@ from upturn.core.blobstore import BlobStore
 from upturn.core.errors import Unavailable
 from upturn.core.metastore import MetaStore
 from upturn.core.settings import Settings, load_settings
+from upturn.core.tracking import TrackingStore
 from upturn.stores.bundle import copied
 
 
@@ -17,6 +18,7 @@ class Workspace:
     settings: Settings
     meta: MetaStore
     blobs: BlobStore
+    tracking: TrackingStore
 
     @property
     def log_dir(self) -> Path:
@@ -30,6 +32,7 @@ class Workspace:
 
     def close(self) -> None:
         """Release files and connections."""
+        self.tracking.close()
         self.meta.close()
 
 
@@ -40,6 +43,7 @@ def open_workspace(settings: Settings | None = None) -> Workspace:
     """
     from upturn.stores.disk import DiskBlobStore
     from upturn.stores.sqlite import SqliteMetaStore
+    from upturn.stores.tracking.store import SqliteTrackingStore
 
     settings = settings or load_settings()
     try:
@@ -50,10 +54,10 @@ def open_workspace(settings: Settings | None = None) -> Workspace:
             hint="Point UPTURN_HOME to a directory that may be written, as on a volume.",
         ) from None
     bundle = settings.bundle
+    records = settings.home / "upturn.db" if bundle is None else copied(bundle, settings.home)
     return Workspace(
         settings=settings,
-        meta=SqliteMetaStore(
-            settings.home / "upturn.db" if bundle is None else copied(bundle, settings.home)
-        ),
+        meta=SqliteMetaStore(records),
         blobs=DiskBlobStore((bundle or settings.home) / "blobs"),
+        tracking=SqliteTrackingStore(records),
     )

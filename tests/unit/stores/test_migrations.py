@@ -32,7 +32,17 @@ def shape(connection: sqlite3.Connection) -> dict[str, object]:
     return found
 
 
-NATIVE = ["lease", "run_now", "group_now", "param", "tag", "series", "point", "points", "run_file"]
+NATIVE = [
+    "lease",
+    "run_now",
+    "group_now",
+    "param",
+    "tag",
+    "series",
+    "point_batch",
+    "point_pack",
+    "run_file",
+]
 
 
 def test_all_migrations_together_are_what_the_records_declare() -> None:

@@ -70,7 +70,8 @@ CREATE TABLE param (
     number REAL,
     PRIMARY KEY (run, name)
 ) WITHOUT ROWID;
-CREATE INDEX param_value ON param (name, value);
+CREATE INDEX param_value ON param (name, value, run);
+CREATE INDEX param_number ON param (name, number, run);
 
 CREATE TABLE tag (
     path TEXT NOT NULL,
@@ -79,9 +80,10 @@ CREATE TABLE tag (
     number REAL,
     PRIMARY KEY (path, name)
 ) WITHOUT ROWID;
-CREATE INDEX tag_value ON tag (name, value);
+CREATE INDEX tag_value ON tag (name, value, path);
+CREATE INDEX tag_number ON tag (name, number, path);
 
--- A metric of a run. Points come into `point`; many of them are packed into `points` together.
+-- A metric of a run in a few numbers, with NULL for NaN; see stores/tracking/points.py for the rest.
 
 CREATE TABLE series (
     id INTEGER PRIMARY KEY,
@@ -96,24 +98,31 @@ CREATE TABLE series (
     count INTEGER NOT NULL,
     UNIQUE (run, name, scope)
 );
-CREATE INDEX series_last ON series (name, last);
+CREATE INDEX series_last ON series (name, last, run);
 
-CREATE TABLE point (
+-- The points of one call, of any of the run's series: `until` counts the run's loose points so far.
+
+CREATE TABLE point_batch (
+    run TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    until INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    UNIQUE (run, number)
+);
+
+-- Many points of one series, in order, by columns.
+
+CREATE TABLE point_pack (
     id INTEGER PRIMARY KEY,
     series INTEGER NOT NULL,
-    step INTEGER NOT NULL,
-    at INTEGER NOT NULL,
-    value REAL
-);
-CREATE INDEX point_series ON point (series);
-
-CREATE TABLE points (
-    series INTEGER NOT NULL,
-    number INTEGER NOT NULL,
     count INTEGER NOT NULL,
-    body BLOB NOT NULL,
-    PRIMARY KEY (series, number)
+    first_step INTEGER NOT NULL,
+    first_at INTEGER NOT NULL,
+    last_step INTEGER NOT NULL,
+    last_at INTEGER NOT NULL,
+    body BLOB NOT NULL
 );
+CREATE INDEX point_pack_series ON point_pack (series, first_step, first_at, id);
 
 CREATE TABLE run_file (
     run TEXT NOT NULL,

@@ -1,0 +1,1 @@
+"""Tracking stores: where metrics, parameters, tags and files of runs are kept."""
