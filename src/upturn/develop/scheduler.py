@@ -11,6 +11,7 @@ from upturn.core.errors import Problem, StepFailed, UpturnError
 from upturn.core.executor import Call, Event, Executor, Failed, Finished, Logged, Started
 from upturn.core.ids import new_id, task_path
 from upturn.core.records import Task, TaskState
+from upturn.core.tracking import Point
 from upturn.develop.checkpoint import drop
 from upturn.develop.environ import inputs_from
 from upturn.develop.inputs import inputs_of, memo_of, resolved
@@ -364,10 +365,12 @@ class Scheduler:
             case _:
                 self._reporter.task_progress(node.path, *event.how_far)
 
-    def _tell_logged(self, newest: dict[str, dict[str, float]]) -> None:
-        for path, metrics in newest.items():
-            if metrics:
-                self._reporter.task_logged(path, metrics, None)
+    def _tell_logged(self, logged: dict[str, list[Point]]) -> None:
+        for path, points in logged.items():
+            if points:
+                self._ledger.logged(self._running[path], points)
+                newest = {point.name: point.value for point in points}
+                self._reporter.task_logged(path, newest, None)
 
     def _finish(self, node: Node, event: Finished) -> None:
         node.output = event.artifact.digest

@@ -14,7 +14,7 @@ from upturn.core.naming import Description
 from upturn.core.records import Artifact, Exhibit, Run, RunState
 from upturn.core.settings import Settings
 from upturn.core.tracking import Point, StoredFile
-from upturn.develop.tracking.journal import SUFFIX, Batch, Reader
+from upturn.develop.tracking.journal import NO_STEP, SUFFIX, Batch, Reader
 from upturn.stores.groups import make_group
 from upturn.stores.workspace import Workspace
 
@@ -40,7 +40,7 @@ def deliver(workspace: Workspace, about: Mapping[str, Any], batch: Batch) -> Non
         if "run" in note:
             _tolerant(lambda note=note: _put_run(workspace, note))
     if batch.points:
-        _put_points(workspace, run, scope, batch.points)
+        _put_points(workspace, run, scope, [_stepped(point, scope) for point in batch.points])
     for note in batch.notes:
         _tolerant(lambda note=note: _put_note(workspace, run, note))
 
@@ -147,6 +147,13 @@ def _put_run(workspace: Workspace, note: Mapping[str, Any]) -> None:
             Description(path=f"run/{run.id}", text=note["text"], who=run.who, at=run.started_at)
         )
     workspace.meta.put(*began)
+
+
+def _stepped(point: Point, scope: str) -> Point:
+    """A point that was logged without a step: of a task, that is told apart from step 0."""
+    if point.step != NO_STEP:
+        return point
+    return Point(point.name, point.value, -1 if scope else 0, point.at)
 
 
 def _put_points(workspace: Workspace, run: str, scope: str, points: list[Point]) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from upturn.core.errors import Corrupt, Unavailable
 from upturn.core.ids import new_id
+from upturn.core.tracking import Point
 from upturn.develop.tracking.delivery import dead_journals, deliver, journals_of, store_of
 from upturn.develop.tracking.journal import SUFFIX, Reader
 from upturn.stores.workspace import Workspace
@@ -40,39 +41,39 @@ class Drain:
         """When `look` has something to do, on the monotonic clock; None while no task runs."""
         return self._next if self._tasks else None
 
-    def look(self, now: float) -> dict[str, dict[str, float]]:
-        """Bring what was logged since the last time; the newest values by task."""
+    def look(self, now: float) -> dict[str, list[Point]]:
+        """Bring what was logged since the last time; the points by task."""
         if now < self._next:
             return {}
         self._next = now + EVERY_S
-        found: dict[str, dict[str, float]] = {}
+        found: dict[str, list[Point]] = {}
         for path, task in self._tasks.items():
             # A store that is away now may be there at the next time.
             with contextlib.suppress(Unavailable):
-                if values := self._bring(task, living=True):
-                    found[path] = values
+                if points := self._bring(task, living=True):
+                    found[path] = points
         return found
 
-    def end(self, path: str) -> dict[str, float]:
-        """Bring all that the attempt logged, before its end is told; the newest values.
+    def end(self, path: str) -> list[Point]:
+        """Bring all that the attempt logged, before its end is told; the points since `look`.
 
         Raises Unavailable; the journal is then picked up by a later run.
         """
         task = self._tasks.pop(path, None)
         if task is None:
-            return {}
-        values: dict[str, float] = {}
+            return []
+        points: list[Point] = []
         try:
             if self._open(task) is not None:
                 self._wait_for_the_dying(task)
-                values = self._bring(task, living=False)
+                points = self._bring(task, living=False)
                 (self._folder / f"{task.stem}{SUFFIX}").unlink(missing_ok=True)
             if self._folder.is_dir() and journals_of(self._workspace.settings.home, task.stem):
                 self._bring_children(task.stem)
         finally:
             if task.reader is not None:
                 task.reader.close()
-        return values
+        return points
 
     def _open(self, task: _Task) -> Reader | None:
         if task.reader is None:
@@ -80,14 +81,14 @@ class Drain:
                 task.reader = Reader(self._folder / f"{task.stem}{SUFFIX}")
         return task.reader
 
-    def _bring(self, task: _Task, *, living: bool) -> dict[str, float]:
-        values: dict[str, float] = {}
+    def _bring(self, task: _Task, *, living: bool) -> list[Point]:
+        points: list[Point] = []
         reader = self._open(task)
         while reader is not None and (batch := reader.read(living=living)) is not None:
             deliver(self._workspace, reader.about, batch)
             reader.keep(batch.end)
-            values.update({point.name: point.value for point in batch.points})
-        return values
+            points += batch.points
+        return points
 
     def _wait_for_the_dying(self, task: _Task) -> None:
         """Until its process has let go of the journal: one that was killed may not be dead yet."""

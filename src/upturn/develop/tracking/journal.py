@@ -202,7 +202,10 @@ class Journal:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What a part of a journal says, in order; a store that has it has the journal up to `end`."""
+    """What a part of a journal says, in order; a store that has it has the journal up to `end`.
+
+    The step of a point that was logged without one is NO_STEP.
+    """
 
     points: list[Point]
     notes: list[dict[str, Any]]
@@ -308,7 +311,6 @@ class Reader:
             number, step, moment, value = _BODY.unpack(body)
             if number:
                 if number in names:
-                    step = 0 if step == NO_STEP else step
                     points.append(Point(names[number], value, step, moment))
                 continue
             payload = os.pread(self.file, step, at + place) if 0 <= step < 2**31 else b""

@@ -203,6 +203,8 @@ CREATE TABLE "stage" (
     "seq" INTEGER NOT NULL,
     body TEXT NOT NULL,
     UNIQUE ("model", "number", "seq")
+);
+
 -- What is started when, and who is told of what happens.
 
 CREATE TABLE "schedule" (

@@ -30,7 +30,7 @@ def read(path: Path) -> tuple[list[Point], list[dict[str, Any]]]:
 
 
 def said(points: list[Point]) -> list[tuple[str, float, int]]:
-    return [(point.name, point.value, point.step) for point in points]
+    return [(point.name, point.value, max(0, point.step)) for point in points]
 
 
 def test_what_is_logged_is_read_in_order(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_a_task_says_what_it_does(workspace: Workspace) -> None:
     assert run.result() == "done"
     scope = "says/0"
     assert history(workspace, run.id, "loss", scope) == [(n, n / 7) for n in range(3_000)]
-    assert history(workspace, run.id, "inf", scope) == [(0, math.inf)]
+    assert history(workspace, run.id, "inf", scope) == [(-1, math.inf)]
     assert math.isnan(history(workspace, run.id, "unknown", scope)[0][1])
     tags = workspace.tracking.tags([f"run/{run.id}"])[f"run/{run.id}"]
     assert tags == {"stage": "one", "count": "3000"}
@@ -140,7 +140,7 @@ def test_a_tracked_run_in_a_task_is_a_child_of_its_run(workspace: Workspace) -> 
     inner = run.result()
     assert workspace.meta.get(Run, inner).parent == run.id
     assert history(workspace, inner, "inner", "") == [(0, 2)]
-    assert history(workspace, run.id, "outer", "tracks/0") == [(0, 1), (1, 3)]
+    assert history(workspace, run.id, "outer", "tracks/0") == [(-1, 1), (1, 3)]
 
 
 def test_when_driver_and_task_are_killed_the_next_run_picks_it_up(
