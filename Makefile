@@ -7,7 +7,7 @@ ARGS ?=
 STATIC := format-check lint-check types imports
 
 .PHONY: help demo test lint format lock clean pytest $(STATIC)
-.PRECIOUS: .venv-%/.locked .venv-%/.ready
+.PRECIOUS: .venv-%/.locked .venv-%/.ready .venv-mlflow2/.locked
 .DELETE_ON_ERROR:
 
 help:
@@ -43,7 +43,7 @@ imports: .venv-test/.ready
 	@echo "lint-imports"
 	@.venv-test/bin/lint-imports --no-logo
 
-pytest: .venv-test/.ready
+pytest: .venv-test/.ready .venv-mlflow2/.locked
 	@echo "pytest"
 	@PATH="$(CURDIR)/.venv-test/bin:$$PATH" .venv-test/bin/python -m pytest $(ARGS)
 
@@ -51,7 +51,7 @@ format: .venv-test/.ready
 	@.venv-test/bin/ruff check --fix --quiet; status=$$?; .venv-test/bin/ruff format --quiet; exit $$status
 
 clean:
-	@rm -rf .venv-test .venv-demo .venv-lock .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	@rm -rf .venv-test .venv-demo .venv-mlflow2 .venv-lock .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
 	@find src tests examples docs -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 # ---- environments --------------------------------------------------------------------------------
@@ -89,6 +89,13 @@ endef
 	@$(call install,.venv-$*,--require-hashes -r $< -r requirements/data.txt)
 	@touch $@
 
+# An older client of MLflow, which our server is used through: nothing of Upturn is in there.
+.venv-mlflow2/.locked: requirements/mlflow2.txt requirements/uv.txt
+	@echo "making .venv-mlflow2 from requirements/mlflow2.txt"
+	$(call bootstrap,.venv-mlflow2)
+	@$(call install,.venv-mlflow2,--require-hashes -r $<)
+	@touch $@
+
 .venv-%/.ready: .venv-%/.locked pyproject.toml
 	@$(call install,.venv-$*,--editable .)
 	@touch $@
@@ -111,6 +118,7 @@ lock: .venv-lock/.ready
 	@$(COMPILE) --group pyproject.toml:bootstrap --output-file requirements/uv.txt
 	@$(COMPILE) pyproject.toml --extra flights --extra test --extra dev \
 	  --constraint requirements/uv.txt --output-file requirements/test.txt
+	@echo 'mlflow-skinny>=2.22,<3' | $(COMPILE) - --output-file requirements/mlflow2.txt
 	@echo pandas | $(COMPILE) pyproject.toml --extra flights --excludes - \
 	  --constraint requirements/test.txt --output-file requirements/demo.txt
 	@touch $<

@@ -194,7 +194,7 @@ def route_to(home: Path, version: int) -> None:
 @contextmanager
 def upturn(home: Path, *options: str) -> Iterator[Target]:
     environ = {**os.environ, "UPTURN_HOME": str(home)}
-    command = [sys.executable, "-m", "upturn", "serve", "--port", "0", *options]
+    command = [sys.executable, "-m", "upturn", "up", "--port", "0", *options]
     process = subprocess.Popen(command, env=environ, cwd=home, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
@@ -428,7 +428,7 @@ def measure_log(home: Path, kind: str, seconds: float) -> None:
     shutil.copytree(home, quiet)
     environ = {**os.environ, "UPTURN_HOME": str(quiet)}
     deploy = ["deploy", "bench:1", "--background", "--port", "0", "--log-rate", "0.000000001"]
-    for command in (deploy, ["stop"]):
+    for command in (deploy, ["down"]):
         subprocess.run(
             [sys.executable, "-m", "upturn", *command],
             env=environ,

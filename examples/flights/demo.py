@@ -42,7 +42,7 @@ def main() -> None:
         year = Year(START, until)
         year.live()
     finally:
-        upturn("stop", quiet=True)
+        upturn("down", quiet=True)
     say("Rehearse", "the same policy on the same history, beside never and the calendar")
     from report import print_report
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from upturn.core.duty import Duty
 from upturn.core.errors import Invalid
 from upturn.core.linear_policy import LinearPolicy
 from upturn.core.records import Alert, Approval, Arm, Check, Endpoint, Route, Version
@@ -140,3 +141,8 @@ def bandit_parts(workspace: Workspace, endpoint: str) -> tuple[StoredLog, RealAc
     from upturn.improve.log import StoredLog
 
     return StoredLog(workspace, endpoint), route_actions(workspace, endpoint)
+
+
+def duties() -> tuple[Duty[Workspace], ...]:
+    """What a running server does for its store now and then."""
+    return ()

@@ -31,7 +31,7 @@ from upturn.core.tracking import (
 from upturn.stores.groups import default_group, find_group, make_group, rename_group
 from upturn.stores.projection import number_of
 from upturn.stores.sqlite import SqliteMetaStore
-from upturn.stores.tracking.store import SqliteTrackingStore
+from upturn.stores.sqlite_tracking import SqliteTrackingStore
 
 NOW = datetime(2013, 4, 1, tzinfo=UTC)
 Stores = tuple[MetaStore, TrackingStore]

@@ -271,7 +271,7 @@ class Server:
     def __init__(self, project: Project, *options: str) -> None:
         self.project = project
         self.process = subprocess.Popen(
-            [*upturn("serve"), "--port", "0", *options],
+            [*upturn("up"), "--port", "0", *options],
             cwd=project.root,
             env=project.environ,
             stdout=subprocess.PIPE,

@@ -301,7 +301,7 @@ def test_health_is_told_to_any_host_and_the_rest_to_those_that_are_allowed(
         assert public.predict("late-1", {"rows": [GOOD]}, Host="late.shop.svc").status == 200
     finally:
         public.end()
-    refused = project.command("serve", "--host", "0.0.0.0", "--port", "0")
+    refused = project.command("up", "--host", "0.0.0.0", "--port", "0")
     assert refused.returncode == 2
     assert "--allow-anyone" in refused.stderr
 
@@ -312,7 +312,7 @@ def test_a_folder_whose_model_is_damaged_is_not_ready(late: Built, tmp_path: Pat
         blob.chmod(0o644)
         blob.write_bytes(b"rust" + blob.read_bytes()[4:])
     process = subprocess.Popen(
-        [sys.executable, "-m", "upturn", "serve", "--port", "0"],
+        [sys.executable, "-m", "upturn", "up", "--port", "0"],
         cwd=folder,
         env=elsewhere(folder, tmp_path / "home").environ,
         stdout=subprocess.PIPE,

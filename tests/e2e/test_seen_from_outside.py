@@ -364,7 +364,7 @@ def test_without_a_server_the_command_says_what_is_known_and_how_to_start_one(
     project.route("arms", one(1))
     said = project.command("endpoints").stdout
     assert "arms:1" in said
-    assert "upturn serve" in said
+    assert "upturn up" in said
     page = json.loads(project.command("endpoints", "--json").stdout)
     assert (page["server"], page["endpoints"][0]["arms"][0]["version"]) == (None, "arms:1")
     assert project.command("endpoints", "--json", "--watch").returncode == 2

@@ -96,7 +96,7 @@ def test_a_stopped_server_answers_what_it_took_and_lets_go_of_the_log(project: P
 
 def test_a_store_has_one_server(project: Project) -> None:
     with project.server() as server:
-        second = project.command("serve", "--port", "0")
+        second = project.command("up", "--port", "0")
         assert second.returncode == 1
         assert server.url in second.stderr
         assert "Traceback" not in second.stderr
@@ -105,11 +105,11 @@ def test_a_store_has_one_server(project: Project) -> None:
 def test_a_port_that_is_taken_and_a_host_that_is_public_are_refused(project: Project) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        refused = project.command("serve", "--port", port)
+        refused = project.command("up", "--port", port)
     assert refused.returncode == 1
     assert port in refused.stderr
     assert "--port" in refused.stderr
-    public = project.command("serve", "--host", "0.0.0.0", "--port", "0")
+    public = project.command("up", "--host", "0.0.0.0", "--port", "0")
     assert public.returncode == 2
     assert "authentication" in public.stderr
     assert "Traceback" not in refused.stderr + public.stderr
@@ -135,9 +135,9 @@ def test_deploy_in_the_background_takes_over_rolls_back_and_stops(project: Proje
         assert project.command("rollback", "delays:1").returncode != 0
         assert live(project) == [2]
     finally:
-        stopped = project.command("stop")
+        stopped = project.command("down")
     assert "Stopped http://127.0.0.1:" in stopped.stdout
-    assert "No server" in project.command("stop").stdout
+    assert "No server" in project.command("down").stdout
 
 
 def test_deploy_in_the_foreground_ends_with_one_line(project: Project) -> None:

@@ -77,7 +77,7 @@ def url(tour: Tour) -> Iterator[str]:
     found = re.search(r"http://\S+?(?=/v1)", said)
     assert found is not None
     yield found[0]
-    tour.upturn("stop")
+    tour.upturn("down")
 
 
 def post(url: str, path: str, body: Any) -> tuple[int, Any]:

@@ -13,7 +13,8 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
-from upturn.api.operation import Operation, Page, Request, ask_here
+from upturn.api.here import do_here
+from upturn.api.operation import Operation, Page, Request
 from upturn.core.errors import Conflict, Invalid, NotFound, Unavailable, UpturnError
 from upturn.stores.tables import plain
 from upturn.stores.workspace import Workspace, open_workspace
@@ -101,7 +102,7 @@ class LocalClient(_Closing):
 
     def call(self, operation: Operation[Q, A], request: Q) -> A:
         """See Client."""
-        return operation.do(ask_here(self.workspace), request)
+        return do_here(self.workspace, operation, request)
 
     def close(self) -> None:
         """See Client."""

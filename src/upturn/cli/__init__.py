@@ -19,10 +19,15 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rerun": ("rerun", "Run one task again, with its inputs, on the current code."),
     "sync": ("sync", "Bring runs that were tracked offline to the server."),
     "cancel": ("cancel", "End a run that goes on."),
+    "models": ("models", "Show models and versions, and say what they are called."),
+    "schedule": ("schedule", "Say when a flow, a loop or a monitor is to run."),
+    "schedules": ("schedules", "Show what runs when; pause, resume and remove it."),
+    "backfill": ("backfill", "Run a flow for each interval of a range."),
     "deploy": ("deploy", "Serve a model: from version to URL."),
     "endpoints": ("endpoints", "Show endpoints: live traffic and latency by arm."),
     "reload": ("reload", "Replace the server's worker processes, one by one."),
-    "stop": ("stop", "Stop the server in the background."),
+    "up": ("up", "Start the server: API, endpoints, schedules and loops."),
+    "down": ("down", "End the servers of this store."),
     "rollback": ("rollback", "Go back to the route before."),
     "build": ("build", "Write a folder that serves an endpoint anywhere."),
     "score": ("score", "Score a file: Parquet or CSV in, Parquet out."),
@@ -41,9 +46,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pin": ("pin", "Keep a run, a task or an artifact, whatever its age."),
     "unpin": ("unpin", "Keep it no longer than others."),
     "gc": ("gc", "Remove what nothing that is kept refers to."),
+    "tokens": ("tokens", "Let others ask this server: make tokens, and revoke them."),
+    "audit": ("audit", "Show who changed what."),
     "status": ("status", "Say where things are kept, and what is there."),
 }
-_HIDDEN = {"serve": "serve"}  # what `deploy --background` starts
 
 
 class _Commands(click.Group):
@@ -53,9 +59,9 @@ class _Commands(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        module = COMMANDS[cmd_name][0] if cmd_name in COMMANDS else _HIDDEN.get(cmd_name)
-        if module is None:
+        if cmd_name not in COMMANDS:
             return None
+        module = COMMANDS[cmd_name][0]
         command: click.Command = import_module(f"upturn.cli.{module}").command
         command.name = cmd_name
         return command
@@ -85,6 +91,9 @@ def main() -> None:
 
 
 def _status(args: list[str]) -> int:
+    from upturn.core.access import VIA
+
+    VIA.set("cli")
     try:
         result: Any = cli.main(args, prog_name="upturn", standalone_mode=False)
         return result if isinstance(result, int) else 0

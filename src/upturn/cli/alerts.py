@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from upturn.cli.changed import changed
 from upturn.cli.render import plain, print_table, when_text
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def mute_command(endpoint: str, name: str, length: str, why: str) -> None:
     try:
         workspace.meta.get(Endpoint, endpoint)
         mute(workspace, endpoint, name, until=until, why=why, now=now)
+        changed(workspace, "alerts mute", f"endpoint/{endpoint}", f"{name}: {why}")
         click.echo(f"{name} of {endpoint} is muted until {when_text(until)}.")
     finally:
         workspace.close()
@@ -61,6 +63,7 @@ def unmute_command(endpoint: str, name: str) -> None:
     workspace = open_workspace()
     try:
         unmute(workspace, endpoint, name, now=utcnow())
+        changed(workspace, "alerts unmute", f"endpoint/{endpoint}", name)
         click.echo(f"{name} of {endpoint} is told of again.")
     finally:
         workspace.close()

@@ -69,6 +69,6 @@ def _say(built: Built) -> None:
     if built.code:
         more = f" and {len(built.code) - 5} more" if len(built.code) > 5 else ""
         click.echo(f"  Of your own: {', '.join(built.code[:5])}{more}")
-    click.echo(f"  Here:      cd {folder} && pip install -r requirements.txt && upturn serve")
+    click.echo(f"  Here:      cd {folder} && pip install -r requirements.txt && upturn up")
     click.echo(f"  Container: docker build -t {built.label}:{content.tag} {folder}")
     click.echo(f"  Cluster:   see {folder}/README.md")

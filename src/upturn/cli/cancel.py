@@ -6,6 +6,7 @@ import time
 
 import click
 
+from upturn.cli.changed import changed
 from upturn.core.errors import Conflict, Invalid
 from upturn.develop.runs import top_run, view_run
 from upturn.stores.workspace import open_workspace
@@ -27,6 +28,7 @@ def command(run: str) -> int:
         if host != socket.gethostname():
             raise Conflict(f"Run {view.run.id} goes on at {host}.", hint="Cancel it there.")
         os.kill(pid, lease.payload["ends_on"])
+        changed(workspace, "cancel", f"run/{view.run.id}")
         deadline = time.monotonic() + _WITHIN_S
         while workspace.meta.lease(f"run/{view.run.id}") is not None:
             if time.monotonic() > deadline:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from upturn.cli.changed import changed
+
 if TYPE_CHECKING:
     from upturn.core.records import Endpoint, Route, Version
     from upturn.stores.workspace import Workspace
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 )
 @click.option("--keep-log", metavar="TIME", help="How long the Log keeps rows: 90d; 0 for ever.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Where to serve; 0 takes a free port.")
-@click.option("--background", is_flag=True, help="Let the server run on, until: upturn stop.")
+@click.option("--background", is_flag=True, help="Let the server run on, until: upturn down.")
 def command(
     ref: str,
     unit: str | None,
@@ -64,7 +66,7 @@ def command(
             start_background(workspace, port=port)
         _wait(workspace, route)
         _announce(workspace, endpoint, version)
-        click.echo("  Its server runs on until: upturn stop")
+        click.echo("  Its server runs on until: upturn down")
     finally:
         workspace.close()
 
@@ -122,7 +124,9 @@ def _route(workspace: Workspace, endpoint: Endpoint, version: Version) -> Route:
     current = current_route(workspace, endpoint.name)
     if current is not None and current.arms == arms:
         return current
-    return set_route(workspace, endpoint.name, arms, why="upturn deploy", now=utcnow())
+    route = set_route(workspace, endpoint.name, arms, why="upturn deploy", now=utcnow())
+    changed(workspace, "deploy", f"endpoint/{endpoint.name}", f"{version.name} answers")
+    return route
 
 
 def _serve(

@@ -154,7 +154,7 @@ def _view(url: str | None, pages: Sequence[Page], *, detail: bool) -> Renderable
         return Text("No endpoints yet. Make one with: upturn deploy NAME")
     body = _detail(pages[0]) if detail else [_table(pages)]
     refused = [line for page in pages if (line := _refusal(page))]
-    last = "No server runs. Start one with: upturn serve" if url is None else f"{url}/v1/endpoints"
+    last = "No server runs. Start one with: upturn up" if url is None else f"{url}/v1/endpoints"
     return Group(*body, *refused, Text(last, style="dim"))
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from upturn.cli.changed import changed
+
 if TYPE_CHECKING:
     from upturn.improve.feedback import FeedbackReceipt
     from upturn.stores.workspace import Workspace
@@ -30,6 +32,7 @@ def command(name: str, file: Path, as_json: bool) -> None:
     workspace = open_workspace()
     try:
         receipt = _join(workspace, name, file)
+        changed(workspace, "feedback", f"endpoint/{name}", f"{receipt.accepted} labels")
     finally:
         workspace.close()
     if as_json:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from upturn.cli.changed import changed
 from upturn.cli.render import console, plain, print_table, when_text
 from upturn.core.errors import Invalid
 from upturn.core.size import bytes_text
@@ -120,7 +121,9 @@ def _remove(workspace: Workspace, plan: Plan) -> Collection:
             if done % 100 == 0:
                 bar.update(task, completed=done)
 
-        return collect(workspace, plan, progress=progress)
+        done = collect(workspace, plan, progress=progress)
+    changed(workspace, "gc", "", f"{done.blobs} blobs, {done.outputs} files removed")
+    return done
 
 
 def _conclude(done: Collection) -> None:

@@ -2,6 +2,7 @@
 
 import click
 
+from upturn.cli.changed import changed
 from upturn.cli.render import plain, print_table, when_text
 from upturn.core.errors import UpturnError
 from upturn.develop.collect import missing_from
@@ -23,6 +24,7 @@ def command(path: str | None, why: str) -> None:
             _list(workspace)
             return
         pin = put_pin(workspace, path, pinned=True, why=why)
+        changed(workspace, "pin", pin.path, why)
         click.echo(f"Pinned {pin.path}.")
         gone = missing_from(workspace, pin.path)
         if gone:

@@ -2,6 +2,8 @@
 
 import click
 
+from upturn.cli.changed import changed
+
 
 @click.command()
 @click.argument("name")
@@ -17,6 +19,7 @@ def command(name: str, why: str) -> None:
     workspace = open_workspace()
     try:
         route = rollback(workspace, name, why=why, now=utcnow())
+        changed(workspace, "rollback", f"endpoint/{name}", route.why)
         refused = wait_until_served(workspace, route)
     finally:
         workspace.close()

@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
 )
 @click.option("--fresh", is_flag=True, help="Run every step, whatever is known already.")
+@click.option("--start", "started", hidden=True)  # what a schedule says: see develop/schedule
 @click.argument("target", metavar="FILE:FLOW")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[--PARAM VALUE]...")
-def command(fresh: bool, target: str, arguments: tuple[str, ...]) -> int:
+def command(fresh: bool, started: str | None, target: str, arguments: tuple[str, ...]) -> int:
     """Run a flow. Its parameters are options: upturn run flights.py:delays --start 2013-01-01
 
     `upturn run FILE:FLOW --help` lists them.
@@ -41,9 +42,22 @@ def command(fresh: bool, target: str, arguments: tuple[str, ...]) -> int:
     file, _ = target_file(target)
     warm_up(settings, file)  # workers import what the file imports while it is loaded here
     flow = load_target(target, Flow)
+    if started is not None:
+        return _started(flow, started)
     return _command_of(flow, target, fresh).main(
         list(arguments), prog_name=f"upturn run {target}", standalone_mode=False
     )
+
+
+def _started(flow: Flow[..., Any], text: str) -> int:
+    """Run the flow as a schedule says."""
+    from upturn.develop.overlap import checked
+    from upturn.develop.schedule.start import decoded, params_of
+
+    start = decoded(text)
+    if start.overlap:
+        flow.overlap = checked(start.overlap, flow.name)
+    return execute(flow, flow.convert(params_of(flow.params, start)), run_id=start.run)
 
 
 def _command_of(flow: Flow[..., Any], target: str, fresh: bool) -> click.Command:
@@ -104,13 +118,20 @@ def execute(
     *,
     fresh: bool = False,
     resume: Run | None = None,
+    run_id: str | None = None,
 ) -> int:
     """Run a flow in the terminal; 0, or 1 when it failed. Ctrl-C says how to resume, and passes."""
     workspace = open_workspace()
     try:
         with interruptible("Resume with: upturn resume {run}") as lines:
             handle = start_run(
-                flow, params, workspace=workspace, reporter=lines, fresh=fresh, resume=resume
+                flow,
+                params,
+                workspace=workspace,
+                reporter=lines,
+                fresh=fresh,
+                resume=resume,
+                run_id=run_id,
             )
         return _conclude(handle)
     finally:

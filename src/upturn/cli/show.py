@@ -7,10 +7,11 @@ import click
 from upturn.cli import print_problem
 from upturn.cli.render import console, plain, print_table, seconds_text, status_text, when_text
 from upturn.core.errors import UpturnError
-from upturn.core.records import Artifact, Exhibit, Input, Metric, Task, TaskState
+from upturn.core.records import Artifact, Exhibit, Input, Task, TaskState
 from upturn.develop.collect import absence
 from upturn.develop.inputs import ENV_INPUT
 from upturn.develop.locks import load_lock
+from upturn.develop.measured import last_of
 from upturn.develop.runs import RunView, path_of, picked
 from upturn.stores.workspace import Workspace, open_workspace
 
@@ -117,8 +118,7 @@ def _output_text(workspace: Workspace, task: TaskState) -> str:
 
 def _metrics_text(workspace: Workspace, task: TaskState) -> str:
     run, step, index = _source(task)
-    logged = workspace.meta.select(Metric, run=run, step=step, index=index)
-    last = {metric.name: metric.value for metric in logged}
+    last = last_of(workspace.tracking, run, f"{step}/{index}")
     return "  ".join(f"{name} {value:.4g}" for name, value in last.items())
 
 

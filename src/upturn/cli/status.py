@@ -1,34 +1,112 @@
-"""`upturn status`: where things are kept, and what is there."""
+"""`upturn status`: where things are kept, what is there, and what runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from upturn.cli.render import print_table
-from upturn.core.settings import load_settings
-from upturn.core.size import bytes_text
-from upturn.deploy.running import running_server
-from upturn.stores.workspace import open_workspace
+if TYPE_CHECKING:
+    from upturn.core.settings import Settings
+    from upturn.stores.workspace import Workspace
 
 
 @click.command()
-def command() -> None:
-    """Say which store is used, why, and what is in it."""
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def command(as_json: bool) -> None:
+    """Say which store is used, why, what is in it, and which servers run on it."""
+    import msgspec
+
+    from upturn.core.settings import load_settings
+    from upturn.stores.workspace import open_workspace
+
     settings = load_settings()
+    said: dict[str, Any] = {
+        "home": str(settings.home),
+        "why": settings.why_home,
+        "project": settings.project,
+        "cores": settings.cores,
+    }
+    if settings.home.is_dir():
+        workspace = open_workspace(settings)
+        try:
+            said |= _of(workspace)
+        finally:
+            workspace.close()
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(said), indent=2).decode())
+    else:
+        _print(settings, said)
+
+
+def _of(workspace: Workspace) -> dict[str, Any]:
+    import msgspec
+
+    from upturn.core.records import Endpoint, Route
+    from upturn.deploy.running import running_servers
+
+    routes = {route.endpoint: route for route in workspace.meta.last_each(Route)}
+    servers = running_servers(workspace)
+    # A server's steward holds them, and lets them go with it.
+    duties = workspace.meta.leases("duty/") if servers else []
+    return {
+        "records": {name: number for name, number in workspace.meta.counts().items() if number},
+        "artifact_bytes": workspace.blobs.size_bytes(),
+        "log_bytes": sum(
+            file.stat().st_size for file in workspace.log_dir.rglob("*") if file.is_file()
+        ),
+        "servers": [msgspec.to_builtins(server) for server in servers],
+        "duties": [
+            {
+                "name": lease.name.removeprefix("duty/"),
+                "every_s": lease.payload.get("every_s"),
+                "by": lease.owner.rpartition(":")[0],
+                "failed": lease.payload.get("failed", ""),
+            }
+            for lease in duties
+        ],
+        "endpoints": [
+            {
+                "name": endpoint.name,
+                "model": endpoint.model_name,
+                "route": route.revision if route is not None else None,
+                "arms": msgspec.to_builtins(route.arms) if route is not None else [],
+            }
+            for endpoint in workspace.meta.last_each(Endpoint)
+            for route in [routes.get(endpoint.name)]
+        ],
+    }
+
+
+def _print(settings: Settings, said: dict[str, Any]) -> None:
+    from upturn.cli.render import print_table
+    from upturn.core.size import bytes_text
+
     click.echo(f"{settings.home}  ({settings.why_home})")
     click.echo(f"project {settings.project}, {settings.cores} cores for runs")
-    if not settings.home.is_dir():
+    if "records" not in said:
         click.echo("It is empty. Start with: upturn run FILE:FLOW")
         return
-    workspace = open_workspace(settings)
-    try:
-        counts = workspace.meta.counts()
-        rows = [
-            (name.replace("_", " "), f"{number:,}") for name, number in counts.items() if number
-        ]
-        print_table(("records", ""), rows)
-        click.echo(f"artifacts  {bytes_text(workspace.blobs.size_bytes())}")
-        logged = sum(f.stat().st_size for f in workspace.log_dir.rglob("*") if f.is_file())
-        click.echo(f"log        {bytes_text(logged)}")
-        server = running_server(workspace)
-        click.echo(f"server     {server.url if server is not None else 'none runs'}")
-    finally:
-        workspace.close()
+    rows = [(name.replace("_", " "), f"{number:,}") for name, number in said["records"].items()]
+    print_table(("records", ""), rows)
+    click.echo(f"artifacts  {bytes_text(said['artifact_bytes'])}")
+    click.echo(f"log        {bytes_text(said['log_bytes'])}")
+    for endpoint in said["endpoints"]:
+        click.echo(f"endpoint   {endpoint['name']}  {_route(endpoint)}")
+    for server in said["servers"]:
+        count = len(server["workers"])
+        steward = f", steward {server['steward']}" if server["steward"] else ""
+        workers = f"{count} worker{'s' * (count != 1)}{steward}"
+        click.echo(f"server     {server['url']}  process {server['pid']}, {workers}")
+    for duty in said["duties"]:
+        failed = f", which fails: {duty['failed']}" if duty["failed"] else ""
+        click.echo(f"duty       {duty['name']}  every {duty['every_s']:g} s{failed}")
+    if not said["servers"]:
+        click.echo("server     none runs")
+
+
+def _route(endpoint: dict[str, Any]) -> str:
+    if endpoint["route"] is None:
+        return "no route"
+    arms = ", ".join(f"{arm['name']} :{arm['version']}" for arm in endpoint["arms"])
+    return f"route {endpoint['route']}: {arms}"

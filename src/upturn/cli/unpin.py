@@ -2,6 +2,7 @@
 
 import click
 
+from upturn.cli.changed import changed
 from upturn.develop.pins import put_pin
 from upturn.stores.workspace import open_workspace
 
@@ -14,6 +15,7 @@ def command(path: str, why: str) -> None:
     workspace = open_workspace()
     try:
         pin = put_pin(workspace, path, pinned=False, why=why)
+        changed(workspace, "unpin", pin.path, why)
     finally:
         workspace.close()
     click.echo(f"Unpinned {pin.path}.")

@@ -1,5 +1,6 @@
 """Access: records of tokens, sessions of browsers, and the audit log of who changed what."""
 
+from contextvars import ContextVar
 from datetime import datetime
 from typing import Literal
 
@@ -8,6 +9,7 @@ from upturn.core.record import Record
 Role = Literal["viewer", "editor", "deployer", "admin"]  # each may do what those before it may
 ROLES: tuple[Role, ...] = ("viewer", "editor", "deployer", "admin")
 Via = Literal["http", "cli", "python"]
+VIA: ContextVar[Via] = ContextVar("via", default="python")  # by what this process is asked
 
 
 def reaches(role: Role, needed: Role) -> bool:

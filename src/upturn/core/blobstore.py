@@ -17,6 +17,46 @@ class Entry(msgspec.Struct, frozen=True):
     used_at: float  # when it was last put or asked for, seconds since 1970, to USE_MARGIN_S
 
 
+class BlobWriter(Protocol):
+    """A blob that is being written, part by part. Nobody sees it before it is finished.
+
+    Use it from one thread at a time. One that is neither finished nor abandoned leaves nothing,
+    at the latest when the store is opened again.
+    """
+
+    def write(self, part: Buffer) -> None:
+        """Add a part."""
+        ...
+
+    def finish(self, *, sync: bool = False) -> str:
+        """Store what was written, as `put` does, and return its digest."""
+        ...
+
+    def abandon(self) -> None:
+        """Forget what was written; nothing happens after `finish`."""
+        ...
+
+
+class BlobReader(Protocol):
+    """A blob that is being read, part by part. Use it from one thread at a time."""
+
+    @property
+    def size_bytes(self) -> int:
+        """How long the blob is."""
+        ...
+
+    def read(self, size: int) -> bytes:
+        """The next part, of that many bytes unless the blob ends before; empty at the end.
+
+        Raises Corrupt instead of returning the last part when the parts aren't what was written.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the file."""
+        ...
+
+
 class BlobStore(Protocol):
     """Immutable bytes by blake3 digest (64 hex digits). Safe from several threads and processes."""
 
@@ -33,6 +73,14 @@ class BlobStore(Protocol):
 
         Raises NotFound, or Corrupt when they are not what was written.
         """
+        ...
+
+    def writing(self) -> BlobWriter:
+        """Begin to write a blob that need not fit in memory."""
+        ...
+
+    def reading(self, digest: str) -> BlobReader:
+        """Begin to read a blob that need not fit in memory. Raises NotFound."""
         ...
 
     def has(self, digest: str, *, use: bool = True) -> bool:

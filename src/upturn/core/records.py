@@ -6,9 +6,11 @@ from typing import Any, Literal
 import msgspec
 
 from upturn.core.access import Audit, Session, Token
+from upturn.core.datasets import DatasetUse, ModelUse
 from upturn.core.errors import Problem
 from upturn.core.findings import Alert, Approval, Check, Decision, Mute, Verdict
 from upturn.core.linear_policy import LinearPolicy
+from upturn.core.logged_models import LoggedModel, LoggedModelState, Trace
 from upturn.core.naming import Description, Group, Model, Proposal, Protection, Removal, Stage
 from upturn.core.notices import Delivery, Hook
 from upturn.core.record import Record
@@ -153,23 +155,6 @@ class Artifact(Record, frozen=True, kw_only=True):
     type: str  # 'polars.DataFrame'
     size_bytes: int
     summary: str = ""  # '80789 rows × 22 columns'
-
-
-class Metric(Record, frozen=True, kw_only=True):
-    """One value that a task logged."""
-
-    table = "metric"
-    key = ("run", "step", "index", "seq")
-    sequence = "seq"
-
-    run: str
-    step: str
-    index: int
-    seq: int = 0
-    name: str
-    value: float
-    at: datetime
-    at_step: int | None = None  # the `step=` of a curve
 
 
 class Exhibit(Record, frozen=True, kw_only=True):
@@ -409,7 +394,6 @@ KINDS: tuple[type[Record], ...] = (
     TaskState,
     Memo,
     Artifact,
-    Metric,
     Exhibit,
     Version,
     Alias,
@@ -439,4 +423,9 @@ KINDS: tuple[type[Record], ...] = (
     Position,
     Hook,
     Delivery,
+    DatasetUse,
+    ModelUse,
+    LoggedModel,
+    LoggedModelState,
+    Trace,
 )

@@ -1,5 +1,7 @@
-"""The server that runs on a store, as other processes see it: its lease and what it says."""
+"""The servers that run on a store, as other processes see them: their leases and what they say."""
 
+import contextlib
+import hashlib
 import os
 import signal
 import socket
@@ -12,13 +14,15 @@ from typing import Any
 
 import msgspec
 
+from upturn.core.metastore import Lease
 from upturn.core.records import Route
 from upturn.stores.workspace import Workspace
 
-LEASE = "server"
+LEASE = "server"  # of the first one; those that join it have "server/HOST:PORT"
 TTL_S = 6.0
 RENEW_S = 2.0
 _POLL_S = 0.05
+_CLOSED = (401, 403)  # it wants to know who asks
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -32,25 +36,46 @@ class Running(msgspec.Struct, frozen=True):
     workers: tuple[int, ...] = ()  # the processes that answer
     reloads: int = 0  # how often they were replaced on request, or could not be
     reload_failed: str = ""  # why the last time nobody was
+    steward: int = 0  # the process that does what servers do for their store, if there is one
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it runs on this machine."""
+        return self.host == socket.gethostname()
+
+
+def running_servers(workspace: Workspace) -> list[Running]:
+    """The servers of this store, the first one first.
+
+    The lease of a process that is gone counts for nothing.
+    """
+    found: list[Running] = []
+    for lease in _leases(workspace):
+        if "url" in lease.payload:
+            running = msgspec.convert({**lease.payload, "owner": lease.owner}, Running)
+            if not running.is_here or alive(running.pid, running.began):
+                found.append(running)
+    return found
 
 
 def running_server(workspace: Workspace) -> Running | None:
-    """The server of this store, or None. The lease of a process that is gone counts for nothing."""
-    lease = workspace.meta.lease(LEASE)
-    if lease is None or "url" not in lease.payload:
-        return None
-    running = msgspec.convert({**lease.payload, "owner": lease.owner}, Running)
-    here = running.host == socket.gethostname()
-    return None if here and not alive(running.pid, running.began) else running
+    """A server of this store, one of this machine where there is one; or None."""
+    found = running_servers(workspace)
+    return next((one for one in found if one.is_here), found[0] if found else None)
 
 
 def clear_dead_lease(workspace: Workspace) -> None:
-    """Give back the lease of a server on this machine that died, so that nobody waits for it."""
-    lease = workspace.meta.lease(LEASE)
-    if lease is None or lease.payload.get("host") != socket.gethostname():
-        return
-    if not alive(int(lease.payload["pid"]), lease.payload.get("began", "")):
-        workspace.meta.release(LEASE, lease.owner)
+    """Give back the leases of servers on this machine that died, so that nobody waits for them."""
+    for lease in _leases(workspace):
+        if lease.payload.get("host") == socket.gethostname() and not alive(
+            int(lease.payload["pid"]), lease.payload.get("began", "")
+        ):
+            workspace.meta.release(lease.name, lease.owner)
+
+
+def _leases(workspace: Workspace) -> list[Lease]:
+    named = workspace.meta.leases(LEASE)
+    return [one for one in named if one.name == LEASE or one.name.startswith(f"{LEASE}/")]
 
 
 def began(pid: int) -> str:
@@ -80,21 +105,26 @@ def alive(pid: int, since: str = "") -> bool:
     return True
 
 
-def stop_server(workspace: Workspace, *, timeout_s: float = 30.0) -> Running | None:
-    """Ask the server to drain and end, and wait until it has; returns it, or None if none ran.
+def stop_servers(workspace: Workspace, *, timeout_s: float = 30.0) -> list[Running]:
+    """Ask the servers on this machine to drain and end, and wait until they have; returns them.
 
-    Raises TimeoutError when it is still there after that time.
+    Raises TimeoutError when one is still there after that time.
     """
-    running = running_server(workspace)
-    if running is None:
-        return None
-    os.kill(running.pid, signal.SIGTERM)
+    found = [one for one in running_servers(workspace) if one.is_here]
+    for one in found:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(one.pid, signal.SIGTERM)
     until = time.monotonic() + timeout_s
-    while alive(running.pid, running.began) and running_server(workspace) is not None:
-        if time.monotonic() > until:
-            raise TimeoutError
-        time.sleep(_POLL_S)
-    return running
+    for one in found:
+        while alive(one.pid, one.began) and one.owner in _owners(workspace):
+            if time.monotonic() > until:
+                raise TimeoutError
+            time.sleep(_POLL_S)
+    return found
+
+
+def _owners(workspace: Workspace) -> set[str]:
+    return {one.owner for one in running_servers(workspace)}
 
 
 def fetch(url: str, path: str, *, timeout_s: float = 5.0) -> tuple[int, Any]:
@@ -116,19 +146,54 @@ def wait_until_served(
     timeout_s: float = 60.0,
     clock: Callable[[], float] = time.monotonic,
 ) -> str:
-    """Wait until the running server serves the revision, or a later one: '' then, else why not.
+    """Wait until all running servers serve the revision, or a later one: '' then, else why not.
 
     Without a server there is nothing to wait for, and the answer is ''.
     """
     until = clock() + timeout_s
-    while (running := running_server(workspace)) is not None:
-        status, page = fetch(running.url, f"/v1/endpoints/{route.endpoint}")
-        if status == 200 and page["route"] is not None and page["route"] >= route.revision:
+    while running := running_servers(workspace):
+        waits: Running | None = None
+        for one in running:
+            taken, why_not = _has_taken(one, route)
+            if why_not:
+                return why_not
+            if not taken:
+                waits = one
+        if waits is None:
             return ""
-        refused = page["refused"] if status == 200 else None
-        if refused is not None and refused["route"] >= route.revision:
-            return refused["reason"]
         if clock() > until:
-            return f"the server at {running.url} did not take the route within {timeout_s:g} s"
+            return f"the server at {waits.url} did not take the route within {timeout_s:g} s"
         time.sleep(_POLL_S)
     return ""
+
+
+def _has_taken(running: Running, route: Route) -> tuple[bool, str]:
+    """Whether the server serves the route or a later one, and why it never will."""
+    name = route.endpoint
+    status, page = fetch(running.url, f"/v1/endpoints/{name}")
+    served: int | None
+    refused: dict[str, Any] | None
+    if status == 200:
+        served, refused = page["route"], page["refused"]
+    elif status in _CLOSED:  # what it tells everybody is enough
+        _, said = fetch(running.url, "/readyz")
+        marks: list[str] = (said or {}).get("taken", [])
+        if taken_mark(name, route.revision, refused=True) in marks:
+            return False, f"the server at {running.url} refused it; what it printed says why"
+        return taken_mark(name, route.revision) in marks, ""
+    else:
+        return False, ""
+    if served is not None and served >= route.revision:
+        return True, ""
+    if refused is not None and refused["route"] >= route.revision:
+        return False, refused["reason"]
+    return False, ""
+
+
+def taken_mark(endpoint: str, revision: int, *, refused: bool = False) -> str:
+    """What a server says of a revision that it has taken, or refused, to whoever asks.
+
+    It names nothing to those who do not know the name.
+    """
+    text = f"{endpoint}/{revision}/{'refused' if refused else 'taken'}"
+    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()

@@ -58,7 +58,7 @@ class Flow(Generic[P, R]):
         self.overlap: Overlap = checked(overlap, self.name)
         self.tz = tz
         self.after = paths_of(after)
-        self.catch_up = _catch_up(catch_up, self.name)
+        self.catch_up: CatchUp = _catch_up(catch_up, self.name)
         if schedule is not None:
             from upturn.develop.schedule.timetable import timetable
 
@@ -119,7 +119,20 @@ class Flow(Generic[P, R]):
 
     def convert(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The parameters in the types of the signature, defaults included."""
-        known = {param.name: param for param in self.params}
+        self._refuse_unknown(given)
+        return {param.name: _converted(self.name, param, given) for param in self.params}
+
+    def convert_given(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Some of the parameters, in the types of the signature."""
+        self._refuse_unknown(given)
+        return {
+            param.name: _converted(self.name, param, given)
+            for param in self.params
+            if param.name in given
+        }
+
+    def _refuse_unknown(self, given: Mapping[str, Any]) -> None:
+        known = [param.name for param in self.params]
         for name in given:
             if name not in known:
                 raise Invalid(
@@ -127,7 +140,6 @@ class Flow(Generic[P, R]):
                     hint=did_you_mean(name, known),
                     param=name,
                 )
-        return {name: _converted(self.name, param, given) for name, param in known.items()}
 
     def __repr__(self) -> str:
         return f"<Flow {self.name}>"

@@ -14,6 +14,7 @@ from upturn.core.errors import NotFound, Problem, RunFailed, Unavailable, did_yo
 from upturn.core.ids import task_path
 from upturn.develop.fingerprint import Fingerprint
 from upturn.develop.layout import arguments_of
+from upturn.develop.measured import last_of, step_of
 from upturn.develop.runs import list_runs, tasks_of, view_run
 from upturn.stores import values
 from upturn.stores.workspace import Workspace, open_workspace
@@ -226,19 +227,23 @@ class Task:
     @property
     def metrics(self) -> dict[str, float]:
         """The last value of each metric that it logged."""
-        return {metric.name: metric.value for metric in self._logged()}
+        return last_of(self._workspace.tracking, *self._logged_by)
 
     def history(self, metric: str) -> list[tuple[int | None, float]]:
         """Every value of a metric, with its `step=`. Raises NotFound with what was logged."""
-        logged = self._logged()
-        found = [(one.at_step, one.value) for one in logged if one.name == metric]
+        run, scope = self._logged_by
+        found = self._workspace.tracking.history(run, metric, scope=scope)
         if not found:
-            hint = did_you_mean(metric, {one.name for one in logged})
+            hint = did_you_mean(metric, self.metrics)
             raise NotFound(f"{self.path} logged no {metric!r}.", hint=hint)
-        return found
+        found.sort(key=lambda point: point.at)
+        return [(step_of(point), point.value) for point in found]
 
-    def _logged(self) -> list[records.Metric]:
-        return self._workspace.meta.select(records.Metric, **self._source)
+    @property
+    def _logged_by(self) -> tuple[str, str]:
+        """The run and the scope of what it logged."""
+        place = self._source
+        return place["run"], f"{place['step']}/{place['index']}"
 
     @property
     def exhibits(self) -> list[records.Exhibit]:

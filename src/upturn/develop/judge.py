@@ -1,5 +1,6 @@
 """Judge: hears what a task logs, or logged when it ran before, and may end it."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -8,8 +9,10 @@ from typing import Any, Protocol
 from upturn.core.errors import Problem
 from upturn.core.ids import task_path
 from upturn.core.metastore import MetaStore
-from upturn.core.records import Memo, Metric, Task, TaskState
-from upturn.core.time import utcnow
+from upturn.core.records import Memo, Task, TaskState
+from upturn.core.time import micros, utcnow
+from upturn.develop.measured import points_of, step_of
+from upturn.stores.workspace import Workspace
 
 _LOOKED_AT = 20  # how many tasks with the same memo are looked through for one that was pruned
 
@@ -46,14 +49,14 @@ class Judged(Protocol):
 
 
 def ruled_before(
-    meta: MetaStore, task: Judged, before: TaskState | None, cache: bool | timedelta
+    workspace: Workspace, task: Judged, before: TaskState | None, cache: bool | timedelta
 ) -> Ruling | None:
     """What the task's judge says to the curve that a task with the same memo logged, if any did.
 
     `before` is how the task itself ended before its run was interrupted. The judge has heard the
     whole curve when it ends nothing, so that it knows that of a task that is reused.
     """
-    judge, state = task.judge, before
+    judge, state, meta = task.judge, before, workspace.meta
     if judge is None:
         return None
     if state is None or not _is_of(meta, state, task.memo):
@@ -62,21 +65,28 @@ def ruled_before(
         return None
     source = state.reused_from or task_path(state.run, state.step, state.index)
     judge.begin()
-    for name, value, at_step in _curve(meta, source):
+    for name, value, at_step in _curve(workspace, source):
         why = judge.hear({name: value}, at_step)
         if why is not None:
             return Ruling(why, None if source == task.path else source)
     return None
 
 
-def _curve(meta: MetaStore, path: str) -> list[tuple[str, float, int | None]]:
+def _curve(workspace: Workspace, path: str) -> list[tuple[str, float, int | None]]:
     """What a task logged in its last attempt, in order."""
     place = _place(path)
-    logged = meta.select(Metric, **place)
-    begun = [state.at for state in meta.select(TaskState, **place) if state.status == "running"]
-    last = [metric for metric in logged if not begun or metric.at >= begun[-1]]
+    run, scope = place["run"], f"{place['step']}/{place['index']}"
+    logged = points_of(workspace.tracking, run, scope)
+    states = workspace.meta.select(TaskState, **place)
+    begun = [micros(state.at) for state in states if state.status == "running"]
+    last = [point for point in logged if not begun or point.at >= begun[-1]]
     # All that there is, when the clock was set back in the middle of it.
-    return [(metric.name, metric.value, metric.at_step) for metric in last or logged]
+    return [(point.name, finite(point.value), step_of(point)) for point in last or logged]
+
+
+def finite(value: float) -> float:
+    """The value as judges hear it, who know no infinities."""
+    return value if math.isfinite(value) else math.nan
 
 
 def _last_like(meta: MetaStore, memo: str, cache: bool | timedelta) -> TaskState | None:

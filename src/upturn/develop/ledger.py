@@ -1,6 +1,5 @@
 """Ledger: the records of the tasks of a run, collected until they are written together."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from upturn.core.errors import Problem
@@ -12,19 +11,16 @@ from upturn.core.records import (
     Exhibit,
     Input,
     Memo,
-    Metric,
     Read,
     Record,
     Task,
     TaskState,
     TaskStatus,
 )
-from upturn.core.time import from_micros, utcnow
-from upturn.core.tracking import Point
+from upturn.core.time import utcnow
 from upturn.develop.judge import Ruling
 from upturn.develop.layout import layout_of
 from upturn.develop.node import Node
-from upturn.develop.tracking.journal import NO_STEP
 
 
 class Ledger:
@@ -80,20 +76,6 @@ class Ledger:
                     title=event.title or "",
                     media=event.media or "",
                     artifact=event.artifact.digest,
-                )
-            )
-
-    def logged(self, node: Node, points: Sequence[Point]) -> None:
-        """Metrics of the task, as those read them who ask for it by its path."""
-        place: dict[str, Any] = {"run": node.run, "step": node.step, "index": node.index}
-        for point in points:
-            self._writes.append(
-                Metric(
-                    **place,
-                    name=point.name,
-                    value=point.value,
-                    at=from_micros(point.at),
-                    at_step=None if point.step == NO_STEP else point.step,
                 )
             )
 

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from upturn.core.errors import Invalid
-from upturn.core.records import Metric, TaskState, Version
+from upturn.core.records import TaskState, Version
 from upturn.core.time import utcnow
 from upturn.develop import context
+from upturn.develop.measured import last_of
 from upturn.develop.step import step
 from upturn.stores.workspace import Workspace, open_workspace
 
@@ -119,5 +120,4 @@ def _metrics_of_maker(workspace: Workspace, inputs: tuple[Any, ...]) -> dict[str
     state = workspace.meta.find(TaskState, run, step_name, int(index))
     if state is not None and state.reused_from is not None:
         run, step_name, index = state.reused_from.removeprefix("run/").rsplit("/", 2)
-    logged = workspace.meta.select(Metric, run=run, step=step_name, index=int(index))
-    return {metric.name: metric.value for metric in logged}
+    return last_of(workspace.tracking, run, f"{step_name}/{index}")

@@ -17,6 +17,7 @@ from upturn.core.ids import artifact_path, new_id
 from upturn.core.records import Artifact, Edge, Overlap, Run, RunState, RunStatus
 from upturn.core.rehearsing import rehearsing
 from upturn.core.time import utcnow
+from upturn.core.who import who
 from upturn.develop import context, handles
 from upturn.develop.crossing import output, refuse_by_value
 from upturn.develop.env import Env
@@ -35,6 +36,7 @@ from upturn.develop.scheduler import Scheduler
 from upturn.develop.step import Step
 from upturn.develop.warm import pool_for
 from upturn.stores import values
+from upturn.stores.groups import make_group
 from upturn.stores.workspace import Workspace, open_workspace
 
 
@@ -281,8 +283,12 @@ def start_run(
     fresh: bool = False,
     resume: Run | None = None,
     rerun_of: str | None = None,
+    run_id: str | None = None,
 ) -> handles.Run:
-    """Run a flow to its end, or go on with a run that was interrupted. Ctrl-C passes through."""
+    """Run a flow to its end, or go on with a run that was interrupted. Ctrl-C passes through.
+
+    With a `run_id`, that is the run's; raises Conflict when there is such a run already.
+    """
     task = context.task.get()
     if task is not None:
         raise Invalid(
@@ -297,7 +303,7 @@ def start_run(
         try:
             if resume is not None:
                 scheduler.recall(resume.id)
-            run_id = resume.id if resume is not None else new_id()
+            run_id = resume.id if resume is not None else run_id or new_id()
             scheduler.hold(run_id)  # before it is put: who sees the run sees whether it lives
             run = resume or _new_run(workspace, flow, params, run_id=run_id, rerun_of=rerun_of)
             reporter.run_started(run)
@@ -333,18 +339,21 @@ def _new_run(
     parent: str | None = None,
     rerun_of: str | None = None,
 ) -> Run:
+    project = workspace.settings.project
     run = Run(
         id=run_id or new_id(),
         flow=flow.name,
         entry=_relative(flow.entry, workspace.settings.root),
         params={name: _recorded(name, value) for name, value in params.items()},
-        project=workspace.settings.project,
+        project=project,
         started_at=utcnow(),
         parent=parent,
         rehearsal=rehearsing.get(),
         rerun_of=rerun_of,
         schedule=flow.schedule,
         overlap=flow.overlap,
+        group=make_group(workspace.meta, project, flow.name).id,
+        who=who(),
     )
     return workspace.meta.add(run)
 

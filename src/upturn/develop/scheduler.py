@@ -222,7 +222,7 @@ class Scheduler:
     def _ruling_before(self, node: Node) -> Ruling | None:
         before = self._finished_before.get(node.path)
         cache = node.options.cache if self._may_share(node) else False
-        return ruled_before(self._workspace.meta, node, before, cache)
+        return ruled_before(self._workspace, node, before, cache)
 
     def _may_share(self, node: Node) -> bool:
         """Whether one task may do the work of all with the same memo."""
@@ -368,7 +368,6 @@ class Scheduler:
     def _tell_logged(self, logged: dict[str, list[Point]]) -> None:
         for path, points in logged.items():
             if points:
-                self._ledger.logged(self._running[path], points)
                 newest = {point.name: point.value for point in points}
                 self._reporter.task_logged(path, newest, None)
 

@@ -13,13 +13,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from upturn.adapters.oip import openapi
-from upturn.adapters.oip.path import INFER_ROUTE, OpenInference, error_response
 from upturn.core.errors import NotFound, UpturnError
 from upturn.deploy.serve.app import ServingApp
 from upturn.deploy.serve.asgi import Receive, Scope, Send
 from upturn.deploy.serve.problems import (
-    Forbidden,
     NoSuchMethod,
     internal_problem,
     problem_body,
@@ -27,22 +24,29 @@ from upturn.deploy.serve.problems import (
 )
 from upturn.deploy.serve.request import Limits
 from upturn.deploy.serve.seen import SEEN, observed
+from upturn.server.access import mlflow
+from upturn.server.access.access import Access
+from upturn.server.access.guard import Guard
+from upturn.server.access.origin import LOCAL
 from upturn.server.api import Api
 from upturn.server.feedback import feedback_route
 from upturn.server.gate import Gate
+from upturn.server.inference import Inference, oip_paths
+from upturn.server.later import Later
 from upturn.server.pool import Pool
 from upturn.stores.workspace import Workspace
 
 _PREFIX, _SUFFIX = "/v1/endpoints/", "/predict"
 _ROUTE = "/v1/endpoints/{name}/predict"
-_LOCAL = {b"localhost", b"127.0.0.1", b"[::1]", b"::1"}
-_HEALTH = {
-    "/healthz",
-    "/readyz",
-    "/health/live",
-    "/health/ready",
-    "/v2/health/live",
-    "/v2/health/ready",
+_TELLING = {  # headers by which somebody says who they are, or for whom they ask
+    b"authorization",
+    b"cookie",
+    b"origin",
+    b"forwarded",
+    b"x-forwarded-for",
+    b"x-forwarded-host",
+    b"x-real-ip",
+    b"via",
 }
 _log = logging.getLogger("upturn.serve")
 
@@ -51,58 +55,77 @@ class Application:
     """The whole HTTP API of a workspace."""
 
     def __init__(
-        self, workspace: Workspace, limits: Limits | None = None, *, any_host: bool = False
+        self,
+        workspace: Workspace,
+        limits: Limits | None = None,
+        *,
+        any_host: bool = False,
+        public: bool = False,
     ) -> None:
+        """`any_host`: who may ask is the network's business. `public`: others can reach it."""
         limits = limits or Limits(deadline_s=workspace.settings.deadline_s)
-        self._any_host = any_host  # who may reach this server is the network's business
-        self.serving = ServingApp(workspace, limits)
-        self.serving.more_paths.append(openapi.paths)
+        self._any_host = any_host
+        self._open_to_local = not public and not workspace.settings.demand_tokens
         self.pool = Pool()
+        self.serving = ServingApp(workspace, limits)
+        self.serving.more_paths.append(oip_paths)
+        self._inference = Inference(self.serving, limits, _HANDLERS)
         self._api = Api(workspace, self.pool)
         self.serving.more_described.append(self._api.described)
-        self._oip = OpenInference(self.serving, limits)
+        self._mlflow = Later(
+            "upturn.adapters.mlflow.app",
+            lambda module: module.MlflowApi(workspace, self.pool),
+            self.pool,
+        )
+        access = Access(
+            workspace,
+            not public,
+            anyone="editor" if any_host else None,
+            in_thread=self.pool,
+        )
+        self._guard = Guard(self._admitted, access, in_thread=self.pool)
         self._gate = Gate(self.serving.served)
         self._rest = Starlette(
             routes=[
                 feedback_route(self.serving, limits),
                 *self.serving.routes(),
-                *self._oip.routes(),
             ],
-            exception_handlers={
-                UpturnError: _problem,
-                HTTPException: _http_problem,
-                Exception: _internal_problem,
-            },
+            exception_handlers=_HANDLERS,
             lifespan=self._lifespan,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] == "http":
-            observers = self.serving.observers
-            if observers and SEEN not in scope:
-                await observed(self, observers, scope, receive, send)
-                return
-            path: str = scope["path"]
-            # Probes ask by a pod's own address, and learn no more than how the server is.
-            if not (self._any_host or path in _HEALTH or _is_local(scope["headers"])):
-                await _response(path, _NOT_LOCAL)(scope, receive, send)
-                return
-            if path.endswith(_SUFFIX) and path.startswith(_PREFIX):
-                name = unquote(path[len(_PREFIX) : -len(_SUFFIX)])
-                if observers:
-                    scope[SEEN].route = _ROUTE
-                await self.serving.predict(name, scope, receive, send)
-                return
-            if self._oip.takes(path):
-                if observers:
-                    scope[SEEN].route = INFER_ROUTE
-                await self._oip.infer(scope, receive, send)
-                return
-            if self._api.takes(path):
-                await self._api(scope, receive, send)
-                return
-        await self._rest(scope, receive, send)
+        if scope["type"] != "http":
+            await self._rest(scope, receive, send)
+            return
+        observers = self.serving.observers
+        if observers and SEEN not in scope:
+            await observed(self, observers, scope, receive, send)
+            return
+        path: str = scope["path"]
+        if (is_predict(path) or self._inference.takes(path)) and (
+            self._any_host or (self._open_to_local and _is_plain(scope["headers"]))
+        ):  # there is nothing to look up of who asks, and predictions are in a hurry
+            await self._admitted(scope, receive, send)
+        else:
+            await self._guard(scope, receive, send)
+
+    async def _admitted(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope["path"]
+        if is_predict(path):
+            name = unquote(path[len(_PREFIX) : -len(_SUFFIX)])
+            if SEEN in scope:
+                scope[SEEN].route = _ROUTE
+            await self.serving.predict(name, scope, receive, send)
+        elif self._inference.takes(path):
+            await self._inference(scope, receive, send)
+        elif self._api.takes(path):
+            await self._api(scope, receive, send)
+        elif mlflow.takes(path):
+            await self._mlflow(scope, receive, send)
+        else:
+            await self._rest(scope, receive, send)
 
     def gate(self, target: bytes) -> bytes | None:
         """What refuses a request for the target at once, if anything does: see Gate."""
@@ -123,22 +146,24 @@ class Application:
         return self.running()
 
 
-_NOT_LOCAL = Forbidden(
-    "This server answers to this machine's own names alone.",
-    hint="There is no authentication yet. Ask it as http://127.0.0.1 or http://localhost.",
-)
+def is_predict(path: str) -> bool:
+    """Whether the path is one of predictions, which are on the shortest way."""
+    return path.endswith(_SUFFIX) and path.startswith(_PREFIX)
 
 
-def _is_local(headers: list[tuple[bytes, bytes]]) -> bool:
-    """Whether the Host is this machine by name.
+def _is_plain(headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether a request comes by this machine's own names, and says nothing of who sends it.
 
     A page in a browser can have its own name point here, and could then read every answer.
     """
     for name, value in headers:
         if name == b"host":
             host, colon, port = value.rpartition(b":")
-            return (host if colon and port.isdigit() else value) in _LOCAL
-    return True  # HTTP/1.0: no browser
+            if (host if colon and port.isdigit() else value) not in LOCAL:
+                return False
+        elif name in _TELLING:
+            return False
+    return True
 
 
 async def _problem(request: Request, error: Exception) -> Response:
@@ -173,7 +198,16 @@ async def _internal_problem(request: Request, error: Exception) -> Response:
 
 
 def _response(path: str, error: UpturnError) -> Response:
-    if path == "/v2" or path.startswith("/v2/"):
+    if Inference.takes(path):
+        from upturn.adapters.oip.path import error_response
+
         return error_response(error)
     headers: dict[str, Any] = problem_headers(error)
     return Response(problem_body(error), status_code=error.http_status, headers=headers)
+
+
+_HANDLERS: dict[Any, Any] = {
+    UpturnError: _problem,
+    HTTPException: _http_problem,
+    Exception: _internal_problem,
+}

@@ -189,7 +189,7 @@ async def serve(control_sock: socket.socket, connections: socket.socket, setup: 
     """Answer until the supervisor says that it is enough; True when it died instead."""
     loop = asyncio.get_running_loop()
     workspace = open_workspace(load_settings(Path(setup.root)))
-    app = Application(workspace, any_host=setup.any_host)
+    app = Application(workspace, any_host=setup.any_host, public=setup.public)
     host = Host(app, gate=app.gate)
     try:
         async with app.running():

@@ -36,6 +36,7 @@ class Setup(msgspec.Struct, frozen=True):
     hang_s: float
     start_s: float
     any_host: bool = False  # who may ask is the network's business
+    public: bool = False  # others reach it than this machine: tokens say who they are
 
 
 class Drain(msgspec.Struct, frozen=True):

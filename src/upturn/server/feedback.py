@@ -15,7 +15,6 @@ from upturn.core.time import instant, utcnow
 from upturn.deploy.serve.app import ServingApp, json_response
 from upturn.deploy.serve.problems import MAX_ERRORS, BadRequest, FieldError, Misfit, shown
 from upturn.deploy.serve.request import Limits, check_kind, read_body, read_head
-from upturn.improve.feedback import check_feedback
 
 _EXAMPLE = 'Send {"feedback": [{"id": "…", "label": true}, …]}.'
 _FIELDS = {"id", "label", "known_at"}
@@ -28,6 +27,8 @@ def feedback_route(serving: ServingApp, limits: Limits) -> Route:
     """The route that takes feedback. What is accepted is on disk before the answer."""
 
     async def take(request: Request) -> Response:
+        from upturn.improve.feedback import check_feedback
+
         served = serving.find(request.path_params["name"])
         check_kind(read_head(request.scope["headers"], limits, perf_counter()))
         items = decode(await read_body(request.receive, limits.body_bytes), limits.rows)

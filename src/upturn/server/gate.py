@@ -4,12 +4,17 @@ Hundreds of clients that ask again at once would otherwise have the interpreter 
 costs as much as an answer. Here it is a look, and an answer made before.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import msgspec
 
-from upturn.deploy.serve.live import Served
 from upturn.deploy.serve.problems import Overloaded, problem_body
+
+if TYPE_CHECKING:
+    from upturn.deploy.serve.live import Served
 
 _PREDICT = (b"/v1/endpoints/", b"/predict")
 _INFER = (b"/v2/models/", b"/infer")

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from ipaddress import ip_address
@@ -26,10 +26,12 @@ from upturn.deploy.running import (
     clear_dead_lease,
     fetch,
     running_server,
-    stop_server,
+    running_servers,
+    stop_servers,
 )
 from upturn.deploy.serve.access import check_access_log
 from upturn.server.supervisor import Care, Supervisor
+from upturn.stores.tokens import has_tokens
 from upturn.stores.workspace import Workspace
 
 _START_S = 60.0
@@ -43,6 +45,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int | None = None,
     allow_anyone: bool = False,
+    join: bool = False,
     care: Care | None = None,
     on_listening: Callable[[str], None] | None = None,
 ) -> None:
@@ -50,23 +53,28 @@ def serve(
 
     This process holds the lease and supervises workers; `care` says how many, by default as many as
     the settings do. `port` is the settings' own by default; 0 takes a free one. `on_listening` is
-    told the URL. Raises Conflict when a server runs on this store already, Unavailable when the
-    port is taken or no worker can start, Invalid for a host that others
-    can reach: unless `allow_anyone` is set, which answers whoever asks, by whatever name.
+    told the URL. With `join` it runs beside other servers of this store, at another address: they
+    all answer everything, and one of them at a time does each duty.
+
+    Raises Conflict when a server runs on this store already and it is not to join it, Unavailable
+    when the port is taken or no worker can start, Invalid for a host that others can reach while
+    there are no tokens: unless `allow_anyone` is set, which answers whoever asks, by whatever name.
     """
-    if not allow_anyone:
-        _refuse_public(host)
+    public = not is_loopback(host)
+    if public and not allow_anyone:
+        _refuse_without_tokens(workspace, host)
     check_access_log(workspace.settings.access_log)
     clear_dead_lease(workspace)
     settings = workspace.settings
     listener = _listen(host, settings.port if port is None else port)
     with listener:
         url = f"http://{_bracketed(host)}:{listener.getsockname()[1]}"
-        lease = _Lease(workspace, url)
+        name = f"{LEASE}/{socket.gethostname()}:{listener.getsockname()[1]}" if join else LEASE
+        lease = _Lease(workspace, url, name)
         supervisor = Supervisor(
             settings,
             listener,
-            replace(care or Care(workers=settings.workers), any_host=allow_anyone),
+            replace(care or Care(workers=settings.workers), any_host=allow_anyone, public=public),
             on_listening=lambda: on_listening and on_listening(url),
             on_change=lambda: lease.tell(supervisor),
         )
@@ -80,16 +88,25 @@ def serve(
 
 
 def start_background(
-    workspace: Workspace, *, port: int | None = None, workers: int | None = None
+    workspace: Workspace,
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    workers: int | None = None,
+    options: Sequence[str] = (),
 ) -> Running:
     """Start a server of this store that outlives this process, and wait until it is ready.
 
     Its output goes to `server.log` in the store's directory. Raises Unavailable when it ends at
-    once, with the last lines that it wrote, and Conflict when one runs already.
+    once, with the last lines that it wrote, and Conflict when one runs already. `options` are more
+    of the command line's.
     """
-    _refuse_second(workspace)
+    before = {one.owner for one in running_servers(workspace)}
+    if "--join" not in options:
+        _refuse_second(workspace)
     log_path = workspace.settings.home / "server.log"
-    command = [sys.executable, "-m", "upturn", "serve"]
+    command = [sys.executable, "-m", "upturn", "up", *options]
+    command += [] if host is None else ["--host", host]
     command += [] if port is None else ["--port", str(port)]
     command += [] if workers is None else ["--workers", str(workers)]
     environ = {**os.environ, "UPTURN_HOME": str(workspace.settings.home)}
@@ -110,18 +127,26 @@ def start_background(
             raise Unavailable(
                 f"The server ended at once: {_tail(log_path, begin)}", hint=f"See {log_path}."
             )
-        running = running_server(workspace)
-        if running is not None and fetch(running.url, "/health/ready")[0] == 200:
-            return running
-        time.sleep(0.05)
+        for running in running_servers(workspace):
+            fresh = running.owner not in before
+            if fresh and fetch(running.url, "/health/ready")[0] == 200:
+                return running
+        time.sleep(0.02)
     process.terminate()
     raise Unavailable(f"The server was not ready within {_START_S:g} s.", hint=f"See {log_path}.")
 
 
-def stop(workspace: Workspace) -> Running | None:
-    """Stop the server of this store, whoever started it; None when there was none."""
+def stop(workspace: Workspace) -> list[Running]:
+    """Stop the servers of this store that run on this machine, whoever started them.
+
+    Raises Unavailable when they run elsewhere, or one has not ended yet.
+    """
+    elsewhere = [one for one in running_servers(workspace) if not one.is_here]
     try:
-        return stop_server(workspace)
+        stopped = stop_servers(workspace)
+        if elsewhere and not stopped:
+            raise Unavailable(f"The server runs on {elsewhere[0].host}.", hint="Ask there.")
+        return stopped
     except TimeoutError:
         raise Unavailable(
             "The server has not ended yet.", hint="It finishes what it answers; ask again."
@@ -136,7 +161,7 @@ def reload(workspace: Workspace, *, timeout_s: float = _RELOAD_S) -> Running:
     """
     before = running_server(workspace)
     if before is None:
-        raise NotFound("No server runs on this store.", hint="upturn serve, or upturn deploy NAME")
+        raise NotFound("No server runs on this store.", hint="upturn up")
     if before.host != socket.gethostname():
         raise Unavailable(f"The server runs on {before.host}.", hint="Ask there.")
     os.kill(before.pid, signal.SIGHUP)
@@ -179,8 +204,9 @@ def _listen(host: str, port: int) -> socket.socket:
 class _Lease:
     """The lease on the store: who serves it, where, and with which workers."""
 
-    def __init__(self, workspace: Workspace, url: str) -> None:
+    def __init__(self, workspace: Workspace, url: str, name: str) -> None:
         self._workspace = workspace
+        self._name = name
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         pid = os.getpid()
         self._said: dict[str, Any] = {
@@ -198,6 +224,7 @@ class _Lease:
         self._said = {
             **self._said,
             "workers": supervisor.pids,
+            "steward": supervisor.steward,
             "reloads": supervisor.reloads,
             "reload_failed": supervisor.reload_failed,
         }
@@ -206,9 +233,10 @@ class _Lease:
     @contextmanager
     def held(self, on_lost: Callable[[], None]) -> Generator[None]:
         """Hold it while the body runs. Raises Conflict when it is somebody else's."""
-        if not self._claim():
+        if self._name == LEASE:
             _refuse_second(self._workspace)
-            raise Conflict("Another server of this store has just started.", hint="upturn stop")
+        if not self._claim():
+            raise Conflict("Another server of this store has just started.", hint="upturn status")
         # A thread, so that a busy store does not hold up connections.
         thread = threading.Thread(target=self._renew, args=(on_lost,), name="lease", daemon=True)
         thread.start()
@@ -218,10 +246,10 @@ class _Lease:
             self._ended = True
             self._wake.set()
             thread.join()
-            self._workspace.meta.release(LEASE, self._owner)
+            self._workspace.meta.release(self._name, self._owner)
 
     def _claim(self) -> bool:
-        return self._workspace.meta.claim(LEASE, self._owner, ttl_s=TTL_S, payload=self._said)
+        return self._workspace.meta.claim(self._name, self._owner, ttl_s=TTL_S, payload=self._said)
 
     def _renew(self, on_lost: Callable[[], None]) -> None:
         while True:
@@ -244,21 +272,30 @@ def _refuse_second(workspace: Workspace) -> None:
     if running is not None:
         raise Conflict(
             f"A server runs on this store already: {running.url} (process {running.pid}).",
-            hint="It follows every change by itself. To end it: upturn stop",
+            hint="It follows every change by itself. To end it: upturn down. To have another one "
+            "beside it: upturn up --join --port 0",
             url=running.url,
         )
 
 
-def _refuse_public(host: str) -> None:
+def is_loopback(host: str) -> bool:
+    """Whether nobody but this machine reaches that address.
+
+    >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("0.0.0.0")
+    (True, True, False)
+    """
     try:
-        local = host == "localhost" or ip_address(host).is_loopback
+        return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
-        local = False
-    if not local:
+        return False
+
+
+def _refuse_without_tokens(workspace: Workspace, host: str) -> None:
+    if not has_tokens(workspace.meta):
         raise Invalid(
-            f"{host!r} can be reached by others, and there is no authentication yet.",
-            hint="Serve on 127.0.0.1, with a proxy that knows your users in front; or, where the "
-            "network keeps others out, with --allow-anyone.",
+            f"{host!r} can be reached by others, and there is no token that they could show.",
+            hint="Make one: upturn tokens create NAME. Or, where the network keeps others out: "
+            "--allow-anyone.",
         )
 
 

@@ -23,6 +23,7 @@ from upturn.core.errors import Unavailable
 from upturn.core.settings import Settings
 from upturn.server import control
 from upturn.server.housekeeper import Housekeeper
+from upturn.server.stewardship import Stewardship
 from upturn.server.worker import Worker, how_it_ended, start_worker
 
 _TICK_S = 0.25
@@ -47,7 +48,8 @@ class Care:
     replace_s: float = 120.0  # a new worker has to be ready by then, or the old one stays
     grace_s: float = 10.0  # what requests that are being answered are given at the end
     housekeeping_s: float = 10.0
-    any_host: bool = False  # they answer under any name
+    any_host: bool = False  # they answer under any name, whoever asks
+    public: bool = False  # others can reach them: they are asked who they are
 
 
 class Supervisor:
@@ -86,6 +88,7 @@ class Supervisor:
         self._draining = False
         self._ticked_at = monotonic()
         self._housekeeper = Housekeeper(settings, every_s=care.housekeeping_s)
+        self._stewardship = Stewardship(settings)
         self.reloads = 0  # how many have ended, one way or the other
         self.reload_failed = ""  # why the last one replaced nobody
 
@@ -93,6 +96,11 @@ class Supervisor:
     def pids(self) -> list[int]:
         """The workers that answer; those that drain are as good as gone."""
         return [worker.pid for worker in self._workers if worker.leaves_by is None]
+
+    @property
+    def steward(self) -> int:
+        """The process that does the store's duties; 0 when there is none."""
+        return self._stewardship.pid
 
     def stop(self) -> None:
         """Drain and end. Any thread may ask."""
@@ -107,6 +115,7 @@ class Supervisor:
             try:
                 while not self._draining or self._workers:
                     self._turn()
+                self._stewardship.finish()
                 self._housekeeper.finish()
             finally:
                 self._clear()
@@ -203,7 +212,11 @@ class Supervisor:
     def _start(self) -> Worker:
         care = self._care
         worker = start_worker(
-            self._settings, hang_s=care.hang_s, start_s=care.start_s, any_host=care.any_host
+            self._settings,
+            hang_s=care.hang_s,
+            start_s=care.start_s,
+            any_host=care.any_host,
+            public=care.public,
         )
         self._workers.append(worker)
         read = selectors.EVENT_READ
@@ -250,6 +263,12 @@ class Supervisor:
         self._fill(now)
         self._tell()
         self._housekeeper.look()
+        if self._was_ready:  # its start takes nothing from theirs
+            before = self.steward
+            if said := self._stewardship.look():
+                _say(said)
+            if self.steward != before:
+                self._on_change()
 
     def _watch(self, worker: Worker, now: float) -> None:
         if worker.leaves_by is not None:
@@ -415,6 +434,7 @@ class Supervisor:
             self._accepting = False
         self._listener.close()
         self._draining = True
+        self._stewardship.end()
         for worker in self._workers:
             self._drain(worker, hand_back=False)
 
@@ -430,6 +450,7 @@ class Supervisor:
         for sock in self._waiting:
             sock.close()
         self._waiting.clear()
+        self._stewardship.kill()
         self._housekeeper.stop()
 
 

@@ -110,7 +110,9 @@ class Worker:
         self.connections.close()
 
 
-def start_worker(settings: Settings, *, hang_s: float, start_s: float, any_host: bool) -> Worker:
+def start_worker(
+    settings: Settings, *, hang_s: float, start_s: float, any_host: bool, public: bool = False
+) -> Worker:
     """Start a worker: a fresh interpreter in a process group of its own."""
     ours, its = socket.socketpair()
     our_connections, its_connections = socket.socketpair()
@@ -120,6 +122,7 @@ def start_worker(settings: Settings, *, hang_s: float, start_s: float, any_host:
         hang_s=hang_s,
         start_s=start_s,
         any_host=any_host,
+        public=public,
     )
     descriptors = (its.fileno(), its_connections.fileno())
     arguments = [*map(str, descriptors), msgspec.json.encode(setup).decode()]

@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -73,18 +73,25 @@ class DiskBlobStore:
             if view is None and path and self._take_back(path):
                 view = _read(path)
         if view is None:
-            raise NotFound(
-                f"No blob {digest!r} in {self._root}.",
-                hint="upturn gc may have removed it; running what made it again brings it back.",
-            )
+            raise _missing(digest, self._root)
         if _digest([view]) != digest:
-            raise Corrupt(
-                f"The blob {digest} is damaged: {path} does not hold what was written.",
-                hint="Delete that file and run what made it again, or put a copy back.",
-                digest=digest,
-                path=path,
-            )
+            raise _damaged(digest, path)
         return view
+
+    def writing(self) -> "_Writer":
+        """Begin to write a blob that need not fit in memory; see BlobStore.writing."""
+        return _Writer(self._root, self._fresh, self._settle)
+
+    def reading(self, digest: str) -> "_Reader":
+        """Begin to read a blob that need not fit in memory; see BlobStore.reading."""
+        path = self._path(digest) if _DIGEST.fullmatch(digest) else ""
+        with _disk(self._root):
+            file = _open(path)
+            if file is None and path and self._take_back(path):
+                file = _open(path)
+        if file is None:
+            raise _missing(digest, self._root)
+        return _Reader(self._root, digest, path, file)
 
     def has(self, digest: str, *, use: bool = True) -> bool:
         """Whether there is a blob with that digest; see BlobStore.has."""
@@ -128,6 +135,17 @@ class DiskBlobStore:
                 with _disk(self._root):
                     gone = self._remove_unused(digest, unused_since)
                 yield digest, gone
+
+    def _settle(self, fresh: str, digest: str, size: int, *, sync: bool) -> None:
+        """Give a file that was written its place, unless its blob is there already."""
+        path = self._path(digest)
+        if self._use(path) != size:
+            _rename(fresh, path)
+        else:
+            os.unlink(fresh)
+        if sync:
+            for made in (path, os.path.dirname(path), self._root):
+                _sync(made)
 
     def _remove_unused(self, digest: str, unused_since: float) -> bool:
         path, trashed = self._path(digest), os.path.join(self._trash, digest)
@@ -175,7 +193,7 @@ class DiskBlobStore:
         return os.path.join(self._root, digest[:2], digest[2:])
 
     def _write(self, path: str, views: Sequence[memoryview], *, sync: bool) -> None:
-        fresh = os.path.join(self._fresh, f"{os.getpid()}-{secrets.token_hex(8)}")
+        fresh = _fresh_path(self._fresh)
         file = _create(fresh)
         try:
             try:
@@ -190,6 +208,131 @@ class DiskBlobStore:
             with contextlib.suppress(OSError):
                 os.unlink(fresh)
             raise
+
+
+class _Writer:
+    """A file of its own until it is finished; see BlobWriter."""
+
+    def __init__(self, root: str, directory: str, settle: Callable[..., None]) -> None:
+        self._root = root
+        self._path = _fresh_path(directory)
+        self._settle = settle
+        self._hasher = blake3.blake3()
+        self._size = 0
+        with _disk(root):
+            self._file = _create(self._path)
+
+    def write(self, part: Buffer) -> None:
+        """Add a part; see BlobWriter.write."""
+        view = memoryview(part).cast("B")
+        with _disk(self._root):
+            _write_all(self._file, view)
+        self._hasher.update(view)
+        self._size += view.nbytes
+
+    def finish(self, *, sync: bool = False) -> str:
+        """Store what was written; see BlobWriter.finish."""
+        digest = self._hasher.hexdigest()
+        try:
+            with _disk(self._root):
+                if sync:
+                    os.fsync(self._file)
+                self._close()
+                self._settle(self._path, digest, self._size, sync=sync)
+        except BaseException:
+            self.abandon()
+            raise
+        self._path = ""
+        return digest
+
+    def abandon(self) -> None:
+        """Forget what was written; see BlobWriter.abandon."""
+        self._close()
+        path, self._path = self._path, ""
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+
+    def _close(self) -> None:
+        file, self._file = self._file, -1
+        if file >= 0:
+            os.close(file)
+
+    def __del__(self) -> None:
+        if getattr(self, "_file", -1) >= 0:
+            self.abandon()
+
+
+class _Reader:
+    """An open file and the digest of what was read of it; see BlobReader."""
+
+    def __init__(self, root: str, digest: str, path: str, file: int) -> None:
+        self._root = root
+        self._digest = digest
+        self._path = path
+        self._file = file
+        self._hasher = blake3.blake3()
+        self._left = self._size = os.fstat(file).st_size
+        if not self._size:
+            self._check(b"")
+
+    @property
+    def size_bytes(self) -> int:
+        """How long the blob is."""
+        return self._size
+
+    def read(self, size: int) -> bytes:
+        """The next part; see BlobReader.read."""
+        if not self._left:
+            return b""
+        with _disk(self._root):
+            part = os.read(self._file, min(size, self._left))
+        self._left -= len(part)
+        if not part:
+            raise _damaged(self._digest, self._path)
+        return self._check(part)
+
+    def _check(self, part: bytes) -> bytes:
+        self._hasher.update(part)
+        if not self._left and self._hasher.hexdigest() != self._digest:
+            raise _damaged(self._digest, self._path)
+        return part
+
+    def close(self) -> None:
+        """Release the file."""
+        file, self._file = self._file, -1
+        if file >= 0:
+            os.close(file)
+
+    def __del__(self) -> None:
+        if getattr(self, "_file", -1) >= 0:
+            self.close()
+
+
+def _missing(digest: str, root: str) -> NotFound:
+    return NotFound(
+        f"No blob {digest!r} in {root}.",
+        hint="upturn gc may have removed it; running what made it again brings it back.",
+    )
+
+
+def _damaged(digest: str, path: str) -> Corrupt:
+    return Corrupt(
+        f"The blob {digest} is damaged: {path} does not hold what was written.",
+        hint="Delete that file and run what made it again, or put a copy back.",
+        digest=digest,
+        path=path,
+    )
+
+
+def _fresh_path(directory: str) -> str:
+    return os.path.join(directory, f"{os.getpid()}-{secrets.token_hex(8)}")
+
+
+def _open(path: str) -> int | None:
+    try:
+        return os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
 
 
 def _digest(views: Sequence[memoryview]) -> str:

@@ -8,6 +8,7 @@ from upturn.core.errors import Invalid
 
 SCHEMA = 5  # the number of the last file in migrations/
 _WAIT_S = 10.0
+_CARRIED = 5  # the migration after which runs and metrics are put into the tables that it makes
 
 
 def migrate(connection: sqlite3.Connection, path: object) -> None:
@@ -52,6 +53,10 @@ def _apply(connection: sqlite3.Connection, number: int) -> None:
         if _version(connection) < number:  # else another process was first
             for statement in _statements(script):
                 connection.execute(statement)
+            if number == _CARRIED:
+                from upturn.stores.tracking.carry import carry_over
+
+                carry_over(connection)
             connection.execute(f"PRAGMA user_version = {number}")
         connection.execute("COMMIT")
     except BaseException:

@@ -43,7 +43,7 @@ def open_workspace(settings: Settings | None = None) -> Workspace:
     """
     from upturn.stores.disk import DiskBlobStore
     from upturn.stores.sqlite import SqliteMetaStore
-    from upturn.stores.tracking.store import SqliteTrackingStore
+    from upturn.stores.sqlite_tracking import SqliteTrackingStore
 
     settings = settings or load_settings()
     try:

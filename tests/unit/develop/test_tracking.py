@@ -13,7 +13,7 @@ from unit.develop.steps import double, measured, total
 from upturn.cli import cli
 from upturn.core.errors import Invalid
 from upturn.core.lineage import upstream
-from upturn.core.records import Edge, Exhibit, Metric, Run, TaskState, Version
+from upturn.core.records import Edge, Exhibit, Run, TaskState, Version
 from upturn.stores import values
 from upturn.stores.workspace import Workspace
 
@@ -30,12 +30,10 @@ def test_metrics_curves_exhibits_and_output_are_kept(note: str, workspace: Works
         return measured(note, 0.75)
 
     handle = f.run()
-    logged = workspace.meta.select(Metric, run=handle.id, step="measured", index=0)
-    assert [(metric.name, metric.value, metric.at_step) for metric in logged] == [
-        ("loss", 0.9, 0),
-        ("loss", 0.5, 1),
-        ("auc", 0.75, None),
-    ]
+    (task,) = handle["measured"]
+    assert task.history("loss") == [(0, 0.9), (1, 0.5)]
+    assert task.history("auc") == [(None, 0.75)]
+    assert task.metrics == {"loss": 0.5, "auc": 0.75}
     text, listed = workspace.meta.select(Exhibit, run=handle.id, step="measured", index=0)
     assert (text.title, text.media) == ("what it is", "text/plain")
     assert values.load(workspace.blobs, text.artifact) == b"a text"
@@ -94,10 +92,10 @@ def test_a_value_that_is_no_number_is_refused_where_it_is_logged(note: str) -> N
     from upturn.stores.workspace import open_workspace
 
     opened = open_workspace()
-    logged = opened.meta.select(Metric, run=handle.id, step="logs", index=0)
+    logged = {one.name: one.last for one in opened.tracking.series([handle.id])[handle.id]}
     opened.close()
-    assert [metric.value for metric in logged][::2] == [0.5, 3.0]
-    assert math.isinf(logged[1].value)
+    assert (logged["a"], logged["c"]) == (0.5, 3.0)
+    assert logged["b"] == math.inf
 
 
 def test_figures_are_shown_as_notebooks_show_them(note: str, workspace: Workspace) -> None:

@@ -17,7 +17,7 @@ import pytest
 import upturn as up
 from unit.develop.steps import write
 from upturn.core.errors import Invalid, NotFound, RunFailed, StepFailed
-from upturn.core.records import Edge, Metric, Run, TaskState
+from upturn.core.records import Edge, Run, TaskState
 from upturn.develop.run import start_run
 from upturn.develop.runs import view_run
 from upturn.stores.workspace import Workspace
@@ -96,8 +96,8 @@ def test_trials_are_tasks_that_a_second_run_knows(
     assert found.best.task == f"run/{first.id}/loss/{found.best.number}"
     assert found.best.output == {"x": found.best.params["x"]}, "read from the store"
     assert statuses(workspace, first.id, "loss") == ["done"] * 12
-    logged = workspace.meta.select(Metric, run=first.id, step="loss", index=3)
-    assert {metric.name for metric in logged} == {"loss", "other"}
+    logged = workspace.tracking.series([first.id])[first.id]
+    assert {one.name for one in logged if one.scope == "loss/3"} == {"loss", "other"}
 
     second = f.run(trials=12)
     assert statuses(workspace, second.id, "loss") == ["reused"] * 12

@@ -1,15 +1,22 @@
 """SqliteTrackingStore: what was acknowledged outlives its writers; forks; how much it takes."""
 
+import json
+import math
 import os
+import sqlite3
 from pathlib import Path
 
+import msgspec
+import pytest
+
 from contract.processes import kill_after, run, start
-from upturn.core.tracking import Point
-from upturn.stores.tracking.store import SqliteTrackingStore
+from upturn.core.tracking import NO_STEP, Point
+from upturn.stores import migrate
+from upturn.stores.sqlite_tracking import SqliteTrackingStore
 
 WRITER = """
     from upturn.core.tracking import Point
-    from upturn.stores.tracking.store import SqliteTrackingStore
+    from upturn.stores.sqlite_tracking import SqliteTrackingStore
     store = SqliteTrackingStore(sys.argv[1])
     name = sys.argv[2]
     for call in range(1_000_000):
@@ -42,7 +49,7 @@ def test_what_a_killed_writer_was_told_is_there_whole_and_nothing_half(tmp_path:
 def test_a_forked_child_reads_and_writes_with_connections_of_its_own(tmp_path: Path) -> None:
     code = """
         from upturn.core.tracking import Point
-        from upturn.stores.tracking.store import SqliteTrackingStore
+        from upturn.stores.sqlite_tracking import SqliteTrackingStore
         store = SqliteTrackingStore(sys.argv[1])
         store.log("r", points=[Point("k", 1.0, 0)])
         store.history("r", "k")
@@ -67,3 +74,42 @@ def test_a_million_points_take_few_bytes_each(tmp_path: Path) -> None:
         store.log("r", points=points)
     store.close()
     assert os.path.getsize(path) < 300_000 * 8 + 2_000_000
+
+
+def test_runs_and_metrics_of_an_older_store_are_carried_over(tmp_path: Path) -> None:
+    path = tmp_path / "upturn.db"
+    connection = sqlite3.connect(path, isolation_level=None)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(migrate, "SCHEMA", 4)
+        migrate.migrate(connection, path)
+    at = "2013-04-01T00:00:00.5Z"
+    run = {"id": "r1", "flow": "f", "entry": "", "params": {"depth": 3, "kinds": ["a"]}}
+    run |= {"project": "p", "started_at": at}
+    state = {"run": "r1", "seq": 1, "status": "done", "at": at}
+    connection.execute(
+        "INSERT INTO run (id, flow, started_at, body) VALUES ('r1', 'f', 1, ?)", [json.dumps(run)]
+    )
+    connection.execute(
+        "INSERT INTO run_state (run, seq, body) VALUES ('r1', 1, ?)", [json.dumps(state)]
+    )
+    task = {"run": "r1", "step": "train", "index": 0, "at": at}
+    bodies = [
+        json.dumps({**task, "seq": 1, "name": "auc", "value": 0.5, "at_step": 7}),
+        msgspec.msgpack.encode({**task, "seq": 2, "name": "loss", "value": math.nan}),
+    ]
+    for seq, body in enumerate(bodies, 1):
+        connection.execute(
+            'INSERT INTO metric (run, step, "index", seq, body) VALUES (?, ?, ?, ?, ?)',
+            ("r1", "train", 0, seq, body),
+        )
+    connection.close()
+    store = SqliteTrackingStore(path)
+    row = store.rows(["r1"])["r1"]
+    assert (row.status, row.project, row.ended_at) == ("done", "p", 1364774400500000)
+    assert store.params(["r1"]) == {"r1": {"depth": "3", "kinds": '["a"]'}}
+    at_us = 1364774400500000
+    assert store.history("r1", "auc", scope="train/0") == [Point("auc", 0.5, 7, at_us)]
+    (loss,) = store.history("r1", "loss")
+    assert math.isnan(loss.value)
+    assert loss.step == NO_STEP
+    store.close()

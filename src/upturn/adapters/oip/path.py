@@ -27,8 +27,14 @@ from upturn.deploy.serve.app import ServingApp
 from upturn.deploy.serve.asgi import Receive, Scope, Send
 from upturn.deploy.serve.compression import deflated, inflated
 from upturn.deploy.serve.live import Live, LiveArm, Served
-from upturn.deploy.serve.predict import Ask, no_endpoint
-from upturn.deploy.serve.problems import BadRequest, Forbidden, NoSuchMethod, internal_problem
+from upturn.deploy.serve.predict import Ask
+from upturn.deploy.serve.problems import (
+    BadRequest,
+    Forbidden,
+    NoSuchMethod,
+    internal_problem,
+    no_endpoint,
+)
 from upturn.deploy.serve.request import Head, Limits, read_body, read_head
 from upturn.deploy.serve.rows import is_numeric
 from upturn.deploy.serve.seen import SEEN, Seen
@@ -57,7 +63,7 @@ class OpenInference:
         name, number = _model(scope["path"][len(_PREFIX) : -len(_SUFFIX)])
         served = self._serving.served.get(name)
         seen: Seen | None = scope.get(SEEN)
-        path = self._serving.predict
+        path = await self._serving.path()
         if seen is not None:
             seen.endpoint = name if served else ""
         try:

@@ -1,27 +1,36 @@
 """ServingApp: the endpoints of a workspace as an ASGI application's parts."""
 
+from __future__ import annotations
+
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from upturn.deploy.running import taken_mark
 from upturn.deploy.serve.access import AccessLog
-from upturn.deploy.serve.describe import describe
-from upturn.deploy.serve.live import Served
 from upturn.deploy.serve.metrics import Metrics
-from upturn.deploy.serve.openapi import Described, Paths, openapi
 from upturn.deploy.serve.overview import Overview
-from upturn.deploy.serve.predict import PredictionPath, no_endpoint
+from upturn.deploy.serve.problems import no_endpoint
 from upturn.deploy.serve.reload import Reloader
 from upturn.deploy.serve.request import Limits
 from upturn.deploy.serve.seen import Observer
 from upturn.stores.workspace import Workspace
+
+if TYPE_CHECKING:
+    from upturn.deploy.serve.asgi import Receive, Scope, Send
+    from upturn.deploy.serve.live import Served
+    from upturn.deploy.serve.openapi import Described, Paths
+    from upturn.deploy.serve.predict import PredictionPath
+
+    Predict = Callable[[str, Scope, Receive, Send], Awaitable[None]]
 
 _DRAIN_S = 5.0
 _log = logging.getLogger("upturn.serve")
@@ -39,7 +48,8 @@ class ServingApp:
         self._reloader: Reloader | None = None
         self.metrics = Metrics()
         self.served: dict[str, Served] = {}
-        self.predict = PredictionPath(self.served, self._limits, self.metrics)
+        self._path: PredictionPath | None = None
+        self.predict: Predict = self._predict_first
         self.draining = False  # set by whoever ends this process: nothing new is to be sent here
         self.more_paths: list[Paths] = []  # of other protocols, for /openapi.json
         self.more_described: list[Described] = []  # and of what else this server does
@@ -67,7 +77,8 @@ class ServingApp:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await self.predict.drain(_DRAIN_S)
+            if self._path is not None:
+                await self._path.drain(_DRAIN_S)
             reloader.close()
             for served in self.served.values():
                 await asyncio.to_thread(served.writer.stop)
@@ -103,6 +114,21 @@ class ServingApp:
         assert self._reloader is not None
         await self._reloader.ready.wait()
 
+    async def path(self) -> PredictionPath:
+        """What answers predictions; with all that it needs, it is imported when it is used."""
+        if self._path is None:
+            # While there is no endpoint nothing of it is in memory: a server may do other things.
+            await asyncio.to_thread(import_module, "upturn.deploy.serve.predict")
+            from upturn.deploy.serve.predict import PredictionPath
+
+            if self._path is None:
+                self._path = PredictionPath(self.served, self._limits, self.metrics)
+                self.predict = self._path
+        return self._path
+
+    async def _predict_first(self, name: str, scope: Scope, receive: Receive, send: Send) -> None:
+        await (await self.path())(name, scope, receive, send)
+
     def state(self) -> bytes:
         """What this worker has counted and how it is, for the other workers' `take_states`."""
         return self._overview.encoded()
@@ -130,16 +156,21 @@ class ServingApp:
         ]
 
     async def _list(self, _: Request) -> Response:
+        from upturn.deploy.serve.describe import describe
+
         whole = self._overview.whole()
         return json_response({"endpoints": [describe(one, whole) for one in self._sorted()]})
 
     async def _page(self, request: Request) -> Response:
+        from upturn.deploy.serve.describe import describe
+
         served = self.find(request.path_params["name"])
         return json_response(describe(served, self._overview.whole()))
 
     async def _openapi(self, _: Request) -> Response:
         more = [await asyncio.to_thread(each) for each in self.more_described]
-        return json_response(openapi(self._sorted(), self.more_paths, more))
+        make = await asyncio.to_thread(_load_openapi)
+        return json_response(make(self._sorted(), self.more_paths, more))
 
     async def _metrics(self, request: Request) -> Response:
         from upturn.deploy.serve.prometheus import metrics_text
@@ -153,18 +184,36 @@ class ServingApp:
     async def _is_live(self, _: Request) -> Response:
         return json_response({"status": "live"})
 
-    async def _is_ready(self, _: Request) -> Response:
+    async def _is_ready(self, request: Request) -> Response:
         if not self.ready:
             status = "draining" if self.draining else "loading"
             return json_response({"status": status}, status=503)
         states = {one.name: "live" if one.live else "not served" for one in self._sorted()}
+        # Names are for those who have said who they are.
+        told = {} if request.scope.get("upturn.terse") else {"endpoints": states}
         # A built folder serves one thing: without it there is nothing that traffic could want here.
         if self._workspace.settings.bundle is not None and "not served" in states.values():
-            return json_response({"status": "not served", "endpoints": states}, status=503)
-        return json_response({"status": "ready", "endpoints": states})
+            return json_response({"status": "not served", **told}, status=503)
+        return json_response({"status": "ready", "taken": self._taken(), **told})
+
+    def _taken(self) -> list[str]:
+        """Marks of what is served or refused: who knows a route's name can tell whether it is."""
+        taken: list[str] = []
+        for one in self._sorted():
+            if one.live is not None:
+                taken.append(taken_mark(one.name, one.live.route.revision))
+            if one.refused is not None:
+                taken.append(taken_mark(one.name, one.refused.revision, refused=True))
+        return taken
 
     def _sorted(self) -> list[Served]:
         return [self.served[name] for name in sorted(self.served)]
+
+
+def _load_openapi() -> Callable[..., dict[str, Any]]:
+    from upturn.deploy.serve.openapi import openapi
+
+    return openapi
 
 
 def json_response(value: Any, *, status: int = 200) -> Response:

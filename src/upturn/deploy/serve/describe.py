@@ -1,11 +1,15 @@
 """Describe: a live endpoint's page as JSON: who answers, what it takes, and how it goes."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from upturn.deploy.example import example_request, predict_path
 from upturn.deploy.serve.counts import ArmKey, EndpointCounts, Histogram, quantile_s
-from upturn.deploy.serve.live import Live, LiveArm, Served
 from upturn.deploy.serve.state import Now, ServerState, WorkerState
+
+if TYPE_CHECKING:
+    from upturn.deploy.serve.live import Live, LiveArm, Served
 
 
 def describe(served: Served, server: ServerState) -> dict[str, Any]:

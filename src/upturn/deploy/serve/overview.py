@@ -1,15 +1,17 @@
 """Overview: how this worker is, and with what the others say, how the whole server is."""
 
+from __future__ import annotations
+
 import asyncio
 import os
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from upturn.core.machine import resident_bytes
 from upturn.deploy.running import alive, began
 from upturn.deploy.serve.counts import Counts, EndpointCounts, ModelKey, counts_of
-from upturn.deploy.serve.live import Served
 from upturn.deploy.serve.metrics import Metrics
 from upturn.deploy.serve.state import (
     EndpointNow,
@@ -22,6 +24,9 @@ from upturn.deploy.serve.state import (
     states_of,
     together,
 )
+
+if TYPE_CHECKING:
+    from upturn.deploy.serve.live import Served
 
 _TICK_S = 1.0
 _SENT_S = 3.0  # a state that somebody asks for is never older

@@ -6,14 +6,14 @@ batches that its rows are predicted in, its rows in the Log, its answer.
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter, time_ns
 from typing import Any
 
 import msgspec
 
-from upturn.core.errors import ModelFailed, NotFound, Unavailable, UpturnError, did_you_mean
+from upturn.core.errors import ModelFailed, Unavailable, UpturnError
 from upturn.core.ids import prediction_ids
 from upturn.deploy.serve.asgi import Receive, Scope, Send
 from upturn.deploy.serve.compression import deflated, inflated
@@ -25,6 +25,7 @@ from upturn.deploy.serve.problems import (
     NoSuchMethod,
     Overloaded,
     internal_problem,
+    no_endpoint,
     send_problem,
 )
 from upturn.deploy.serve.request import (
@@ -338,11 +339,6 @@ def _arrow(endpoint: str, answered: Answered) -> bytes:
         "arm": answered.arms,
     }
     return arrow_answer(endpoint, answered.route, columns)
-
-
-def no_endpoint(name: str, known: Iterable[str]) -> NotFound:
-    """The error for an endpoint that this server does not know."""
-    return NotFound(f"No endpoint {name[:100]!r}.", hint=did_you_mean(name, known))
 
 
 def _not_ready(served: Served) -> UpturnError:

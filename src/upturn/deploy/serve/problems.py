@@ -1,12 +1,12 @@
 """Problems: errors as HTTP answers in one form (RFC 9457, application/problem+json)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
 
-from upturn.core.errors import Invalid, Unavailable, UpturnError
+from upturn.core.errors import Invalid, NotFound, Unavailable, UpturnError, did_you_mean
 from upturn.deploy.serve.asgi import Send
 
 MAX_ERRORS = 20  # how many errors one answer names
@@ -140,6 +140,11 @@ def reason(error: BaseException) -> str:
         return str(error)
     text = (str(error).strip().splitlines() or [""])[0]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def no_endpoint(name: str, known: Iterable[str]) -> NotFound:
+    """The error for an endpoint that this server does not know."""
+    return NotFound(f"No endpoint {name[:100]!r}.", hint=did_you_mean(name, known))
 
 
 def internal_problem() -> UpturnError:

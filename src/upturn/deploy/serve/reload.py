@@ -1,23 +1,28 @@
 """Reload: follows the store's routes, loads what they name, and swaps it in."""
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import gc
 import logging
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from upturn.core.errors import Unavailable, UpturnError
 from upturn.core.records import Endpoint, Route, Version
 from upturn.core.time import utcnow
-from upturn.deploy.serve.live import Live, RefusedRoute, Served, assemble
 from upturn.deploy.serve.metrics import Metrics
 from upturn.deploy.serve.problems import reason
 from upturn.deploy.serve.request import Limits
-from upturn.deploy.serve.worker import ModelWorker
-from upturn.stores.logfile import LogWriter
 from upturn.stores.workspace import Workspace
+
+if TYPE_CHECKING:
+    from upturn.deploy.serve.live import Live, Served
+    from upturn.deploy.serve.worker import ModelWorker
 
 POLL_S = 0.1
 _EARLIER = 10  # how many revisions back a start looks for one that can be served
@@ -81,6 +86,8 @@ class Reloader:
             worker.close()
 
     async def _take(self, served: Served, endpoint: Endpoint, route: Route) -> None:
+        from upturn.deploy.serve.live import RefusedRoute
+
         try:
             served.live = await self._load(endpoint, route)
             served.refused = None
@@ -111,7 +118,9 @@ class Reloader:
         return None
 
     async def _load(self, endpoint: Endpoint, route: Route) -> Live:
+        from upturn.deploy.serve.live import assemble
         from upturn.deploy.serve.loading import check_arm, load
+        from upturn.deploy.serve.worker import ModelWorker
 
         meta = self._workspace.meta
         numbers = {arm.version for arm in route.arms}
@@ -173,5 +182,11 @@ class Reloader:
         return endpoints, {route.endpoint: route for route in routes}
 
     def _open(self, name: str) -> Served:
+        # Here, where it keeps nobody waiting: a server without endpoints has none of it in memory.
+        for module in ("loading", "predict", "worker"):
+            import_module(f"upturn.deploy.serve.{module}")
+        from upturn.deploy.serve.live import Served
+        from upturn.stores.logfile import LogWriter
+
         directory = self._workspace.log_dir / name
         return Served(name=name, writer=LogWriter(directory), metrics=self._metrics.endpoint(name))

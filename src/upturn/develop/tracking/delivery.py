@@ -13,8 +13,8 @@ from upturn.core.errors import Conflict, Corrupt, NotFound, Unavailable, UpturnE
 from upturn.core.naming import Description
 from upturn.core.records import Artifact, Exhibit, Run, RunState
 from upturn.core.settings import Settings
-from upturn.core.tracking import Point, StoredFile
-from upturn.develop.tracking.journal import NO_STEP, SUFFIX, Batch, Reader
+from upturn.core.tracking import NO_STEP, Point, StoredFile
+from upturn.develop.tracking.journal import SUFFIX, UNSTEPPED, Batch, Reader
 from upturn.stores.groups import make_group
 from upturn.stores.workspace import Workspace
 
@@ -151,9 +151,9 @@ def _put_run(workspace: Workspace, note: Mapping[str, Any]) -> None:
 
 def _stepped(point: Point, scope: str) -> Point:
     """A point that was logged without a step: of a task, that is told apart from step 0."""
-    if point.step != NO_STEP:
+    if point.step != UNSTEPPED:
         return point
-    return Point(point.name, point.value, -1 if scope else 0, point.at)
+    return Point(point.name, point.value, NO_STEP if scope else 0, point.at)
 
 
 def _put_points(workspace: Workspace, run: str, scope: str, points: list[Point]) -> None:

@@ -30,7 +30,7 @@ from upturn.core.errors import Corrupt, Invalid
 from upturn.core.tracking import Point
 
 SUFFIX = ".points"
-NO_STEP = -(2**63)
+UNSTEPPED = -(2**63)
 SLOT = 32
 _MAGIC = b"UPPOINT\x01"
 _FIRST, _PIECE = 1 << 16, 1 << 20  # bytes by which the file grows: most tasks log little
@@ -79,7 +79,7 @@ class Journal:
         try:
             bodies: list[bytes] = []
             for name, value in metrics.items():  # what is hot: a comprehension takes longer
-                bodies.append(_pack(numbers[name], NO_STEP if step is None else step, at, value))
+                bodies.append(_pack(numbers[name], UNSTEPPED if step is None else step, at, value))
         except (KeyError, struct.error, TypeError, ValueError, OverflowError):
             bodies = self._bodies(metrics, step, at)
         with self._lock:
@@ -146,7 +146,7 @@ class Journal:
     def _bodies(self, metrics: Mapping[str, Any], step: int | None, at: int) -> list[bytes]:
         """As the bodies in `log`, when a name is new or a value is no plain number."""
         found = [(name, number_of(name, value)) for name, value in metrics.items()]
-        number = NO_STEP if step is None else step_of(step)
+        number = UNSTEPPED if step is None else step_of(step)
         return [_pack(self._number(name), number, at, value) for name, value in found]
 
     def _number(self, name: str) -> int:
@@ -204,7 +204,7 @@ class Journal:
 class Batch:
     """What a part of a journal says, in order; a store that has it has the journal up to `end`.
 
-    The step of a point that was logged without one is NO_STEP.
+    The step of a point that was logged without one is UNSTEPPED.
     """
 
     points: list[Point]
@@ -350,7 +350,7 @@ def step_of(step: Any) -> int:
     try:
         number = step.__index__()
     except (AttributeError, TypeError):
-        number = NO_STEP
+        number = UNSTEPPED
     if not -(2**63) < number < 2**63:
         raise Invalid(f"The step is {step!r}, not a whole number.", hint="Write step=3.")
     return number

@@ -1,6 +1,5 @@
 """What a running task says of itself: into a journal that its driver reads while it runs."""
 
-import math
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from upturn.core.executor import Call, Logged
 from upturn.core.records import Artifact
+from upturn.develop.judge import finite
 from upturn.develop.tracking.delivery import store_of
 from upturn.develop.tracking.journal import SUFFIX, number_of
 from upturn.develop.tracking.writer import Writer
@@ -85,6 +85,6 @@ class TaskSink:
     def _both(self, metrics: Mapping[str, Any], step: int | None) -> None:
         self._writer.log(metrics, step)
         numbers = {name: number_of(name, value) for name, value in metrics.items()}
-        if numbers:  # judges know no infinities
-            heard = {name: x if math.isfinite(x) else math.nan for name, x in numbers.items()}
+        if numbers:
+            heard = {name: finite(number) for name, number in numbers.items()}
             self._send(Logged(self._call.id, heard, step))

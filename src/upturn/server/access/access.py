@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from upturn.api.operation import Asker
+from upturn.api.resources import first_segment
 from upturn.core.access import Role, Session, Token, reaches
 from upturn.core.errors import NotFound, Unauthorized
 from upturn.core.naming import Model
@@ -18,9 +19,9 @@ from upturn.core.tokentext import is_token_text, token_hash
 from upturn.core.who import who
 from upturn.deploy.serve.asgi import Scope
 from upturn.deploy.serve.problems import Forbidden
-from upturn.server.access.attempts import Attempts
+from upturn.server.access.attempts import Attempts, TooManyAttempts
 from upturn.server.access.credentials import Credentials, credentials
-from upturn.server.access.need import Need, Operations, needs
+from upturn.server.access.need import API, Need, Operations, known_operations, needs
 from upturn.server.access.origin import Headers, address, header, is_from_elsewhere, is_local
 from upturn.server.access.sessions import CSRF_HEADER, is_csrf_of, session_id
 from upturn.stores.tokens import token_by_hash
@@ -62,7 +63,8 @@ class Access:
     ) -> None:
         self.workspace = workspace
         self._open_to_local = open_to_local and not workspace.settings.demand_tokens
-        self._operations = operations
+        self._operations = operations or known_operations
+        self._imported: set[str] = set()
         self._in_thread = in_thread
         self._clock = clock
         self._local = Asker(who())
@@ -72,16 +74,25 @@ class Access:
         self._looking: dict[str, asyncio.Task[_Known]] = {}
         self._projects: dict[str, tuple[float, str | None]] = {}  # of endpoints
 
-    def need(self, scope: Scope) -> Need:
+    async def need(self, scope: Scope) -> Need:
         """What the request has to bring."""
-        return needs(scope["method"], scope["path"], self._operations)
+        path: str = scope["path"]
+        if path.startswith(API):
+            raw: bytes = scope.get("raw_path") or b""
+            written = raw.partition(b"?")[0].decode("latin-1")
+            path = written if written.startswith(API) else path
+            if first_segment(path) not in self._imported:  # modules are not imported on the loop
+                await self._in_thread(self._operations, first_segment(path))
+                if self._operations(first_segment(path)):
+                    self._imported.add(first_segment(path))
+        return needs(scope["method"], path, self._operations)
 
     async def admit(self, scope: Scope, need: Need | None = None) -> Asker:
         """Who asks; NOBODY where that does not matter.
 
         Raises Unauthorized, Forbidden, TooManyAttempts, or NotFound for what is hidden.
         """
-        need = need or self.need(scope)
+        need = need or await self.need(scope)
         if need.role is None:
             return NOBODY
         asker = await self.who_asks(scope, need.role)
@@ -126,6 +137,13 @@ class Access:
             "This server has to know who asks.",
             hint="Send the header: Authorization: Bearer TOKEN. " + _ASK_FOR_ONE.format(role=role),
         )
+
+    async def sees_all(self, scope: Scope) -> bool:
+        """Whether who asks may see every project; False where they don't say who they are."""
+        try:
+            return (await self.who_asks(scope)).projects is None
+        except (Unauthorized, Forbidden, TooManyAttempts):
+            return False
 
     async def token_of(self, text: str, address: str) -> Token:
         """The token of that secret. Raises as `admit` does."""

@@ -17,7 +17,11 @@ from upturn.server.access.refusal import redirect, refuse
 from upturn.stores.audit import note
 
 ASKER = "upturn.asker"  # its place in a request's scope
-PATH = "upturn.path"  # where an application says what thing a request was about: 'run/k3f9x2'
+# Where an application says what thing a request was about, 'run/k3f9x2', and, of one that is not
+# noted otherwise, that it is to be noted and under which name.
+PATH, ACTION = "upturn.path", "upturn.action"
+TERSE = "upturn.terse"  # whether an answer leaves the names of things out
+_NAMING = {"/health/ready", "/readyz"}  # open, and they name endpoints to those who may see all
 _PAGES = (b"text/html", b"application/xhtml", b"image/svg", b"text/xml", b"application/xml")
 _ALWAYS = (
     (b"x-content-type-options", b"nosniff"),
@@ -51,12 +55,14 @@ class Guard:
             await self._app(scope, receive, send)
             return
         path: str = scope["path"]
-        need = self._access.need(scope)
+        need = await self._access.need(scope)
         try:
             if self._login.takes(path):
                 await self._login(scope, receive, _Answer(send).headers)
                 return
             asker = await self._access.admit(scope, need)
+            if path in _NAMING:
+                scope[TERSE] = not await self._access.sees_all(scope)
         except UpturnError as error:
             if need.action and (refused := scope.get(ASKER)) is not None:
                 await self._note(scope, refused, need, error.http_status, error.code)
@@ -72,12 +78,9 @@ class Guard:
             await self._app(scope, receive, send)
             return
         answer = _Answer(send)
-        if not need.action:
-            await self._app(scope, receive, answer.headers)
-            return
 
         async def noted(message: MutableMapping[str, Any]) -> None:
-            if message["type"] == "http.response.start":
+            if message["type"] == "http.response.start" and (need.action or ACTION in scope):
                 await self._note(scope, asker, need, message["status"])
             await answer.headers(message)
 
@@ -95,7 +98,7 @@ class Guard:
                 token=asker.token,
                 role=asker.role,
                 via="http",
-                action=need.action,
+                action=need.action or scope[ACTION],
                 path=scope.get(PATH) or need.path,
                 status=status,
                 detail=detail,

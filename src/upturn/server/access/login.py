@@ -168,5 +168,5 @@ async def _form(receive: Receive) -> dict[str, str]:
             raise TooLarge("This form is larger than a login.", hint="Send a token.")
         if message["type"] != "http.request" or not message.get("more_body"):
             break
-    fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=10)
+    fields = parse_qs(body.decode("utf-8", "replace"))
     return {name: values[0] for name, values in fields.items()}

@@ -4,17 +4,17 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from importlib import import_module
-from importlib.util import find_spec
-from typing import Any
 from urllib.parse import unquote
 
+from upturn.api.here import path_named
 from upturn.api.operation import AnyOperation
+from upturn.api.resources import PREFIX as API
+from upturn.api.resources import first_segment, operations_of, segments
 from upturn.core.access import Role
 from upturn.server.access import mlflow
 
-API = "/api/v1/"
 _READS = {"GET", "HEAD", "OPTIONS"}
+_STORE = "/api/v1/store"
 _PREDICT, _V2 = "/v1/endpoints", "/v2"
 _OPEN = {  # they tell no more than how the server is, or are how one says who one is
     "/healthz",
@@ -30,7 +30,6 @@ _OPEN = {  # they tell no more than how the server is, or are how one says who o
     "/favicon.ico",
 }
 _WHOLE = {"/v1/endpoints", "/openapi.json", "/metrics", "/v2/repository/index"}
-_KINDS = {"logged_model": "logged"}  # fields of operations' paths that paths call otherwise
 Operations = Callable[[str], Sequence[AnyOperation]]  # of the first segment of the path
 
 
@@ -45,25 +44,18 @@ class Need:
     whole: bool = False  # the answer tells of all projects
 
 
-def needs(method: str, path: str, operations: Operations | None = None) -> Need:
-    """What a request for the path has to bring. What is not known is for an admin to change."""
-    return _need(method, path, operations or operations_of)
-
-
-@cache
-def operations_of(segment: str) -> tuple[AnyOperation, ...]:
-    """The operations below `/api/v1/SEGMENT`: those of the module of that name."""
-    name = f"upturn.api.{segment.replace('-', '_')}"
-    if not segment.replace("-", "_").isidentifier() or find_spec(name) is None:
-        return ()
-    found: Sequence[AnyOperation] = getattr(import_module(name), "OPERATIONS", ())
-    return tuple(found)
+def known_operations(segment: str) -> Sequence[AnyOperation]:
+    """The operations below `/api/v1/SEGMENT`; nothing is kept of what there is not."""
+    return operations_of(segment) if segment in segments() else ()
 
 
 @lru_cache(maxsize=4096)
-def _need(method: str, path: str, operations: Operations) -> Need:
+def needs(method: str, path: str, operations: Operations) -> Need:
+    """What a request for the path has to bring. What is not known is for an admin to change."""
     if path in _OPEN:
         return Need(role=None)
+    if path == _STORE or path.startswith(f"{_STORE}/"):
+        return Need(role="viewer")  # who may do what depends on the records: api/store.py
     if path.startswith(API):
         return _of_operation(method, path, operations)
     if mlflow.takes(path):
@@ -90,7 +82,8 @@ def _of_serving(method: str, path: str) -> Need:
 
 
 def _of_operation(method: str, path: str, operations: Operations) -> Need:
-    segment = path.removeprefix(API).partition("/")[0]
+    """By the path as it was written: a name may have a slash in it, as %2F."""
+    segment = first_segment(path)
     asked = "GET" if method == "HEAD" else method
     for operation in operations(segment):
         if operation.method != asked:
@@ -100,7 +93,7 @@ def _of_operation(method: str, path: str, operations: Operations) -> Need:
             return Need(
                 role=operation.role,
                 action="" if asked in _READS else operation.name,
-                path=_path_of(found.groupdict()),
+                path=path_named({name: unquote(text) for name, text in found.groupdict().items()}),
             )
     if method in _READS:
         return Need(role="viewer")
@@ -118,18 +111,3 @@ def _pattern(template: str) -> re.Pattern[str]:
         at = field.end()
     parts.append(re.escape(template[at:]))
     return re.compile("".join(parts))
-
-
-def _path_of(fields: dict[str, Any]) -> str:
-    """The thing that the fields of an operation's path name.
-
-    >>> _path_of({"model": "delays", "version": "7"}), _path_of({"run": "k3f9x2"})
-    ('version/delays:7', 'run/k3f9x2')
-    """
-    model = fields.get("model")
-    number = fields.get("version") or fields.get("number")
-    if model is not None and number is not None:
-        return f"version/{model}:{number}"
-    for kind, name in fields.items():
-        return f"{_KINDS.get(kind, kind)}/{name}"
-    return ""

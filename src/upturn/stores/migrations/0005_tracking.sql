@@ -95,9 +95,9 @@ CREATE TABLE series (
     at INTEGER NOT NULL,
     low REAL,
     high REAL,
-    count INTEGER NOT NULL,
-    UNIQUE (run, name, scope)
+    count INTEGER NOT NULL
 );
+CREATE UNIQUE INDEX series_key ON series (run, name, scope);
 CREATE INDEX series_last ON series (name, last, run);
 
 -- The points of one call, of any of the run's series: `until` counts the run's loose points so far.
@@ -135,14 +135,33 @@ CREATE TABLE run_file (
 ) WITHOUT ROWID;
 CREATE INDEX run_file_digest ON run_file (digest);
 
--- Runs and metrics from before there were these tables.
+-- Runs and metrics from before there were these tables come in by stores/tracking/carry.py.
 
-INSERT INTO run_now (run, name, flow, "group", project, who, source, parent, status, started_at, ended_at)
-SELECT run.id, '', run.flow, '', coalesce(json_extract(run.body, '$.project'), ''), '', 'flow', run.parent,
-    coalesce((SELECT json_extract(state.body, '$.status') FROM run_state AS state
-        WHERE state.run = run.id ORDER BY seq DESC LIMIT 1), 'running'),
-    run.started_at, NULL
-FROM run WHERE typeof(run.body) = 'text' ORDER BY run.put_order;
+-- Datasets and logged models that runs used and made, as they said.
+
+CREATE TABLE "dataset_use" (
+    put_order INTEGER PRIMARY KEY,
+    "run" TEXT NOT NULL,
+    "seq" INTEGER NOT NULL,
+    "group" TEXT NOT NULL,
+    "name" TEXT NOT NULL,
+    "digest" TEXT NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE ("run", "seq")
+);
+CREATE INDEX dataset_use_group ON "dataset_use" ("group");
+CREATE INDEX dataset_use_name ON "dataset_use" ("name");
+CREATE INDEX dataset_use_digest ON "dataset_use" ("digest");
+
+CREATE TABLE "model_use" (
+    put_order INTEGER PRIMARY KEY,
+    "run" TEXT NOT NULL,
+    "seq" INTEGER NOT NULL,
+    "model" TEXT NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE ("run", "seq")
+);
+CREATE INDEX model_use_model ON "model_use" ("model");
 
 -- Tokens, sessions of browsers, and what was changed by whom.
 
@@ -176,6 +195,7 @@ CREATE TABLE "audit" (
 CREATE INDEX audit_at ON "audit" ("at");
 CREATE INDEX audit_who ON "audit" ("who");
 CREATE INDEX audit_path ON "audit" ("path");
+
 -- The registry: rules of models, and MLflow's stages.
 
 CREATE TABLE "protection" (
@@ -251,3 +271,37 @@ CREATE TABLE "delivery" (
     body TEXT NOT NULL,
     UNIQUE ("hook", "event", "seq")
 );
+
+-- What MLflow's clients log: models and traces.
+
+CREATE TABLE "logged_model" (
+    put_order INTEGER PRIMARY KEY,
+    "id" TEXT NOT NULL,
+    "group" TEXT NOT NULL,
+    "run" TEXT,
+    body TEXT NOT NULL,
+    UNIQUE ("id")
+);
+
+CREATE INDEX logged_model_group ON "logged_model" ("group");
+
+CREATE INDEX logged_model_run ON "logged_model" ("run");
+
+CREATE TABLE "logged_model_state" (
+    put_order INTEGER PRIMARY KEY,
+    "id" TEXT NOT NULL,
+    "seq" INTEGER NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE ("id", "seq")
+);
+
+CREATE TABLE "trace" (
+    put_order INTEGER PRIMARY KEY,
+    "id" TEXT NOT NULL,
+    "seq" INTEGER NOT NULL,
+    "group" TEXT NOT NULL,
+    body TEXT NOT NULL,
+    UNIQUE ("id", "seq")
+);
+
+CREATE INDEX trace_group ON "trace" ("group");

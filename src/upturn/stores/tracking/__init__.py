@@ -1,1 +1,1 @@
-"""Tracking stores: where metrics, parameters, tags and files of runs are kept."""
+"""Tracking: how metrics, parameters and tags lie in SQLite, and how runs are found by them."""

@@ -79,8 +79,8 @@ def order_of(order: Order) -> Sql:
         best = "max" if order.descending else "min"
         column = _part(order.part)
         return Sql(
-            f"(SELECT {best}({column}) FROM series WHERE series.run = run_now.run "
-            "AND series.name = ?)",
+            f"(SELECT {best}({column}) FROM series INDEXED BY series_key "
+            "WHERE series.run = run_now.run AND series.name = ?)",
             (_text(order.name),),
         )
     if order.of == "param":
@@ -137,14 +137,18 @@ def _term(term: Term) -> Sql:
 
 
 def _runs_with(term: Term, *, here: bool = False) -> Sql:
-    """The runs that a term fits; `here`: of the row of run_now that is looked at."""
+    """The runs that a term fits; `here`: of the row of run_now that is looked at.
+
+    There the unary plus keeps SQLite from going through the index of values, run by run.
+    """
+    plus = "+" if here else ""
     if term.of == "param":
-        compared = _value(term, "param.value", "param.number")
+        compared = _value(term, f"{plus}param.value", f"{plus}param.number")
         own = "param.run = run_now.run AND " if here else ""
         text = f"SELECT param.run AS run FROM param WHERE {own}param.name = ? AND {compared.text}"
         return Sql(text, (_text(term.name), *compared.parameters))
     if term.of == "tag":
-        compared = _value(term, "tag.value", "tag.number")
+        compared = _value(term, f"{plus}tag.value", f"{plus}tag.number")
         own = "tag.path = 'run/' || run_now.run AND " if here else "tag.path LIKE 'run/%' AND "
         text = "SELECT substr(tag.path, 5) AS run FROM tag "
         text += f"WHERE {own}tag.name = ? AND {compared.text}"
@@ -152,10 +156,8 @@ def _runs_with(term: Term, *, here: bool = False) -> Sql:
     if term.of == "metric":
         column = f"series.{_part(term.part)}"
         compared = Sql("1") if term.op in _NULLS else _compared(column, column, term, number=True)
-        own = "series.run = run_now.run AND " if here else ""
-        text = (
-            f"SELECT series.run AS run FROM series WHERE {own}series.name = ? AND {compared.text}"
-        )
+        own = "INDEXED BY series_key WHERE series.run = run_now.run AND" if here else "WHERE"
+        text = f"SELECT series.run AS run FROM series {own} series.name = ? AND {compared.text}"
         return Sql(text, (_text(term.name), *compared.parameters))
     if term.of in ("model", "input"):
         found = _by_model(term) if term.of == "model" else _by_input(term)

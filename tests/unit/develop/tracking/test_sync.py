@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from upturn.stores.groups import make_group
 
 import upturn as up
 from contract.processes import finish, start
@@ -13,6 +12,7 @@ from upturn.core.naming import Description, Group
 from upturn.core.records import Exhibit, Run, RunState
 from upturn.develop.runs import view_run
 from upturn.develop.tracking.sync import offline_runs, sync
+from upturn.stores.groups import make_group
 from upturn.stores.workspace import Workspace, open_workspace
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from upturn.stores.tracking.store import SqliteTrackingStore
 
 import upturn as up
 from contract.processes import finish, hear, start
@@ -22,6 +21,7 @@ from upturn.develop.tracking.delivery import JournalDuty, pick_up
 from upturn.develop.tracking.tracked import TrackedRun
 from upturn.stores import values
 from upturn.stores.sqlite import SqliteMetaStore
+from upturn.stores.sqlite_tracking import SqliteTrackingStore
 from upturn.stores.workspace import Workspace
 
 

@@ -1,0 +1,304 @@
+"""Registered models and their versions as MLflow's clients see them: found, checked, and said."""
+
+import posixpath
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from upturn.adapters.mlflow.call import Call
+from upturn.adapters.mlflow.errors import MISSING, MlflowError, bad_value, missing_value, too_long
+from upturn.adapters.mlflow.limits import KEY_MOST, check_name
+from upturn.adapters.mlflow.reading import KeyValue
+from upturn.core.ids import version_path
+from upturn.core.naming import Description, Model, Removal, Stage
+from upturn.core.records import Alias, Version
+from upturn.core.time import micros
+from upturn.model.catalog import find_model
+from upturn.model.finding import current_name, is_removed, model_path
+
+VALUE_MOST = 100_000  # characters of a tag's value
+_ALIAS_MOST = 255
+_ALIAS = re.compile(r"[\w\-]*")
+_NUMBERED = re.compile(r"[vV]\d+")
+NO_STAGE = "None"
+STAGES = (NO_STAGE, "Staging", "Production", "Archived")
+ACTIVE = ("Staging", "Production")
+OF_VERSION = "upturn.version."  # tags in which what MLflow says of a version is kept
+RUN_LINK = f"{OF_VERSION}run_link"
+MODEL_ID = f"{OF_VERSION}model_id"
+PROMPT = "mlflow.prompt.is_prompt"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A model with all that is said of it and of the versions that are shown."""
+
+    model: Model
+    tags: dict[str, str]
+    description: str | None
+    aliases: dict[str, int]
+    versions: tuple["SeenVersion", ...]
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SeenVersion:
+    """A version with all that is said of it."""
+
+    version: Version
+    tags: dict[str, str]
+    description: str | None
+    stage: str
+    updated_at: datetime
+
+
+def check_model_name(name: str, path: str = "name") -> None:
+    """Refuse what is no name of a registered model."""
+    if not name.strip():
+        raise missing_value(path, see=False)
+    if "/" in name or ":" in name:
+        raise MlflowError(f"Invalid model name '{name}'. Names cannot contain '/' or ':'.")
+    normal = posixpath.normpath(name)
+    if normal != name or normal in (".", ".."):
+        raise bad_value(
+            "name",
+            name,
+            "Names may be treated as files in certain cases, and must not resolve to other names "
+            f"when treated as such. This name would resolve to {normal!r}",
+        )
+
+
+def check_model_tag(key: str, value: str) -> None:
+    """Refuse what is no tag of a registered model or a version."""
+    check_name(key, "key")
+    if len(key) > KEY_MOST:
+        raise too_long("key", KEY_MOST)
+    if len(value) > VALUE_MOST:
+        raise too_long("value", VALUE_MOST)
+
+
+def check_alias(alias: str) -> None:
+    """Refuse what is no alias."""
+    if not alias:
+        raise MlflowError("Registered model alias name cannot be empty.")
+    if _ALIAS.fullmatch(alias) is None:
+        raise MlflowError(
+            f"Invalid alias name: '{alias}'. Names may only contain alphanumerics, underscores "
+            "(_), and dashes (-)."
+        )
+    if len(alias) > _ALIAS_MOST:
+        raise too_long("Registered model alias name", _ALIAS_MOST)
+
+
+def check_alias_is_free(alias: str) -> None:
+    """Refuse an alias that means something already."""
+    if alias.lower() == "latest":
+        raise MlflowError("'latest' alias name (case insensitive) is reserved.")
+    if _NUMBERED.fullmatch(alias):
+        raise MlflowError(f"Version alias name '{alias}' is reserved.")
+
+
+def number_of(version: str) -> int:
+    """A version's number. Raises MlflowError for what is none."""
+    try:
+        return int(version)
+    except ValueError:
+        raise MlflowError(f"Parameter 'version' must be an integer, got '{version}'.") from None
+
+
+def stage_of(stage: str) -> str:
+    """A stage as it is written. Raises MlflowError for what is none."""
+    for known in STAGES:
+        if known.lower() == stage.lower():
+            return known
+    raise MlflowError(
+        f"Invalid Model Version stage: {stage}. Value must be one of {', '.join(STAGES)}."
+    )
+
+
+def get_model(call: Call, name: str) -> Model:
+    """A model by its name. Raises MlflowError when there is none for who asks."""
+    check_model_name(name)
+    found = find_model(call.workspace, name)
+    if (
+        found is None
+        or is_removed(call.workspace, model_path(name))
+        or not call.sees(found.project)
+    ):
+        raise MlflowError(f"Registered Model with name={name} not found", MISSING)
+    return found
+
+
+def get_version(call: Call, name: str, version: str) -> Version:
+    """A version that is shown. Raises MlflowError when there is none for who asks."""
+    check_model_name(name)
+    number = number_of(version)
+    model = find_model(call.workspace, current_name(call.workspace, name))
+    found = None
+    if model is not None and model.name == name and call.sees(model.project):
+        if 0 < number < 2**63 and not is_removed(call.workspace, model_path(name)):
+            found = call.workspace.meta.find(Version, name, number)
+    if found is None or is_removed(call.workspace, version_path(name, number)):
+        raise MlflowError(f"Model Version (name={name}, version={version}) not found", MISSING)
+    return found
+
+
+def seen_model(call: Call, model: Model) -> Seen:
+    """The model with all that is said of it."""
+    return seen_models(call, [model])[0]
+
+
+def seen_models(call: Call, models: Sequence[Model]) -> list[Seen]:
+    """Models with all that is said of them, read together."""
+    meta = call.workspace.meta
+    names = [model.name for model in models]
+    versions: dict[str, list[Version]] = {name: [] for name in names}
+    for version in meta.select(Version, model=names) if names else []:
+        versions[version.model].append(version)
+    held = [version for found in versions.values() for version in found]
+    paths = [version_path(version.model, version.number) for version in held]
+    said = _Said(call, [*map(model_path, names), *paths])
+    stages = {(one.model, one.number): one for one in meta.last_each(Stage, model=names)}
+    aliases: dict[str, dict[str, int]] = {name: {} for name in names}
+    for alias in meta.last_each(Alias, model=names) if names else []:
+        if alias.number:
+            aliases[alias.model][alias.name] = alias.number
+    return [
+        _seen(said, model, versions[model.name], stages, aliases[model.name]) for model in models
+    ]
+
+
+class _Said:
+    """What is said of things by their paths."""
+
+    def __init__(self, call: Call, paths: Sequence[str]) -> None:
+        meta = call.workspace.meta
+        self.tags = call.workspace.tracking.tags(paths)
+        self.texts = {one.path: one for one in meta.select(Description, path=list(paths))}
+        self.removals = {one.path: one for one in meta.select(Removal, path=list(paths))}
+
+    def text(self, path: str) -> str | None:
+        """The description; None when nobody gave one."""
+        found = self.texts.get(path)
+        return found.text if found is not None else None
+
+    def is_removed(self, path: str) -> bool:
+        """Whether it is not shown."""
+        found = self.removals.get(path)
+        return found is not None and found.removed
+
+    def changed_at(self, path: str, at: datetime) -> datetime:
+        """When it was described last, or something else happened to it."""
+        found = self.texts.get(path)
+        return at if found is None else max(at, found.at)
+
+
+def _seen(
+    said: _Said,
+    model: Model,
+    versions: Iterable[Version],
+    stages: Mapping[tuple[str, int], Stage],
+    aliases: dict[str, int],
+) -> Seen:
+    shown: list[SeenVersion] = []
+    path = model_path(model.name)
+    updated = said.changed_at(path, model.at)
+    for version in versions:
+        at = version_path(model.name, version.number)
+        stage = stages.get((model.name, version.number))
+        updated = max([updated, version.at, *([stage.at] if stage else [])])
+        removal = said.removals.get(at)
+        if removal is not None:
+            updated = max(updated, removal.at)
+        if said.is_removed(at):
+            continue
+        changed = max([said.changed_at(at, version.at), *([stage.at] if stage else [])])
+        shown.append(
+            SeenVersion(
+                version=version,
+                tags=said.tags[at],
+                description=said.text(at),
+                stage=stage.stage if stage else NO_STAGE,
+                updated_at=changed,
+            )
+        )
+    return Seen(model, said.tags[path], said.text(path), aliases, tuple(shown), updated)
+
+
+def model_json(seen: Seen) -> dict[str, Any]:
+    """A registered model."""
+    said: dict[str, Any] = {
+        "name": seen.model.name,
+        "creation_timestamp": millis(seen.model.created_at),
+        "last_updated_timestamp": millis(seen.updated_at),
+        "user_id": seen.model.who,
+    }
+    if seen.description is not None:
+        said["description"] = seen.description
+    latest = latest_versions(seen)
+    if latest:
+        said["latest_versions"] = [version_json(one, seen.aliases) for one in latest]
+    if seen.tags:
+        said["tags"] = tags_json(seen.tags)
+    if seen.aliases:
+        said["aliases"] = [
+            {"alias": alias, "version": str(number)} for alias, number in seen.aliases.items()
+        ]
+    return said
+
+
+def latest_versions(seen: Seen) -> list[SeenVersion]:
+    """The newest version of each stage."""
+    return list({one.stage: one for one in seen.versions}.values())
+
+
+def version_json(seen: SeenVersion, aliases: Mapping[str, int]) -> dict[str, Any]:
+    """A version of a registered model."""
+    version = seen.version
+    said: dict[str, Any] = {
+        "name": version.model,
+        "version": str(version.number),
+        "creation_timestamp": millis(version.at),
+        "last_updated_timestamp": millis(seen.updated_at),
+        "current_stage": seen.stage,
+        "source": version.source or own_location(version),
+        "status": "READY",
+    }
+    if seen.description is not None:
+        said["description"] = seen.description
+    if version.run is not None:
+        said["run_id"] = version.run
+    for name, tag in (("run_link", RUN_LINK), ("model_id", MODEL_ID)):
+        if tag in seen.tags:
+            said[name] = seen.tags[tag]
+    tags = {key: value for key, value in seen.tags.items() if not key.startswith(OF_VERSION)}
+    if tags:
+        said["tags"] = tags_json(tags)
+    pointing = [alias for alias, number in aliases.items() if number == version.number]
+    if pointing:
+        said["aliases"] = pointing
+    return said
+
+
+def own_location(version: Version) -> str:
+    """Where MLflow's clients find a version that our own code registered."""
+    return f"mlflow-artifacts:/upturn/{version.model}/{version.number}/artifacts"
+
+
+def tags_json(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    """Tags, as lists of their keys and values."""
+    return [{"key": key, "value": value} for key, value in tags.items()]
+
+
+def tags_of(given: Iterable[KeyValue]) -> dict[str, str]:
+    """Tags that a request gives, checked; of one that is there twice, the last."""
+    for tag in given:
+        check_model_tag(tag.key, tag.value)
+    return {tag.key: tag.value for tag in given}
+
+
+def millis(at: datetime) -> int:
+    """An instant in milliseconds since 1970."""
+    return micros(at) // 1000

@@ -1,0 +1,106 @@
+"""What an MLflow client does in a day, for any version of it: the tracking URI is its argument."""
+
+import math
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
+from mlflow.exceptions import MlflowException
+
+
+def main(uri: str) -> None:
+    """Use the server in every way that this version can."""
+    mlflow.set_tracking_uri(uri)
+    client = MlflowClient(uri)
+    name = f"tour of {mlflow.__version__}"
+    experiment = mlflow.set_experiment(name).experiment_id
+    client.set_experiment_tag(experiment, "k", "v")
+    assert client.get_experiment_by_name(name).tags["k"] == "v"
+    assert experiment in {one.experiment_id for one in client.search_experiments()}
+
+    with mlflow.start_run(run_name="first") as run:
+        mlflow.log_params({"depth": 3, "text": "ü/é"})
+        for step in range(5):
+            mlflow.log_metric("loss", 1 / (step + 1), step=step)
+        mlflow.log_metrics({"nan": math.nan, "inf": math.inf})
+        mlflow.set_tag("team", "blue")
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "a.txt").write_text("a")
+            (Path(folder) / "deep").mkdir()
+            (Path(folder) / "deep" / "b.txt").write_text("b")
+            mlflow.log_artifacts(folder, "files")
+        mlflow.log_text("text", "ü b.txt")
+        with mlflow.start_run(nested=True):
+            pass
+    number = run.info.run_id
+    found = client.get_run(number)
+    assert found.info.status == "FINISHED"
+    assert found.data.params == {"depth": "3", "text": "ü/é"}
+    assert found.data.metrics["loss"] == 0.2
+    assert math.isnan(found.data.metrics["nan"])
+    assert found.data.metrics["inf"] == math.inf
+    assert len(client.get_metric_history(number, "loss")) == 5
+    assert {file.path for file in client.list_artifacts(number)} == {"files", "ü b.txt"}
+    assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/files/deep/b.txt") == "b"
+
+    client.log_batch(
+        number,
+        [Metric("many", step, step, step) for step in range(1000)],
+        [],
+        [RunTag("batch", "yes")],
+    )
+    client.log_batch(number, params=[Param(f"p{i}", str(i)) for i in range(100)])
+    dataset = Dataset("d", "1", "local", "x")
+    client.log_inputs(number, [DatasetInput(dataset, [InputTag("mlflow.data.context", "train")])])
+    assert client.get_run(number).inputs.dataset_inputs[0].dataset.name == "d"
+
+    for text, count in {
+        "metrics.loss < 0.5 AND params.depth = '3'": 1,
+        "tags.team LIKE 'bl%'": 1,
+        "attributes.status = 'FINISHED'": 2,
+        "run_name ILIKE 'FIRST'": 1,
+        "dataset.name = 'd'": 1,
+        "params.depth != '3'": 0,
+    }.items():
+        assert len(client.search_runs([experiment], text)) == count, text
+    for wrong in ("metrics.a >", "nonsense", "params.a = 3", "metrics.a = 'x'"):
+        _refused("INVALID_PARAMETER_VALUE", client.search_runs, [experiment], wrong)
+    _refused("INVALID_PARAMETER_VALUE", client.log_param, number, "depth", 4)
+    _refused("RESOURCE_DOES_NOT_EXIST", client.get_run, "nope")
+    _refused("RESOURCE_ALREADY_EXISTS", client.create_experiment, name)
+
+    with mlflow.start_run() as background:
+        for step in range(50):
+            mlflow.log_metric("m", step, step=step, synchronous=False)
+        mlflow.flush_async_logging()
+    assert len(client.get_metric_history(background.info.run_id, "m")) == 50
+
+    client.delete_run(number)
+    deleted = client.search_runs([experiment], run_view_type=ViewType.DELETED_ONLY)
+    assert [one.info.run_id for one in deleted] == [number]
+    client.restore_run(number)
+    client.delete_experiment(experiment)
+    assert client.get_experiment(experiment).lifecycle_stage == "deleted"
+    client.restore_experiment(experiment)
+    print(f"mlflow {mlflow.__version__} is at home")
+
+
+def _refused(code: str, do: Callable[..., object], *args: object) -> None:
+    try:
+        do(*args)
+    except MlflowException as error:
+        said = error.error_code
+    else:
+        said = "nothing"
+    assert said == code, (do, args, said)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
