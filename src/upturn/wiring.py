@@ -145,4 +145,7 @@ def bandit_parts(workspace: Workspace, endpoint: str) -> tuple[StoredLog, RealAc
 
 def duties() -> tuple[Duty[Workspace], ...]:
     """What a running server does for its store now and then."""
-    return ()
+    from upturn.adapters.webhooks.duty import HookDuty
+    from upturn.develop.schedule.duty import ScheduleDuty
+
+    return (ScheduleDuty(), HookDuty())

@@ -42,6 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bandit": ("bandit", "Set shares of arms by what they earn."),
     "decisions": ("decisions", "Show what a loop decided, and why."),
     "rehearse": ("rehearse", "Backtest a loop on history."),
+    "hooks": ("hooks", "Tell addresses of what happens: webhooks."),
     "lineage": ("lineage", "Trace a thing back to its sources, or forward."),
     "pin": ("pin", "Keep a run, a task or an artifact, whatever its age."),
     "unpin": ("unpin", "Keep it no longer than others."),

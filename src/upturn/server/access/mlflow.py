@@ -7,6 +7,7 @@ from upturn.core.access import Role
 _PREFIX = re.compile(
     r"/(?:api|ajax-api)/\d+\.\d+/(?P<of>mlflow|mlflow-artifacts)/(?P<rest>.*)", re.DOTALL
 )
+_OUTSIDE = ("/get-artifact", "/model-versions/get-artifact", "/health", "/version")  # of the API
 # POST, for the questions are long; nothing is changed.
 _QUESTIONS = {
     "search",
@@ -33,6 +34,8 @@ _LOGS = re.compile(
 
 def takes(path: str) -> bool:
     """Whether the path is one of MLflow's."""
+    if path in _OUTSIDE:
+        return True
     return path.startswith(("/api/", "/ajax-api/")) and _PREFIX.fullmatch(path) is not None
 
 
