@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from upturn.develop.step import Step as Step
     from upturn.develop.step import step as step
     from upturn.develop.track import log as log
+    from upturn.develop.track import save as save
     from upturn.develop.track import show as show
+    from upturn.develop.track import tag as tag
+    from upturn.develop.track import track as track
     from upturn.develop.tune.loop import tune as tune
     from upturn.develop.tune.result import Tuning as Tuning
     from upturn.develop.tune.space import integers as integers
@@ -95,7 +98,10 @@ _HOMES = {
     "Step": "develop.step",
     "step": "develop.step",
     "log": "develop.track",
+    "save": "develop.track",
     "show": "develop.track",
+    "tag": "develop.track",
+    "track": "develop.track",
     "tune": "develop.tune.loop",
     "Tuning": "develop.tune.result",
     "integers": "develop.tune.space",
