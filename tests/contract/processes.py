@@ -10,6 +10,22 @@ import os, sys
 from datetime import UTC, datetime
 from pathlib import Path
 NOW = datetime(2013, 4, 1, tzinfo=UTC)
+
+def meta_store(place):
+    if place.startswith("http"):
+        from upturn.stores.remote.connection import Server
+        from upturn.stores.remote.meta import RemoteMetaStore
+        return RemoteMetaStore(Server(place))
+    from upturn.stores.sqlite import SqliteMetaStore
+    return SqliteMetaStore(place)
+
+def blob_store(place):
+    if place.startswith("http"):
+        from upturn.stores.remote.blobs import RemoteBlobStore
+        from upturn.stores.remote.connection import Server
+        return RemoteBlobStore(Server(place))
+    from upturn.stores.disk import DiskBlobStore
+    return DiskBlobStore(place)
 """
 
 

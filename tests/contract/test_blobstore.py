@@ -10,21 +10,40 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contract.processes import finish, hear, kill_after, run, say, start
+from contract.remote import HOMES, remote_blobs
 from upturn.core.blobstore import BlobStore
 from upturn.core.errors import Corrupt, NotFound, Unavailable
 from upturn.stores.disk import DiskBlobStore
+from upturn.stores.remote.blobs import RemoteBlobStore
 
 SIZES = [0, 1, 63, 4096, 65_535, 65_536, 65_537, 1_000_000, 9_000_000]
 
 
-@pytest.fixture(params=["disk"])
+@pytest.fixture(params=["disk", "remote"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
     """Return an empty store."""
-    return {"disk": DiskBlobStore}[request.param](tmp_path / "blobs")
+    if request.param == "disk":
+        return DiskBlobStore(tmp_path / "blobs")
+    server = request.getfixturevalue("store_server")
+    server.empty()
+    return remote_blobs(server)
+
+
+def disk_of(store: BlobStore) -> DiskBlobStore:
+    """Where the blobs are in the end."""
+    if isinstance(store, DiskBlobStore):
+        return store
+    assert isinstance(store, RemoteBlobStore)
+    return DiskBlobStore(HOMES[store._server.url] / "blobs")
+
+
+def place_of(store: BlobStore) -> str:
+    """What another process opens the store by."""
+    return store._server.url if isinstance(store, RemoteBlobStore) else disk_of(store)._root
 
 
 def file_of(store: BlobStore, digest: str) -> Path:
-    return Path(store._path(digest))  # type: ignore[attr-defined]
+    return Path(disk_of(store)._path(digest))
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -118,29 +137,27 @@ def test_a_blob_of_another_size_is_found_and_healed_by_putting_it_again(
 
 def test_processes_put_the_same_blobs_at_once(store: BlobStore) -> None:
     code = """
-        from upturn.stores.disk import DiskBlobStore
-        store = DiskBlobStore(sys.argv[1])
+        store = blob_store(sys.argv[1])
         for i in range(100):
             data = bytes([i]) * (1000 * i)
             assert bytes(store.get(store.put([data]))) == data
     """
-    root = store._root  # type: ignore[attr-defined]
-    for process in [start(code, root) for _ in range(4)]:
+    place = place_of(store)
+    for process in [start(code, place) for _ in range(4)]:
         finish(process)
     assert store.size_bytes() == sum(1000 * i for i in range(100))
 
 
 def test_a_killed_process_leaves_whole_blobs_only(store: BlobStore) -> None:
     code = """
-        from upturn.stores.disk import DiskBlobStore
-        store = DiskBlobStore(sys.argv[1])
+        store = blob_store(sys.argv[1])
         number = 0
         while True:
             number += 1
             print(store.put([number.to_bytes(8, "little") * 40_000]), flush=True)
     """
-    root = Path(store._root)  # type: ignore[attr-defined]
-    for digest in kill_after(start(code, root), 20):
+    root = Path(disk_of(store)._root)
+    for digest in kill_after(start(code, place_of(store)), 20):
         assert store.get(digest).nbytes == 320_000
     for shard in root.iterdir():
         for path in shard.iterdir():
@@ -150,8 +167,7 @@ def test_a_killed_process_leaves_whole_blobs_only(store: BlobStore) -> None:
 
 def test_a_forked_child_reads_large_blobs(store: BlobStore) -> None:
     code = """
-        from upturn.stores.disk import DiskBlobStore
-        store = DiskBlobStore(sys.argv[1])
+        store = blob_store(sys.argv[1])
         data = os.urandom(9_000_000)
         digest = store.put([data])  # in several threads
         pid = os.fork()
@@ -159,7 +175,7 @@ def test_a_forked_child_reads_large_blobs(store: BlobStore) -> None:
             os._exit(0 if store.get(digest) == data else 1)
         assert os.waitpid(pid, 0)[1] == 0
     """
-    run(code, store._root)  # type: ignore[attr-defined]
+    run(code, place_of(store))
 
 
 # Sweeping: what is used stays
@@ -234,8 +250,7 @@ def test_there_is_one_sweep_at_a_time(store: BlobStore) -> None:
 def test_no_use_in_another_process_is_lost_to_a_sweep(store: BlobStore) -> None:
     """Whoever asks for a blob and finds it, or puts it, has it; whatever a sweep does just then."""
     using = """
-        from upturn.stores.disk import DiskBlobStore
-        store = DiskBlobStore(sys.argv[1])
+        store = blob_store(sys.argv[1])
         blobs = [bytes([i % 251, i // 251]) * 10 for i in range(400)]
         digests = sys.argv[3].split()
         for line in sys.stdin:
@@ -248,17 +263,16 @@ def test_no_use_in_another_process_is_lost_to_a_sweep(store: BlobStore) -> None:
     """
     sweeping = """
         import time
-        from upturn.stores.disk import DiskBlobStore
-        store = DiskBlobStore(sys.argv[1])
+        store = blob_store(sys.argv[1])
         digests = sys.argv[2].split()
         for line in sys.stdin:
             swept = store.sweep(digests, unused_since=time.time() - 3600)
             print("swept", sum(gone for _, gone in swept), flush=True)
     """
     digests = [store.put([bytes([i % 251, i // 251]) * 10]) for i in range(400)]
-    root, names = store._root, " ".join(digests)  # type: ignore[attr-defined]
-    users = [start(using, root, how, names, talk=True) for how in (0, 1, 1)]
-    sweeper = start(sweeping, root, names, talk=True)
+    place, names = place_of(store), " ".join(digests)
+    users = [start(using, place, how, names, talk=True) for how in (0, 1, 1)]
+    sweeper = start(sweeping, place, names, talk=True)
     for _ in range(15):
         age(store, *digests)
         said = [say(process, "go") for process in (sweeper, *users)]
@@ -276,14 +290,13 @@ def test_no_use_in_another_process_is_lost_to_a_sweep(store: BlobStore) -> None:
 def test_a_sweep_that_is_killed_leaves_every_blob_whole_or_gone(store: BlobStore) -> None:
     code = """
         import time
-        from upturn.stores.disk import DiskBlobStore
-        store = DiskBlobStore(sys.argv[1])
+        store = blob_store(sys.argv[1])
         for digest, gone in store.sweep(sys.argv[2].split(), unused_since=time.time() - 3600):
             print(digest, flush=True)
     """
     digests = [store.put([i.to_bytes(8, "little") * 100]) for i in range(2000)]
     age(store, *digests)
-    gone = set(kill_after(start(code, store._root, " ".join(digests)), 20))  # type: ignore[attr-defined]
+    gone = set(kill_after(start(code, place_of(store), " ".join(digests)), 20))
     left = {entry.digest for entry in store.entries()}
     assert not gone & left
     for digest in left:

@@ -9,6 +9,7 @@ import pytest
 
 from contract.processes import finish, kill_after, start
 from contract.processes import run as run_code
+from contract.remote import remote_meta
 from upturn.core.errors import Conflict, Invalid, NotFound
 from upturn.core.metastore import MetaStore
 from upturn.core.records import (
@@ -20,24 +21,38 @@ from upturn.core.records import (
     RunState,
     Task,
 )
+from upturn.stores.remote.meta import RemoteMetaStore
 from upturn.stores.sqlite import SqliteMetaStore
 
 NOW = datetime(2013, 4, 1, tzinfo=UTC)
 Opener = Callable[[], MetaStore]
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "remote"])
 def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
     """Return a function that opens the same store again, as another process would."""
     opened: list[MetaStore] = []
+    server = None
+    if request.param == "remote":
+        server = request.getfixturevalue("store_server")
+        server.empty()
 
     def open_store() -> MetaStore:
-        opened.append({"sqlite": SqliteMetaStore}[request.param](tmp_path / "meta.db"))
-        return opened[-1]
+        store = SqliteMetaStore(tmp_path / "meta.db") if server is None else remote_meta(server)
+        opened.append(store)
+        return store
 
     yield open_store
     for each in opened:
         each.close()
+
+
+def place_of(store: MetaStore) -> str:
+    """What another process opens the store by."""
+    if isinstance(store, SqliteMetaStore):
+        return str(store._path)
+    assert isinstance(store, RemoteMetaStore)
+    return store._server.url
 
 
 @pytest.fixture
@@ -204,11 +219,10 @@ def test_the_stamp_differs_after_a_write_of_anybody(opener: Opener) -> None:
     other.put(run("b"))
     stamps.append(store.stamp())
     code = """
-        from upturn.stores.sqlite import SqliteMetaStore
         from upturn.core.records import Edge
-        SqliteMetaStore(sys.argv[1]).put(Edge(source="a", target="b", role="c"))
+        meta_store(sys.argv[1]).put(Edge(source="a", target="b", role="c"))
     """
-    finish(start(code, store._path))  # type: ignore[attr-defined]
+    finish(start(code, place_of(store)))
     stamps.append(store.stamp())
     assert len(set(stamps)) == 4
     assert store.stamp() == stamps[-1]
@@ -221,18 +235,18 @@ def test_counts(store: MetaStore) -> None:
 
 
 def test_a_lease_has_one_holder(store: MetaStore) -> None:
-    assert store.claim("server", "me", ttl_s=60, payload={"pid": 1})
-    assert not store.claim("server", "you", ttl_s=60)
-    assert store.claim("server", "me", ttl_s=60, payload={"pid": 2})
-    lease = store.lease("server")
+    assert store.claim("loop/a", "me", ttl_s=60, payload={"pid": 1})
+    assert not store.claim("loop/a", "you", ttl_s=60)
+    assert store.claim("loop/a", "me", ttl_s=60, payload={"pid": 2})
+    lease = store.lease("loop/a")
     assert lease is not None
     assert (lease.owner, lease.payload) == ("me", {"pid": 2})
     assert 50 < lease.left_s <= 60
-    store.release("server", "you")
-    assert store.lease("server") is not None
-    store.release("server", "me")
-    assert store.lease("server") is None
-    assert store.claim("server", "you", ttl_s=60)
+    store.release("loop/a", "you")
+    assert store.lease("loop/a") is not None
+    store.release("loop/a", "me")
+    assert store.lease("loop/a") is None
+    assert store.claim("loop/a", "you", ttl_s=60)
 
 
 def test_an_expired_lease_can_be_taken(store: MetaStore) -> None:
@@ -267,20 +281,20 @@ def test_threads_share_a_store(store: MetaStore) -> None:
 
 def test_processes_that_open_and_write_a_new_store_at_once_leave_no_gap(opener: Opener) -> None:
     store = opener()
-    path = store._path  # type: ignore[attr-defined]
+    place = place_of(store)
     store.close()
-    path.unlink()
+    if not place.startswith("http"):
+        Path(place).unlink()
     code = """
-        from upturn.stores.sqlite import SqliteMetaStore
         from upturn.core.records import RunState
-        store = SqliteMetaStore(sys.argv[1])
+        store = meta_store(sys.argv[1])
         won = store.claim("one", sys.argv[2], ttl_s=600)
         for _ in range(100):
             store.add(RunState(run="shared", status="running", at=NOW))
         store.close()
         print(int(won))
     """
-    processes = [start(code, path, i) for i in range(4)]
+    processes = [start(code, place, i) for i in range(4)]
     assert sum(int(finish(process)) for process in processes) == 1
     numbers = [each.seq for each in opener().select(RunState, run="shared")]
     assert numbers == list(range(1, 401))
@@ -290,9 +304,8 @@ def test_a_forked_child_uses_connections_of_its_own(opener: Opener) -> None:
     store = opener()
     code = """
         import threading
-        from upturn.stores.sqlite import SqliteMetaStore
         from upturn.core.records import RunState
-        store = SqliteMetaStore(sys.argv[1])
+        store = meta_store(sys.argv[1])
 
         def state(name):
             return RunState(run=name, status="running", at=NOW)
@@ -319,7 +332,7 @@ def test_a_forked_child_uses_connections_of_its_own(opener: Opener) -> None:
         assert statuses == [0] * 5, statuses
         assert store.add(state("r1")).seq == 7
     """
-    run_code(code, store._path)  # type: ignore[attr-defined]
+    run_code(code, place_of(store))
     assert [each.seq for each in store.select(RunState, run="r1")] == list(range(1, 8))
     busy = [each.seq for each in store.select(RunState, run="busy")]
     assert busy == list(range(1, len(busy) + 1))
@@ -328,13 +341,12 @@ def test_a_forked_child_uses_connections_of_its_own(opener: Opener) -> None:
 def test_what_a_killed_process_had_put_is_there(opener: Opener) -> None:
     store = opener()
     code = """
-        from upturn.stores.sqlite import SqliteMetaStore
         from upturn.core.records import RunState
-        store = SqliteMetaStore(sys.argv[1])
+        store = meta_store(sys.argv[1])
         while True:
             print(store.add(RunState(run="r", status="running", at=NOW)).seq, flush=True)
     """
-    said = kill_after(start(code, store._path), 200)  # type: ignore[attr-defined]
+    said = kill_after(start(code, place_of(store)), 200)
     kept = [each.seq for each in store.select(RunState, run="r")]
     assert kept == list(range(1, len(kept) + 1))
     assert len(kept) >= int(said[-1])

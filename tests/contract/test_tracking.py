@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from contract.remote import remote_stores
 from upturn.core.errors import Conflict, Invalid, Unavailable
 from upturn.core.metastore import MetaStore
 from upturn.core.naming import Removal
@@ -46,16 +47,17 @@ def open_sqlite(path: Path) -> Stores:
     return SqliteMetaStore(path / "upturn.db"), SqliteTrackingStore(path / "upturn.db")
 
 
-BACKENDS: dict[str, Callable[[Path], Stores]] = {"sqlite": open_sqlite}
-
-
-@pytest.fixture(params=sorted(BACKENDS))
+@pytest.fixture(params=["sqlite", "remote"])
 def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
     """Return a function that opens the same stores again, as another process would."""
     opened: list[Stores] = []
+    server = None
+    if request.param == "remote":
+        server = request.getfixturevalue("store_server")
+        server.empty()
 
     def open_stores() -> Stores:
-        opened.append(BACKENDS[request.param](tmp_path))
+        opened.append(open_sqlite(tmp_path) if server is None else remote_stores(server))
         return opened[-1]
 
     yield open_stores

@@ -289,10 +289,10 @@ def test_health_is_told_to_any_host_and_the_rest_to_those_that_are_allowed(
     other = {"Host": "late.shop.svc"}
     server = Server(elsewhere(folder, tmp_path / "home"))
     try:
-        assert server.ask("GET", "/v1/endpoints", headers=other).status == 403
+        assert server.ask("GET", "/v1/endpoints", headers=other).status == 401
         for path in ("/healthz", "/readyz", "/health/live", "/health/ready"):
             assert server.ask("GET", path, headers=other).status == 200
-        assert server.ask("GET", "/healthz/../v1/endpoints", headers=other).status == 403
+        assert server.ask("GET", "/healthz/../v1/endpoints", headers=other).status == 401
     finally:
         server.end()
     public = Server(elsewhere(folder, tmp_path / "home"), "--host", "0.0.0.0", "--allow-anyone")

@@ -111,7 +111,7 @@ def test_a_port_that_is_taken_and_a_host_that_is_public_are_refused(project: Pro
     assert "--port" in refused.stderr
     public = project.command("up", "--host", "0.0.0.0", "--port", "0")
     assert public.returncode == 2
-    assert "authentication" in public.stderr
+    assert "upturn tokens create" in public.stderr
     assert "Traceback" not in refused.stderr + public.stderr
 
 

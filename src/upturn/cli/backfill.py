@@ -9,7 +9,7 @@ import click
 if TYPE_CHECKING:
     from datetime import datetime, tzinfo
 
-    from upturn.develop.schedule.backfill import Interval
+    from upturn.develop.backfill import Interval
 
 
 @click.command("backfill")
@@ -44,8 +44,8 @@ def command(
     from upturn.cli.schedule import given_params, pairs
     from upturn.cli.target import load_target
     from upturn.core.time import duration
+    from upturn.develop.backfill import backfill, done_already, intervals, named
     from upturn.develop.flow import Flow
-    from upturn.develop.schedule.backfill import backfill, done_already, intervals, named
     from upturn.develop.schedule.timetable import timetable, zone_of
     from upturn.stores.workspace import open_workspace
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("ref", metavar="NAME[:N|@ALIAS]")
+@click.option("--endpoint", "called", metavar="NAME", help="What clients call, if not the model.")
 @click.option("--unit", metavar="FIELD", help="The field that keeps a caller on one arm.")
 @click.option(
     "--durable/--not-durable",
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 @click.option("--background", is_flag=True, help="Let the server run on, until: upturn down.")
 def command(
     ref: str,
+    called: str | None,
     unit: str | None,
     durable: bool | None,
     redact: tuple[str, ...],
@@ -44,7 +46,7 @@ def command(
     port: int | None,
     background: bool,
 ) -> None:
-    """Serve a version of model NAME, the newest one by default, as endpoint NAME.
+    """Serve a version of model NAME, the newest one by default, as endpoint NAME or --endpoint.
 
     A server that runs already takes it over without a failed request; else one is started.
     """
@@ -55,7 +57,7 @@ def command(
     try:
         version = _version(workspace, ref)
         said = {"unit": unit, "durable": durable, **_of_log(redact, log_rate, keep_log)}
-        endpoint = _endpoint(workspace, version.model, said)
+        endpoint = _endpoint(workspace, called or version.model, version.model, said)
         route = _route(workspace, endpoint, version)
         if running_server(workspace) is None and not background:
             _serve(workspace, endpoint, version, route, port)
@@ -66,7 +68,8 @@ def command(
             start_background(workspace, port=port)
         _wait(workspace, route)
         _announce(workspace, endpoint, version)
-        click.echo("  Its server runs on until: upturn down")
+        if not workspace.is_remote:
+            click.echo("  Its server runs on until: upturn down")
     finally:
         workspace.close()
 
@@ -100,7 +103,7 @@ def _rate(text: str) -> tuple[str, float]:
         ) from None
 
 
-def _endpoint(workspace: Workspace, model: str, said: dict[str, Any]) -> Endpoint:
+def _endpoint(workspace: Workspace, name: str, model: str, said: dict[str, Any]) -> Endpoint:
     import msgspec
 
     from upturn.core.records import Endpoint
@@ -108,9 +111,10 @@ def _endpoint(workspace: Workspace, model: str, said: dict[str, Any]) -> Endpoin
     from upturn.deploy.endpoint import create_endpoint
 
     # What is not said stays as it is.
-    stored = workspace.meta.find(Endpoint, model) or Endpoint(model)
+    stored = workspace.meta.find(Endpoint, name) or Endpoint(name)
     given = {name: value for name, value in said.items() if value is not None}
     given |= {name: None for name in ("unit", "keep_log") if given.get(name) == ""}
+    given["model"] = None if name == model else model
     endpoint = msgspec.structs.replace(stored, **given)
     return create_endpoint(workspace, endpoint, now=utcnow(), exactly=True)
 

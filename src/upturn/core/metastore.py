@@ -21,11 +21,12 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
 class MetaStore(Protocol):
     """Append-only tables of records, and leases. Safe to use from several threads and processes."""
 
-    def put(self, *records: Record) -> tuple[Record, ...]:
+    def put(self, *records: Record, once: str | None = None) -> tuple[Record, ...]:
         """Write the records in one transaction and return them, numbered in their sequences.
 
         An Edge or an Artifact that exists already is left as it is; for any other record whose key
-        exists this raises Conflict, and nothing is written.
+        exists this raises Conflict, and nothing is written. A put that is repeated with the same id
+        `once` within some minutes writes nothing, and returns what the first one did.
         """
         ...
 

@@ -4,24 +4,34 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from upturn.core.errors import Invalid, did_you_mean
 from upturn.core.machine import total_bytes
 from upturn.core.size import size_bytes
 
+if TYPE_CHECKING:
+    from upturn.core.oidc import Oidc
+
 MARKERS = ("upturn.toml", "pyproject.toml")  # beside a project's files
 # Every variable that Upturn reads; a test compares this table with the documentation.
 VARIABLES = {
     "UPTURN_HOME": "the directory in which everything is kept",
+    "UPTURN_SERVER": "the server that keeps everything, instead of a directory",
+    "UPTURN_TOKEN": "what the server knows this client by",
     "UPTURN_CORES": "how many processor cores runs may use at a time",
     "UPTURN_MEMORY": "how much memory runs may use at a time",
     "UPTURN_GPUS": "which GPUs runs may use",
     "UPTURN_PORT": "the port on which endpoints are served",
     "UPTURN_DEADLINE_MS": "within how many milliseconds a request is answered or refused",
     "UPTURN_WORKERS": "how many processes answer requests",
+    "UPTURN_SYSTEM_METRICS": "whether runs record what they use of the machine",
     "UPTURN_ACCESS_LOG": "the file to which a server writes a line for each request",
+    "UPTURN_OIDC_SECRET": "the secret that the OpenID provider knows this server by",
+    "UPTURN_HOOKS": "`public`: webhooks are posted to public addresses alone",
     "UPTURN_DEMAND_TOKENS": "whether a server on loopback, too, has to be shown a token",
 }
 
@@ -41,8 +51,14 @@ class Settings:
     deadline_s: float = 30.0  # within which a request is answered or refused, unless it says so
     workers: int = 1
     access_log: str = ""  # a file, "-" for stdout, or "" for none
+    system_metrics: bool = False  # whether runs record what they use of the machine
     traces: bool = False  # whether the standard variables name a collector of traces
+    server: str = ""  # the URL of who keeps records and blobs; '' for the home itself
+    token: str = field(default="", repr=False)  # that the server knows us by
     demand_tokens: bool = False  # on loopback, too
+    oidc: "Oidc | None" = None  # by whom people log in
+    oidc_secret: str = field(default="", repr=False)
+    public_hooks: bool = False  # webhooks are posted to public addresses alone
     bundle: Path | None = None  # what `upturn build` put here to be served: it is only read
 
 
@@ -72,10 +88,16 @@ def load_settings(cwd: Path | None = None, environ: Mapping[str, str] | None = N
         port=_number(environ, "UPTURN_PORT", default=8600, low=0),
         deadline_s=_number(environ, "UPTURN_DEADLINE_MS", default=30_000, low=1) / 1000,
         bundle=bundle,
+        server=_server(environ),
+        token=environ.get("UPTURN_TOKEN", "").strip(),
         workers=_number(environ, "UPTURN_WORKERS", default=1, low=1),
         access_log=_access_log(environ, cwd),
+        system_metrics=_switch(environ, "UPTURN_SYSTEM_METRICS"),
         traces=_traces(environ),
+        public_hooks=_public_hooks(environ),
         demand_tokens=_switch(environ, "UPTURN_DEMAND_TOKENS"),
+        oidc=_oidc(table),
+        oidc_secret=environ.get("UPTURN_OIDC_SECRET", ""),
     )
 
 
@@ -136,9 +158,53 @@ def _bundle(root: Path | None, table: Mapping[str, object]) -> Path | None:
     return root / name
 
 
+def _server(environ: Mapping[str, str]) -> str:
+    given = environ.get("UPTURN_SERVER", "").strip()
+    return server_url(given) if given else ""
+
+
+def server_url(text: str) -> str:
+    """The address of a server as it is used. Raises Invalid for what is none.
+
+    >>> server_url("http://host:8600/")
+    'http://host:8600'
+    """
+    try:
+        parts = urlsplit(text)
+        fits = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        fits = False
+    if not fits or parts.query or parts.fragment or parts.username:  # pyright: ignore[reportPossiblyUnboundVariable]
+        raise Invalid(
+            f"{text!r} is no address of a server.",
+            hint="Write it as http://host:8600; a token goes into UPTURN_TOKEN.",
+            setting="UPTURN_SERVER",
+        )
+    return text.rstrip("/")
+
+
+def _oidc(table: Mapping[str, object]) -> "Oidc | None":
+    if "oidc" not in table:
+        return None
+    from upturn.core.oidc import oidc_settings
+
+    return oidc_settings(table["oidc"])
+
+
 def _access_log(environ: Mapping[str, str], cwd: Path) -> str:
     given = environ.get("UPTURN_ACCESS_LOG", "")
     return given if given in ("", "-") else str(cwd / Path(given).expanduser())
+
+
+def _public_hooks(environ: Mapping[str, str]) -> bool:
+    given = environ.get("UPTURN_HOOKS", "any")
+    if given not in ("any", "public"):
+        raise Invalid(
+            f"UPTURN_HOOKS is {given!r}.",
+            hint="It takes public, or any.",
+            setting="UPTURN_HOOKS",
+        )
+    return given == "public"
 
 
 def _traces(environ: Mapping[str, str]) -> bool:

@@ -15,6 +15,7 @@ from upturn.model.choice import Use
 from upturn.model.estimator import Estimator, describe, plain_class
 from upturn.model.frames import Frames
 from upturn.model.matrix import is_matrix, matrix_frames
+from upturn.model.mlflow_model import open_mlflow
 from upturn.model.native import MatrixCall, native_call
 from upturn.model.opening import open_model
 from upturn.model.several import named_answers, plain_answers
@@ -122,7 +123,10 @@ def matrix_predict(call: MatrixCall, signature: Signature) -> Callable[[np.ndarr
 
 def load_predictor(workspace: Workspace, version: Version) -> Predictor:
     """The version's model as a Predictor. Raises NotFound or Corrupt when it can't be had."""
-    model = open_model(workspace, version.artifact, version.files)
+    if version.format == "mlflow":
+        model = open_mlflow(workspace, version)
+    else:
+        model = open_model(workspace, version.artifact, version.files)
     return predictor_for(model, version.signature)
 
 

@@ -23,7 +23,7 @@ def card_markdown(card: Card, difference: Difference | None = None) -> str:
     lines += _made(card)
     lines += _numbers(card)
     if difference is not None and not difference.nothing:
-        lines += ["", f"## Since {difference.before}", "", *_difference_lines(difference, 3)]
+        lines += ["", f"## Since {difference.before}", *_difference_lines(difference, 3)]
     lines += _takes(card)
     lines += _section("Environment", _environment(card))
     return "\n".join(lines).rstrip() + "\n"
@@ -31,9 +31,9 @@ def card_markdown(card: Card, difference: Difference | None = None) -> str:
 
 def difference_markdown(difference: Difference) -> str:
     """What differs between two versions, as Markdown."""
-    head = f"# {difference.before} → {difference.after}\n\n"
+    head = f"# {difference.before} → {difference.after}\n"
     if difference.nothing:
-        return head + "They do not differ in model, data, code, parameters or metrics.\n"
+        return f"{head}\nThey do not differ in model, data, code, parameters or metrics.\n"
     return head + "\n".join(_difference_lines(difference, 2)).rstrip() + "\n"
 
 

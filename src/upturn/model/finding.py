@@ -68,7 +68,7 @@ def get_version(workspace: Workspace, ref: str) -> Version:
 
 def newest_version(workspace: Workspace, model: str) -> Version | None:
     """The newest version, those of rehearsals left out; None when there is no other."""
-    for version in reversed(list_versions(workspace, model)):
+    for version in reversed(list_versions(workspace, current_name(workspace, model))):
         run = workspace.meta.find(Run, version.run) if version.run is not None else None
         if run is None or not run.rehearsal:
             return version

@@ -29,11 +29,14 @@ from upturn.server.access.access import Access
 from upturn.server.access.guard import Guard
 from upturn.server.access.origin import LOCAL
 from upturn.server.api import Api
+from upturn.server.events import PATH as EVENTS
+from upturn.server.events import Events, described
 from upturn.server.feedback import feedback_route
 from upturn.server.gate import Gate
 from upturn.server.inference import Inference, oip_paths
 from upturn.server.later import Later
 from upturn.server.pool import Pool
+from upturn.server.store_api import StoreApi
 from upturn.stores.workspace import Workspace
 
 _PREFIX, _SUFFIX = "/v1/endpoints/", "/predict"
@@ -71,7 +74,9 @@ class Application:
         self.serving.more_paths.append(oip_paths)
         self._inference = Inference(self.serving, limits, _HANDLERS)
         self._api = Api(workspace, self.pool)
-        self.serving.more_described.append(self._api.described)
+        self.events = Events(workspace, self.pool)
+        self.serving.more_described += [self._api.described, described]
+        self._store = StoreApi(workspace, self.pool)
         self._mlflow = Later(
             "upturn.adapters.mlflow.app",
             lambda module: module.MlflowApi(workspace, self.pool),
@@ -120,6 +125,10 @@ class Application:
             await self.serving.predict(name, scope, receive, send)
         elif self._inference.takes(path):
             await self._inference(scope, receive, send)
+        elif path == EVENTS:
+            await self.events(scope, receive, send)
+        elif self._store.takes(path):
+            await self._store(scope, receive, send)
         elif self._api.takes(path):
             await self._api(scope, receive, send)
         elif mlflow.takes(path):
@@ -140,6 +149,7 @@ class Application:
             try:
                 yield
             finally:
+                self.events.end()
                 await asyncio.to_thread(self.pool.close)
 
     def _lifespan(self, _: Starlette) -> AbstractAsyncContextManager[None]:

@@ -200,6 +200,7 @@ async def serve(control_sock: socket.socket, connections: socket.socket, setup: 
             telling = loop.create_task(child.tell_when_loaded())
             await child.drain.wait()
             telling.cancel()
+            app.events.end()
             await child.finish()
             child.tell()  # the last word on what was counted
             child.over = True

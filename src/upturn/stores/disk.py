@@ -53,7 +53,7 @@ class DiskBlobStore:
     def put(self, parts: Sequence[Buffer], *, sync: bool = False) -> str:
         """Store the concatenation of the parts and return its digest; see BlobStore.put."""
         views = [memoryview(part).cast("B") for part in parts if memoryview(part).nbytes]
-        digest = _digest(views)
+        digest = digest_of(views)
         path = self._path(digest)
         size = sum(view.nbytes for view in views)
         with _disk(self._root):
@@ -74,7 +74,7 @@ class DiskBlobStore:
                 view = _read(path)
         if view is None:
             raise _missing(digest, self._root)
-        if _digest([view]) != digest:
+        if digest_of([view]) != digest:
             raise _damaged(digest, path)
         return view
 
@@ -335,7 +335,8 @@ def _open(path: str) -> int | None:
         return None
 
 
-def _digest(views: Sequence[memoryview]) -> str:
+def digest_of(views: Sequence[memoryview]) -> str:
+    """The digest of the concatenation of the bytes."""
     large = any(view.nbytes >= _THREADS_FROM for view in views)
     hasher = blake3.blake3(max_threads=_hash_threads if large else 1)
     for view in views:

@@ -15,8 +15,9 @@ from upturn.core.records import KINDS, Artifact, Edge, Record
 from upturn.stores.clock import boot, elapsed_s
 from upturn.stores.connections import connect, refuse
 from upturn.stores.forks import watch
+from upturn.stores.once import keep_receipt, receipt
 from upturn.stores.projection import projected
-from upturn.stores.tables import ORDER, Table, bound, condition, table_of
+from upturn.stores.tables import ORDER, Table, bound, condition, numbered, sequence_number, table_of
 
 R = TypeVar("R", bound=Record)
 _SAME_IS_FINE = (Edge, Artifact)  # putting one again says nothing new
@@ -49,13 +50,19 @@ class SqliteMetaStore:
 
     # Records
 
-    def put(self, *records: Record) -> tuple[Record, ...]:
+    def put(self, *records: Record, once: str | None = None) -> tuple[Record, ...]:
         """Write the records in one transaction; see MetaStore.put."""
         for record in records:
             table_of(type(record))
 
         def write(connection: sqlite3.Connection) -> tuple[Record, ...]:
-            return tuple([_insert(connection, record) for record in records])
+            known = None if once is None else receipt(connection, once)
+            if known is not None:
+                return tuple(map(numbered, records, known))
+            put = tuple([_insert(connection, record) for record in records])
+            if once is not None:
+                keep_receipt(connection, once, [sequence_number(record) for record in put])
+            return put
 
         return self._write(write)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -13,6 +13,7 @@ from upturn.core.errors import Corrupt, Invalid, did_you_mean
 from upturn.core.records import Record
 from upturn.core.time import micros
 
+R = TypeVar("R", bound=Record)
 ColumnType = Literal["TEXT", "INTEGER", "REAL"]
 ORDER = "put_order"  # the row number: the order in which records were put
 _TYPES: dict[object, ColumnType] = {
@@ -102,6 +103,20 @@ def bound(value: object) -> object:
     if isinstance(value, datetime):
         return micros(value)
     raise Invalid(f"{value!r} can't be searched for: it is a {type(value).__name__}.")
+
+
+def sequence_number(record: Record) -> int | None:
+    """The record's number in its sequence; None when its kind has none."""
+    sequence = type(record).sequence
+    return None if sequence is None else getattr(record, sequence)
+
+
+def numbered(record: R, number: int | None) -> R:
+    """The record with this number in its sequence."""
+    sequence = type(record).sequence
+    if sequence is None or number is None or getattr(record, sequence) == number:
+        return record
+    return msgspec.structs.replace(record, **{sequence: number})
 
 
 def condition(table: Table, where: Mapping[str, object]) -> tuple[str, list[object]]:

@@ -1,12 +1,13 @@
 """Workspace: the settings and the open stores that every wing is given first."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from upturn.core.blobstore import BlobStore
-from upturn.core.errors import Unavailable
+from upturn.core.errors import Invalid, Unavailable
 from upturn.core.metastore import MetaStore
-from upturn.core.settings import Settings, load_settings
+from upturn.core.settings import Settings, load_settings, server_url
 from upturn.core.tracking import TrackingStore
 from upturn.stores.bundle import copied
 
@@ -22,13 +23,26 @@ class Workspace:
 
     @property
     def log_dir(self) -> Path:
-        """Where the Log of predictions and feedback is: one directory an endpoint."""
+        """Where the Log of predictions and feedback is: one directory an endpoint.
+
+        Raises Invalid when a server keeps it: its files are there.
+        """
+        if self.is_remote:
+            raise Invalid(
+                f"The Log of predictions lies at the server {self.settings.server}.",
+                hint="Ask there, without UPTURN_SERVER; feedback can be sent from here.",
+            )
         return self.settings.home / "log"
 
     @property
     def output_dir(self) -> Path:
         """Where the captured output of tasks is: `<run>/<step>/<index>.log`."""
         return self.settings.home / "output"
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether a server keeps the records and blobs; what else there is lies in its home."""
+        return bool(self.settings.server)
 
     def close(self) -> None:
         """Release files and connections."""
@@ -39,12 +53,9 @@ class Workspace:
 def open_workspace(settings: Settings | None = None) -> Workspace:
     """Open the stores that the settings name (the process's own by default), made when missing.
 
-    Raises Unavailable when the home can't be written.
+    With a server, they are its stores; nothing is asked of it yet. Raises Unavailable when the home
+    can't be written.
     """
-    from upturn.stores.disk import DiskBlobStore
-    from upturn.stores.sqlite import SqliteMetaStore
-    from upturn.stores.sqlite_tracking import SqliteTrackingStore
-
     settings = settings or load_settings()
     try:
         settings.home.mkdir(parents=True, exist_ok=True)
@@ -53,6 +64,54 @@ def open_workspace(settings: Settings | None = None) -> Workspace:
             f"The home {settings.home} can't be made: {error.strerror}.",
             hint="Point UPTURN_HOME to a directory that may be written, as on a volume.",
         ) from None
+    return _served(settings) if settings.server else _local(settings)
+
+
+def connect(server: str, *, token: str = "") -> Workspace:
+    """Use that server from now on, here and in processes that are started here; its workspace.
+
+    The same as setting UPTURN_SERVER and UPTURN_TOKEN. Raises Unavailable when nobody answers
+    there, and what the server says of a token that it does not know.
+    """
+    from upturn.stores.remote.connection import Server
+
+    url = server_url(server)
+    Server(url, token).greet()
+    os.environ["UPTURN_SERVER"] = url
+    os.environ.pop("UPTURN_TOKEN", None)
+    if token:
+        os.environ["UPTURN_TOKEN"] = token
+    return open_workspace()
+
+
+def presume_met(settings: Settings) -> None:
+    """Wait for the settings' server when it is not there just now, as for one that was."""
+    from upturn.stores.remote.connection import server_of
+
+    server_of(settings.server, settings.token).presume_met()
+
+
+def _served(settings: Settings) -> Workspace:
+    from upturn.stores.remote.blobs import RemoteBlobStore
+    from upturn.stores.remote.cache import Cache
+    from upturn.stores.remote.connection import server_of
+    from upturn.stores.remote.meta import RemoteMetaStore
+    from upturn.stores.remote.tracking import RemoteTrackingStore
+
+    server = server_of(settings.server, settings.token)
+    return Workspace(
+        settings=settings,
+        meta=RemoteMetaStore(server),
+        blobs=RemoteBlobStore(server, Cache(settings.home / "cache")),
+        tracking=RemoteTrackingStore(server),
+    )
+
+
+def _local(settings: Settings) -> Workspace:
+    from upturn.stores.disk import DiskBlobStore
+    from upturn.stores.sqlite import SqliteMetaStore
+    from upturn.stores.sqlite_tracking import SqliteTrackingStore
+
     bundle = settings.bundle
     records = settings.home / "upturn.db" if bundle is None else copied(bundle, settings.home)
     return Workspace(

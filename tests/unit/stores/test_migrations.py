@@ -42,6 +42,7 @@ NATIVE = [
     "point_batch",
     "point_pack",
     "run_file",
+    "receipt",
 ]
 
 

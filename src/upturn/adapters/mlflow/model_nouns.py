@@ -208,13 +208,14 @@ def _seen(
     for version in versions:
         at = version_path(model.name, version.number)
         stage = stages.get((model.name, version.number))
-        updated = max([updated, version.at, *([stage.at] if stage else [])])
+        staged = stage.at if stage else version.at
+        updated = max(updated, version.at, staged)
         removal = said.removals.get(at)
         if removal is not None:
             updated = max(updated, removal.at)
         if said.is_removed(at):
             continue
-        changed = max([said.changed_at(at, version.at), *([stage.at] if stage else [])])
+        changed = max(said.changed_at(at, version.at), staged)
         shown.append(
             SeenVersion(
                 version=version,

@@ -10,8 +10,11 @@ from upturn.adapters.mlflow.errors import MISSING, MlflowError
 from upturn.adapters.mlflow.experiments import get_experiment
 from upturn.adapters.mlflow.nouns import artifact_uri, get_run, locations
 from upturn.adapters.mlflow.paths import artifact_path_of
+from upturn.core.ids import version_path
 from upturn.core.tracking import RunRow, StoredFile
+from upturn.model.catalog import find_model
 
+OWN = "upturn"  # below it are versions that our own code registered
 _OTHERS = {"models": re.compile(r"m-[0-9a-f]{32}"), "traces": re.compile(r"tr-[\w-]{1,64}")}
 
 
@@ -19,7 +22,8 @@ _OTHERS = {"models": re.compile(r"m-[0-9a-f]{32}"), "traces": re.compile(r"tr-[\
 class Place:
     """Where an artifact is kept: among the files of `owner`, under `path`.
 
-    The owner is a run's id, a logged model's ('m-…'), a trace's ('tr-…'), or '' for none.
+    The owner is a run's id, a logged model's ('m-…'), a trace's ('tr-…'), a version of our own
+    code ('version/delays:7'), or '' for none.
     """
 
     owner: str
@@ -49,6 +53,10 @@ def place_of(call: Call, path: str) -> Place:
         if _OTHERS[parts[1]].fullmatch(parts[2]) and parts[0].isdecimal():
             get_experiment(call, parts[0])
             return Place(parts[2], "/".join(parts[4:]))
+    if len(parts) >= 4 and parts[0] == OWN and parts[2].isdecimal() and parts[3] == "artifacts":
+        model = find_model(call.workspace, parts[1])
+        if model is not None and call.sees(model.project):
+            return Place(version_path(model.name, int(parts[2])), "/".join(parts[4:]))
     if not call.sees(call.workspace.settings.project):
         raise MlflowError(f"No artifact {path!r}", MISSING)
     return Place("", path)

@@ -249,7 +249,7 @@ def set_tag(call: Call, asked: SetModelTag) -> None:
 
 
 def delete_tag(call: Call, asked: SetModelTag) -> None:
-    """Take a tag from a registered model; one that it does not have is none of anybody's worries."""
+    """Take a tag from a registered model, if it has it."""
     check_model_name(asked.name)
     check_name(asked.key, "key")
     model = get_model(call, asked.name)

@@ -6,7 +6,18 @@ from importlib import import_module
 from upturn.adapters.mlflow.call import Route
 
 # Each has ROUTES.
-_MODULES = ("experiments", "runs", "values", "inputs", "history", "files")
+_MODULES = (
+    "experiments",
+    "runs",
+    "values",
+    "inputs",
+    "history",
+    "files",
+    "registry",
+    "versions",
+    "logged_models",
+    "traces",
+)
 
 
 def routes() -> Iterator[Route]:

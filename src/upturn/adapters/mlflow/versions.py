@@ -157,9 +157,11 @@ def transition(call: Call, asked: Transition) -> Any:
     who = call.asker.name
     said: list[Stage] = []
     if asked.archive_existing_versions:
-        for one in seen_model(call, get_model(call, version.model)).versions:
-            if one.stage == stage and one.version.number != version.number:
-                said.append(_stage(one.version, "Archived", who, call))
+        said += [
+            _stage(one.version, "Archived", who, call)
+            for one in seen_model(call, get_model(call, version.model)).versions
+            if one.stage == stage and one.version.number != version.number
+        ]
     call.workspace.meta.put(*said, _stage(version, stage, who, call))
     return _answer(call, version)
 

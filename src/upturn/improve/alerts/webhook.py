@@ -8,11 +8,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from upturn.core import posting
 from upturn.core.errors import Invalid
 from upturn.improve.alerts.channel import TIMEOUT_S, Message, Undelivered
 
 SIGNATURE = "X-Upturn-Signature"
-_SAID = 200  # characters of a refusal that are repeated
 
 
 class Webhook(msgspec.Struct, frozen=True):
@@ -76,36 +76,15 @@ class Slack(msgspec.Struct, frozen=True):
 
 def check_url(url: str) -> None:
     """Raise Invalid unless the text is an address that can be posted to."""
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname)
-        _ = parts.port
-    except ValueError:
-        usable = False
-    if not usable:
-        raise Invalid(
-            f"{url!r} is not an address that alerts can be sent to.",
-            hint="Write the whole of it: https://hooks.example.org/upturn",
-        )
+    posting.check_url(url, what="alerts", example="https://hooks.example.org/upturn")
 
 
 def post(url: str, body: bytes, headers: dict[str, str]) -> None:
     """Post JSON. Raises Undelivered unless the answer is a 2xx."""
-    import http.client
-
-    parts = urlsplit(url)
-    made = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    assert parts.hostname is not None
-    connection = made(parts.hostname, parts.port, timeout=TIMEOUT_S)
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
-        connection.request("POST", path, body, {"Content-Type": "application/json", **headers})
-        answer = connection.getresponse()
-        said = answer.read(_SAID).decode(errors="replace").strip()
-    except (OSError, http.client.HTTPException) as error:
-        reason = str(error) or type(error).__name__
-        raise Undelivered(f"{parts.hostname} can't be reached: {reason}.") from None
-    finally:
-        connection.close()
-    if not 200 <= answer.status < 300:
-        raise Undelivered(f"{parts.hostname} answered {answer.status} {said}".rstrip() + ".")
+        answer = posting.post(url, body, headers, timeout_s=TIMEOUT_S)
+    except posting.Unreached as error:
+        raise Undelivered(error.message) from None
+    if not answer.taken:
+        said = f"{posting.host_of(url)} answered {answer.status} {answer.said}"
+        raise Undelivered(f"{said.rstrip()}.")

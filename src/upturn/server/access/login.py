@@ -6,19 +6,21 @@ from urllib.parse import parse_qs
 import msgspec
 
 from upturn.core.access import Session
-from upturn.core.errors import Unauthorized
+from upturn.core.errors import Unauthorized, UpturnError
 from upturn.deploy.serve.asgi import Receive, Scope, Send
 from upturn.deploy.serve.problems import Forbidden, NoSuchMethod, TooLarge
 from upturn.server.access.access import Access, InThread
 from upturn.server.access.attempts import TooManyAttempts
 from upturn.server.access.credentials import credentials
 from upturn.server.access.login_page import PAGE_HEADERS, login_page
+from upturn.server.access.oidc import CALLBACK, FLOW_COOKIE, FLOW_S, Provider
 from upturn.server.access.origin import address, header, is_from_elsewhere, is_secure
 from upturn.server.access.refusal import redirect, reply
 from upturn.server.access.sessions import (
     COOKIE,
     CSRF_HEADER,
     begin_session,
+    begin_session_of,
     csrf_of,
     end_session,
     is_csrf_of,
@@ -29,6 +31,7 @@ from upturn.stores.audit import note
 
 _MOST_BYTES = 16 * 1024
 _HOME = "/"
+_PROVIDER = "/login/oidc"
 
 
 class Login:
@@ -37,9 +40,15 @@ class Login:
     def __init__(self, access: Access, *, in_thread: InThread = asyncio.to_thread) -> None:
         self._access = access
         self._in_thread = in_thread
+        settings = access.workspace.settings
+        self._provider: Provider | None = None
+        if settings.oidc is not None:
+            self._provider = Provider(settings.oidc, settings.oidc_secret)
 
     def takes(self, path: str) -> bool:
         """Whether the path is one of these pages."""
+        if path in (_PROVIDER, CALLBACK):
+            return self._provider is not None
         return path in ("/login", "/logout", "/session")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,6 +62,10 @@ class Login:
                 await self._end(scope, receive, send)
             case "/session", "GET" | "HEAD":
                 await self._tell(scope, send)
+            case "/login/oidc", "GET":
+                await self._ask_provider(scope, send)
+            case "/login/oidc/callback", "GET":
+                await self._hear_provider(scope, send)
             case path, method:
                 allow = {"/login": "GET, POST", "/logout": "POST"}.get(path, "GET")
                 raise NoSuchMethod(
@@ -60,7 +73,6 @@ class Login:
                 )
 
     async def _show(self, scope: Scope, send: Send) -> None:
-        query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
         name, csrf = "", ""
         try:
             shown = credentials(scope["headers"])
@@ -69,7 +81,7 @@ class Login:
                 csrf = csrf_of(shown.secret)
         except (Unauthorized, Forbidden):
             name = ""
-        page = login_page(back=local_path(query.get("next", [_HOME])[0]), name=name, csrf=csrf)
+        page = self._page(local_path(_query(scope).get("next", _HOME)), name=name, csrf=csrf)
         await reply(send, 200, PAGE_HEADERS, page)
 
     async def _begin(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -80,12 +92,48 @@ class Login:
         try:
             token = await self._access.token_of(form.get("token", "").strip(), address(scope))
         except (Unauthorized, TooManyAttempts) as error:
-            page = login_page(back=back, problem=str(error))
-            await reply(send, error.http_status, PAGE_HEADERS, page)
+            await reply(send, error.http_status, PAGE_HEADERS, self._page(back, problem=str(error)))
             return
         await self._leave(scope)
         session, secret = await self._in_thread(begin_session, self._access.workspace.meta, token)
         await self.welcome(scope, send, session, secret, back)
+
+    async def _ask_provider(self, scope: Scope, send: Send) -> None:
+        assert self._provider is not None
+        back = local_path(_query(scope).get("next", _HOME))
+        try:
+            target, flow = await self._provider.begin(_url(scope), back)
+        except UpturnError as error:
+            await reply(send, error.http_status, PAGE_HEADERS, self._page(back, problem=str(error)))
+            return
+        secure = is_secure(scope)
+        cookie = set_cookie(FLOW_COOKIE, flow, seconds=FLOW_S, secure=secure, path=_PROVIDER)
+        await redirect(send, target, cookie)
+
+    async def _hear_provider(self, scope: Scope, send: Send) -> None:
+        assert self._provider is not None
+        flow = read_cookie(header(scope["headers"], b"cookie"), FLOW_COOKIE) or ""
+        secure = is_secure(scope)
+        over = set_cookie(FLOW_COOKIE, "", seconds=0, secure=secure, path=_PROVIDER)
+        try:
+            person, back = await self._provider.finish(_url(scope), flow, _query(scope))
+        except UpturnError as error:
+            page = self._page(_HOME, problem=str(error))
+            await reply(send, error.http_status, PAGE_HEADERS, page, over)
+            return
+        await self._leave(scope)
+        session, secret = await self._in_thread(
+            begin_session_of,
+            self._access.workspace.meta,
+            person.name,
+            role=person.role,
+            projects=person.projects or (),
+        )
+        await self.welcome(scope, send, session, secret, local_path(back), over)
+
+    def _page(self, back: str, *, problem: str = "", name: str = "", csrf: str = "") -> bytes:
+        provider = self._provider.settings.name if self._provider is not None else ""
+        return login_page(back=back, problem=problem, name=name, csrf=csrf, provider=provider)
 
     async def welcome(
         self, scope: Scope, send: Send, session: Session, secret: str, back: str, *cookies: str
@@ -156,6 +204,17 @@ def local_path(text: str) -> str:
     """
     plain = text.startswith("/") and not text.startswith(("//", "/\\"))
     return text if plain and text.isascii() and text.isprintable() else _HOME
+
+
+def _url(scope: Scope) -> str:
+    """This server as the browser asks it."""
+    host = (header(scope["headers"], b"host") or b"localhost").decode("latin-1")
+    return f"{'https' if is_secure(scope) else 'http'}://{host}"
+
+
+def _query(scope: Scope) -> dict[str, str]:
+    found = parse_qs(scope.get("query_string", b"").decode("latin-1"))
+    return {name: values[0] for name, values in found.items()}
 
 
 async def _form(receive: Receive) -> dict[str, str]:

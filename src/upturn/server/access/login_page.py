@@ -3,6 +3,7 @@
 import base64
 import hashlib
 from html import escape
+from urllib.parse import quote
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #16202b; --soft: #5c6b7a; --paper: #f4f6f8;
@@ -57,7 +58,7 @@ def _enter(back: str, problem: str, provider: str) -> str:
     said = f'<p class="problem" role="alert">{escape(problem)}</p>' if problem else ""
     other = ""
     if provider:
-        href = escape(f"/login/oidc?next={back}")
+        href = escape(f"/login/oidc?next={quote(back, safe='')}")
         other = f'<a class="other" href="{href}">Log in with {escape(provider)}</a>'
     return (
         "<p>Log in with a token of this server. An admin makes one with "

@@ -7,6 +7,7 @@ from upturn.core.access import Role
 _PREFIX = re.compile(
     r"/(?:api|ajax-api)/\d+\.\d+/(?P<of>mlflow|mlflow-artifacts)/(?P<rest>.*)", re.DOTALL
 )
+_OUTSIDE = ("/get-artifact", "/model-versions/get-artifact", "/health", "/version")  # of the API
 # POST, for the questions are long; nothing is changed.
 _QUESTIONS = {
     "search",
@@ -18,10 +19,7 @@ _QUESTIONS = {
     "presigned-download-url",
 }
 # What clients load by an alias or a stage changes at once: that is a release.
-_RELEASES = re.compile(
-    r"registered-models/(?:alias|delete|rename)"
-    r"|model-versions/(?:transition-stage|delete)"
-)
+_RELEASES = re.compile("registered-models/alias|model-versions/transition-stage")
 _LEAVES = re.compile(r"(?:webhooks|gateway|workspaces)(?:/.*)?")  # addresses, secrets, tenants
 # A run that logs into itself is not noted: the run says it all, and there are millions of it.
 _LOGS = re.compile(
@@ -33,6 +31,8 @@ _LOGS = re.compile(
 
 def takes(path: str) -> bool:
     """Whether the path is one of MLflow's."""
+    if path in _OUTSIDE:
+        return True
     return path.startswith(("/api/", "/ajax-api/")) and _PREFIX.fullmatch(path) is not None
 
 

@@ -3,11 +3,12 @@
 import hashlib
 import hmac
 import secrets
-from datetime import timedelta
+from collections.abc import Iterable
+from datetime import datetime, timedelta
 
 from msgspec.structs import replace
 
-from upturn.core.access import Session, Token
+from upturn.core.access import Role, Session, Token
 from upturn.core.metastore import MetaStore
 from upturn.core.time import utcnow
 
@@ -19,19 +20,36 @@ _BYTES = 32
 
 def begin_session(meta: MetaStore, token: Token) -> tuple[Session, str]:
     """A session that rests on a token, with its cookie's secret."""
-    expires_at = utcnow() + LASTS
-    if token.expires_at is not None:
-        expires_at = min(expires_at, token.expires_at)
+    return begin_session_of(
+        meta,
+        token.name,
+        role=token.role,
+        projects=token.projects,
+        token=token.id,
+        until=token.expires_at,
+    )
+
+
+def begin_session_of(
+    meta: MetaStore,
+    name: str,
+    *,
+    role: Role,
+    projects: Iterable[str] = (),
+    token: str = "",
+    until: datetime | None = None,
+) -> tuple[Session, str]:
+    """A session of somebody, with its cookie's secret; it ends at `until` at the latest."""
     secret = new_secret()
     now = utcnow()
     session = Session(
         id=session_id(secret),
-        token=token.id,
-        name=token.name,
-        role=token.role,
-        projects=token.projects,
+        token=token,
+        name=name,
+        role=role,
+        projects=tuple(sorted(projects)),
         made_at=now,
-        expires_at=expires_at,
+        expires_at=now + LASTS if until is None else min(now + LASTS, until),
         at=now,
     )
     return meta.add(session), secret

@@ -305,3 +305,12 @@ CREATE TABLE "trace" (
 );
 
 CREATE INDEX trace_group ON "trace" ("group");
+
+-- Puts that came over a connection that may break: sent again, they count once. See stores/once.py.
+
+CREATE TABLE receipt (
+    id TEXT PRIMARY KEY,
+    at REAL NOT NULL,
+    numbers TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX receipt_at ON receipt (at);

@@ -36,14 +36,17 @@ class Guarded:
     ) -> None:
         self.workspace = workspace
         self.clock = Clock()
-        self.app = Application(workspace, any_host=True)
-        self.access = Access(workspace, open_to_local, clock=self.clock, **options)
-        self.guard = Guard(self.app, self.access)
+        self._application = Application(workspace, public=not open_to_local)
+        pool = self._application.pool
+        access = Access(workspace, open_to_local, clock=self.clock, in_thread=pool, **options)
+        # As the application makes it, but for the clock and the options.
+        inside = self._application._admitted  # pyright: ignore[reportPrivateUsage]
+        self.app: Any = Guard(inside, access, in_thread=pool)
         self._runner = asyncio.Runner()
         self._names = itertools.count()
 
     def __enter__(self) -> Self:
-        self._running = self.app.running()
+        self._running = self._application.running()
         self._runner.run(self._running.__aenter__())
         return self
 
@@ -67,7 +70,7 @@ class Guarded:
         shown = {"authorization": f"Bearer {token}"} if token is not None else {}
 
         async def ask() -> httpx.Response:
-            transport = httpx.ASGITransport(app=self.guard, client=(address, 1))
+            transport = httpx.ASGITransport(app=self.app, client=(address, 1))
             async with httpx.AsyncClient(transport=transport, base_url=f"http://{host}") as client:
                 return await client.request(
                     method, path, headers={**shown, **(headers or {})}, **options

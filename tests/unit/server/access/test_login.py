@@ -188,6 +188,6 @@ def test_what_was_uploaded_is_shown_in_a_sandbox(served: Guarded) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": headers})  # type: ignore[operator]
         await send({"type": "http.response.body", "body": b"<script>1</script>"})  # type: ignore[operator]
 
-    served.guard = Guard(uploaded, Access(served.workspace, False))  # pyright: ignore[reportArgumentType]
+    served.app = Guard(uploaded, Access(served.workspace, False))  # pyright: ignore[reportArgumentType]
     reply = served.ask("GET", "/any", served.token("viewer"))
     assert reply.headers["content-security-policy"].startswith("sandbox; default-src 'none'")

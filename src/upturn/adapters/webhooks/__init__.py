@@ -1,0 +1,1 @@
+"""Webhooks: events told to addresses, signed as Standard Webhooks has it."""
