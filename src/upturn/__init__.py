@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from upturn.develop.register import register as register
     from upturn.develop.schedule.trigger import new_data as new_data
     from upturn.develop.schedule.trigger import new_version as new_version
+    from upturn.develop.side_by_side import compare as compare
     from upturn.develop.step import Step as Step
     from upturn.develop.step import step as step
     from upturn.develop.track import log as log
@@ -125,6 +126,7 @@ _HOMES = {
     "Loop": "improve.loop",
     "Monitor": "improve.monitor.monitor",
     "evaluate_policy": "improve.offpolicy.evaluate",
+    "compare": "develop.side_by_side",
     "compare_tables": "improve.monitor.tables",
     "history": "improve.past.history",
     "rehearse": "improve.rehearse",

@@ -12,11 +12,16 @@ import msgspec
 from upturn.core import records
 from upturn.core.errors import NotFound, Problem, RunFailed, Unavailable, did_you_mean
 from upturn.core.ids import task_path
+from upturn.core.naming import Description
+from upturn.core.query import parse_order, parse_where
+from upturn.core.time import utcnow
+from upturn.core.tracking import Both, Curve, Term
+from upturn.core.who import who
 from upturn.develop.fingerprint import Fingerprint
 from upturn.develop.layout import arguments_of
 from upturn.develop.measured import last_of, step_of
 from upturn.develop.output import output_text
-from upturn.develop.runs import list_runs, tasks_of, view_run
+from upturn.develop.runs import tasks_of, view_run
 from upturn.stores import values
 from upturn.stores.workspace import Workspace, open_workspace
 
@@ -101,6 +106,46 @@ class Run:
                 )
             time.sleep(left)
         return self
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The last value of each metric that it or its tasks logged; of several, the latest."""
+        series = self._workspace.tracking.series([self.id])[self.id]
+        return {one.name: one.last for one in sorted(series, key=lambda one: one.at)}
+
+    def curve(self, metric: str, *, points: int = 320) -> Curve:
+        """A metric for a plot of some `points`, every peak included. Raises NotFound."""
+        found = self._workspace.tracking.curve(self.id, metric, points=points)
+        if not found.points:
+            hint = did_you_mean(metric, self.metrics)
+            raise NotFound(f"Run {self.id} logged no {metric!r}.", hint=hint)
+        return found
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What it is tagged with."""
+        return self._workspace.tracking.tags([f"run/{self.id}"])[f"run/{self.id}"]
+
+    def tag(self, **tags: str | None) -> None:
+        """Set tags; None removes one."""
+        self._workspace.tracking.log(self.id, tags=tags)
+
+    @property
+    def note(self) -> str:
+        """What is written about it, as Markdown."""
+        found = self._workspace.meta.find(Description, f"run/{self.id}")
+        return found.text if found is not None else ""
+
+    @note.setter
+    def note(self, text: str) -> None:
+        path = f"run/{self.id}"
+        self._workspace.meta.add(Description(path=path, text=text, who=who(), at=utcnow()))
+
+    @property
+    def files(self) -> dict[str, int]:
+        """The files that it left, by path, with their bytes."""
+        found = self._workspace.tracking.files(self.id)
+        return {file.path: file.size_bytes for file in found}
 
     @property
     def tasks(self) -> "Tasks":
@@ -331,19 +376,28 @@ class Tasks(Sequence[Task]):
 
 
 def runs(
-    *, flow: str | None = None, limit: int = 20, workspace: Workspace | None = None
+    *,
+    flow: str | None = None,
+    where: str = "",
+    order_by: str = "",
+    limit: int = 20,
+    workspace: Workspace | None = None,
 ) -> list[Run]:
-    """The newest runs first, of one flow or of all.
+    """The runs that fit, the newest first unless `order_by` says otherwise.
+
+    `where` is a condition in the language of docs/runs.md. Raises Invalid for what is none.
 
     >>> import upturn as up
-    >>> up.runs(flow="never_run")
+    >>> up.runs(flow="never_run", where="metric.auc > 0.9", order_by="metric.auc DESC")
     []
     """
     workspace = workspace or open_workspace()
-    return [
-        Run(view.run.id, workspace=workspace)
-        for view in list_runs(workspace, flow=flow, limit=limit)
-    ]
+    terms = [parse_where(where, now=utcnow())]
+    if flow is not None:
+        terms.append(Term(of="run", name="flow", op="=", value=flow))
+    both = Both(tuple(term for term in terms if term is not None))
+    found = workspace.tracking.search(both, order=parse_order(order_by), limit=limit)
+    return [Run(row.id, workspace=workspace) for row in found.rows]
 
 
 def find_task(workspace: Workspace, path: str) -> Task | None:
