@@ -30,7 +30,6 @@ from upturn.develop.tracking.delivery import (
     journals_of,
     pick_up,
     run_note,
-    server_of,
     store_of,
 )
 from upturn.develop.tracking.journal import Journal, Reader
@@ -384,7 +383,7 @@ def _builtin(value: Any) -> Any:
 def _opened(*, offline: bool) -> tuple[Workspace, bool]:
     """The stores that a run is kept in, and whether it is to be brought to a server later."""
     settings = load_settings()
-    if server_of(settings) and not offline:
+    if settings.server and not offline:
         try:
             workspace = open_workspace(settings)
             workspace.meta.lease("run/")  # somebody answers
