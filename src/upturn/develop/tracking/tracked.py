@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 
 import msgspec
 
-from upturn.core.errors import Conflict, Invalid, Problem, Unavailable, UpturnError
+from upturn.core.errors import Conflict, Invalid, Problem, Unauthorized, Unavailable, UpturnError
 from upturn.core.ids import new_id
 from upturn.core.records import Artifact, Exhibit, Run, RunState
 from upturn.core.settings import load_settings
@@ -388,7 +388,9 @@ def _opened(*, offline: bool) -> tuple[Workspace, bool]:
             workspace = open_workspace(settings)
             workspace.meta.lease("run/")  # somebody answers
             return workspace, False
-        except Unavailable as error:
+        except (Unauthorized, Invalid):
+            raise  # waiting changes nothing about it
+        except UpturnError as error:
             _log.warning("%s The run is kept here; later: upturn sync", error)
             offline = True
     return here(settings), offline
