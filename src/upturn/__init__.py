@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from upturn.scoring import score as score
     from upturn.scoring import version as version
     from upturn.stores.workspace import Workspace as Workspace
+    from upturn.stores.workspace import connect as connect
     from upturn.stores.workspace import open_workspace as open_workspace
 
 __version__ = "0.1.0"
@@ -147,6 +148,7 @@ _HOMES = {
     "profile": "model.profile",
     "Model": "model.user_model",
     "Workspace": "stores.workspace",
+    "connect": "stores.workspace",
     "open_workspace": "stores.workspace",
 }
 # The names are said once, in the table; type checkers see the imports above.

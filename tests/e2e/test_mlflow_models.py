@@ -52,18 +52,16 @@ def client(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowCl
         mlflow.end_run()
 
 
-class Doubled(mlflow.pyfunc.PythonModel):
-    """Answers twice what it is given."""
-
-    def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
-        """Return the double of column a."""
-        return model_input["a"] * 2.0
-
-
 ROWS = pd.DataFrame({"a": [1.0, 2.0, 3.5], "b": ["x", "y", "z"]})
 
 
 def log_doubled(name: str | None = None) -> Any:
+    """Log a model that answers twice what it is given, as one in a notebook: by value."""
+
+    class Doubled(mlflow.pyfunc.PythonModel):
+        def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
+            return model_input["a"] * 2.0
+
     signature = mlflow.models.infer_signature(ROWS, pd.Series([2.0]))
     return mlflow.pyfunc.log_model(
         name="doubled",

@@ -93,6 +93,7 @@ def plan_collection(
     )
     roots |= {version_path(v.model, v.number) for v in records if isinstance(v, Version)}
     roots |= {pin.path for pin in list_pins(workspace)}
+    roots |= {artifact_path(digest) for digest in workspace.tracking.kept_files()}
     kept = reachable(roots, refers)
     kept |= _files(workspace, kept) | {
         artifact_path(digest) for digest in digests_waiting(workspace.settings.home)

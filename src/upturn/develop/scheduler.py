@@ -20,6 +20,7 @@ from upturn.develop.lease import RENEW_S, RunLease
 from upturn.develop.ledger import Ledger
 from upturn.develop.memory import Memory
 from upturn.develop.node import Node
+from upturn.develop.output import output_file, send_output
 from upturn.develop.ref import refs_in
 from upturn.develop.reporting import Reporter
 from upturn.develop.runs import is_under_way
@@ -333,6 +334,7 @@ class Scheduler:
         self._tell_logged({node.path: self._drain.end(node.path)})
         del self._running[node.path]
         self._tokens.give_back(node.options.needs, node.gpus)
+        send_output(self._workspace, node.run, node.step, node.index)
 
     def _checkpoints(self, node: Node) -> str:
         """Shared by all tasks of which one may do the work, else the task's own."""
@@ -340,7 +342,7 @@ class Scheduler:
         return str(self._workspace.settings.home / "checkpoints" / key[:32])
 
     def _output_file(self, node: Node) -> str:
-        return str(self._workspace.output_dir / node.run / node.step / f"{node.index}.log")
+        return str(output_file(self._workspace, node.run, node.step, node.index))
 
     def _handle(self, event: Event) -> None:
         node = self._running.get(event.call)

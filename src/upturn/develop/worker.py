@@ -23,7 +23,7 @@ from upturn.develop.environ import running_with
 from upturn.develop.frames import kinds_of, problem_of
 from upturn.develop.reads import Seen, remembered, watching
 from upturn.develop.tracking.task import TaskSink
-from upturn.stores.workspace import Workspace, open_workspace
+from upturn.stores.workspace import Workspace, open_workspace, presume_met
 
 _PR_SET_PDEATHSIG = 1
 
@@ -34,6 +34,8 @@ def main(fd: int, setup: dict[str, Any], server: int) -> None:
     sock = socket.socket(fileno=fd)
     settings: Settings = setup["settings"]
     workspace = open_workspace(settings)
+    if settings.server:
+        presume_met(settings)  # the driver has heard of it: when it is away, it comes back
     while True:
         try:
             call, _ = wire.receive(sock)
