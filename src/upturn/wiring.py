@@ -154,5 +154,6 @@ def duties() -> tuple[Duty[Workspace], ...]:
     """What a running server does for its store now and then."""
     from upturn.adapters.webhooks.duty import HookDuty
     from upturn.develop.schedule.duty import ScheduleDuty
+    from upturn.develop.tracking.delivery import JournalDuty
 
-    return (ScheduleDuty(), HookDuty())
+    return (ScheduleDuty(), HookDuty(), JournalDuty())

@@ -1,10 +1,12 @@
 """`upturn sync`: brings what was tracked while the server was away to where it belongs."""
 
+import dataclasses
+
 import click
 
-from upturn.core.settings import load_settings
-from upturn.develop.tracking.delivery import pick_up, server_of
-from upturn.develop.tracking.sync import Synced, here, offline_runs, sync, with_server
+from upturn.core.settings import load_settings, server_url
+from upturn.develop.tracking.delivery import pick_up
+from upturn.develop.tracking.sync import Synced, here, offline_runs, sync
 from upturn.stores.workspace import open_workspace
 
 
@@ -14,10 +16,10 @@ def command(server: str | None) -> int:
     """Bring offline runs to the server, and what killed processes logged into the store."""
     settings = load_settings()
     if server is not None:
-        settings = with_server(settings, server)
+        settings = dataclasses.replace(settings, server=server_url(server))
     source = here(settings)
     try:
-        if server_of(settings):
+        if settings.server:
             target = open_workspace(settings)
             try:
                 done = sync(source, target, told=lambda run: click.echo(f"run/{run}"))
@@ -29,7 +31,7 @@ def command(server: str | None) -> int:
         source.close()
     click.echo(_said(done))
     waiting = len(offline_runs(settings.home))
-    if waiting and not server_of(settings):
+    if waiting and not settings.server:
         click.echo(f"{waiting} offline runs wait for a server: upturn sync --server URL")
     return 0
 

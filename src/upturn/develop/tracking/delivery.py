@@ -9,15 +9,16 @@ from typing import Any
 
 import msgspec
 
-from upturn.core.errors import Conflict, Corrupt, NotFound, Unavailable, UpturnError
+from upturn.core.errors import Conflict, Corrupt, Invalid, NotFound
 from upturn.core.naming import Description
 from upturn.core.records import Artifact, Exhibit, Run, RunState
-from upturn.core.settings import Settings
 from upturn.core.tracking import NO_STEP, Point, StoredFile
 from upturn.develop.tracking.journal import SUFFIX, UNSTEPPED, Batch, Reader
 from upturn.stores.groups import make_group
 from upturn.stores.workspace import Workspace
 
+# What is no better at another time. A server that is away, or wants another token, may be.
+_REFUSED = (Invalid, Conflict, NotFound, Corrupt, msgspec.ValidationError)
 _log = logging.getLogger("upturn")
 
 
@@ -72,14 +73,9 @@ def pick_up(workspace: Workspace, *, run: str = "") -> PickedUp:
     return PickedUp(journals, points, frozenset(runs))
 
 
-def server_of(settings: Settings) -> str:
-    """The server that keeps everything; '' for the home itself."""
-    return getattr(settings, "server", "")
-
-
 def store_of(workspace: Workspace) -> str:
     """The server that journals of a workspace are brought to; '' for the home that they are in."""
-    return server_of(workspace.settings)
+    return workspace.settings.server
 
 
 def dead_journals(home: Path, *, run: str = "", store: str = "") -> Iterator[Reader]:
@@ -159,9 +155,7 @@ def _stepped(point: Point, scope: str) -> Point:
 def _put_points(workspace: Workspace, run: str, scope: str, points: list[Point]) -> None:
     try:
         workspace.tracking.log(run, points=points, scope=scope)
-    except Unavailable:
-        raise
-    except UpturnError:
+    except _REFUSED:
         if len(points) == 1:
             raise
         for point in points:  # one that no store takes is not to keep the others out
@@ -203,12 +197,10 @@ def _tolerant(work: Callable[[], None]) -> None:
     """Do it; what a store refuses for good is said, so that what comes behind is not held up."""
     try:
         work()
-    except Unavailable:
-        raise
     except Conflict as error:
         if error.problem.fields.get("kind") != "run":  # somebody else brought it in
             _log.warning("%s", error)
-    except (UpturnError, NotFound, msgspec.ValidationError) as error:
+    except _REFUSED as error:
         _log.warning("%s", error)
 
 

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -13,7 +12,7 @@ from upturn.core.naming import Description, Group
 from upturn.core.records import Artifact, Exhibit, Record, Run, RunState
 from upturn.core.settings import Settings, load_settings
 from upturn.develop.runs import is_driven
-from upturn.develop.tracking.delivery import pick_up, server_of
+from upturn.develop.tracking.delivery import pick_up
 from upturn.stores.groups import make_group
 from upturn.stores.workspace import Workspace, open_workspace
 
@@ -47,15 +46,7 @@ def offline_runs(home: Path) -> list[str]:
 
 def here(settings: Settings | None = None) -> Workspace:
     """The home's own stores, whatever server there is."""
-    return open_workspace(with_server(settings or load_settings(), ""))
-
-
-def with_server(settings: Settings, url: str) -> Settings:
-    """The settings with another server, or with none."""
-    if not url and not server_of(settings):
-        return settings
-    changed: dict[str, Any] = {"server": url}
-    return dataclasses.replace(settings, **changed)
+    return open_workspace(dataclasses.replace(settings or load_settings(), server=""))
 
 
 def sync(

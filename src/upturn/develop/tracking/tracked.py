@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 
 import msgspec
 
-from upturn.core.errors import Conflict, Invalid, Problem, Unavailable, UpturnError
+from upturn.core.errors import Conflict, Invalid, Problem, Unauthorized, Unavailable, UpturnError
 from upturn.core.ids import new_id
 from upturn.core.records import Artifact, Exhibit, Run, RunState
 from upturn.core.settings import load_settings
@@ -30,7 +30,6 @@ from upturn.develop.tracking.delivery import (
     journals_of,
     pick_up,
     run_note,
-    server_of,
     store_of,
 )
 from upturn.develop.tracking.journal import Journal, Reader
@@ -384,12 +383,14 @@ def _builtin(value: Any) -> Any:
 def _opened(*, offline: bool) -> tuple[Workspace, bool]:
     """The stores that a run is kept in, and whether it is to be brought to a server later."""
     settings = load_settings()
-    if server_of(settings) and not offline:
+    if settings.server and not offline:
         try:
             workspace = open_workspace(settings)
             workspace.meta.lease("run/")  # somebody answers
             return workspace, False
-        except Unavailable as error:
+        except (Unauthorized, Invalid):
+            raise  # waiting changes nothing about it
+        except UpturnError as error:
             _log.warning("%s The run is kept here; later: upturn sync", error)
             offline = True
     return here(settings), offline
