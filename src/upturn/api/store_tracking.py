@@ -8,6 +8,7 @@ from upturn.api.store_access import Projects, may_see, refuse_below, refuse_narr
 from upturn.core.errors import Invalid, NotFound
 from upturn.deploy.serve.problems import Forbidden
 from upturn.stores.remote import wire_tracking as wire
+from upturn.stores.remote.wire import Nothing
 
 _OF_MODELS = ("model/", "version/")
 
@@ -113,7 +114,7 @@ def remove_files(ask: Ask, asked: wire.Files) -> int:
     return ask.workspace.tracking.remove_files(asked.run, under=asked.under)
 
 
-def kept_files(ask: Ask, asked: wire.Nothing) -> Any:
+def kept_files(ask: Ask, asked: Nothing) -> Any:
     """The digests of the files that are kept."""
     refuse_narrow(ask.asker, "the files of all runs")
     return sorted(ask.workspace.tracking.kept_files())

@@ -16,6 +16,7 @@ from upturn.core.tracking import (
 )
 from upturn.stores.remote import wire_tracking as wire
 from upturn.stores.remote.connection import Server
+from upturn.stores.remote.wire import Nothing
 
 
 class RemoteTrackingStore:
@@ -122,7 +123,7 @@ class RemoteTrackingStore:
 
     def kept_files(self) -> set[str]:
         """The digests of all files but those of removed runs; see TrackingStore.kept_files."""
-        return set(self._call("tracking.kept_files", wire.Nothing(), list[str]))
+        return set(self._call("tracking.kept_files", Nothing(), list[str]))
 
     def close(self) -> None:
         """Release this thread's connection."""
