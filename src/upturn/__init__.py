@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from upturn.develop.step import Step as Step
     from upturn.develop.step import step as step
     from upturn.develop.track import log as log
+    from upturn.develop.track import save as save
     from upturn.develop.track import show as show
+    from upturn.develop.track import tag as tag
+    from upturn.develop.track import track as track
     from upturn.develop.tune.loop import tune as tune
     from upturn.develop.tune.result import Tuning as Tuning
     from upturn.develop.tune.space import integers as integers
@@ -70,6 +73,7 @@ if TYPE_CHECKING:
     from upturn.scoring import score as score
     from upturn.scoring import version as version
     from upturn.stores.workspace import Workspace as Workspace
+    from upturn.stores.workspace import connect as connect
     from upturn.stores.workspace import open_workspace as open_workspace
 
 __version__ = "0.1.0"
@@ -94,7 +98,10 @@ _HOMES = {
     "Step": "develop.step",
     "step": "develop.step",
     "log": "develop.track",
+    "save": "develop.track",
     "show": "develop.track",
+    "tag": "develop.track",
+    "track": "develop.track",
     "tune": "develop.tune.loop",
     "Tuning": "develop.tune.result",
     "integers": "develop.tune.space",
@@ -141,6 +148,7 @@ _HOMES = {
     "profile": "model.profile",
     "Model": "model.user_model",
     "Workspace": "stores.workspace",
+    "connect": "stores.workspace",
     "open_workspace": "stores.workspace",
 }
 # The names are said once, in the table; type checkers see the imports above.

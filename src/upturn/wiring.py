@@ -13,16 +13,15 @@ from upturn.core.records import Alert, Approval, Arm, Check, Endpoint, Route, Ve
 from upturn.deploy.endpoint import create_endpoint, get_endpoint
 from upturn.deploy.route import current_route, set_route
 from upturn.deploy.running import wait_until_served
-from upturn.improve.actions import train, trained_as
-from upturn.improve.evidence import AlarmsSeen, ApprovalSeen, Trained, TrainingFailed
-from upturn.improve.loop import Loop, Trains
 from upturn.stores.workspace import Workspace
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a steward that has duties to list needs none of it
     import numpy as np
     import pyarrow as pa
 
+    from upturn.improve.evidence import AlarmsSeen, ApprovalSeen, Trained, TrainingFailed
     from upturn.improve.log import StoredLog
+    from upturn.improve.loop import Loop, Trains
     from upturn.model.adapters import Predictor
 
 SERVED_WITHIN_S = 30.0  # a server warms a version up before it routes to it
@@ -74,6 +73,8 @@ class RealActions:
 
     def train(self, start: datetime, until: datetime) -> Trained | TrainingFailed:
         """See Actions."""
+        from upturn.improve.actions import train
+
         if self._flow is None:
             raise Invalid("There is no flow to train with here.")
         return train(self._flow, start, until, heard=self._heard)
@@ -84,10 +85,14 @@ class RealActions:
 
     def trained(self, number: int) -> Trained:
         """See Actions."""
+        from upturn.improve.actions import trained_as
+
         return trained_as(self.version(number))
 
     def alarms(self) -> AlarmsSeen | None:
         """See Actions. Where no monitor has ever looked, nobody watches."""
+        from upturn.improve.evidence import AlarmsSeen
+
         last = self._workspace.meta.last_each(Alert, endpoint=self._endpoint.name)
         if not last and self._workspace.meta.find(Check, self._endpoint.name) is None:
             return None
@@ -96,6 +101,8 @@ class RealActions:
 
     def approval(self, asked: int) -> ApprovalSeen | None:
         """See Actions. The first answer counts."""
+        from upturn.improve.evidence import ApprovalSeen
+
         said = self._workspace.meta.select(Approval, loop=self._loop)
         for one in said:
             if one.decision == asked:

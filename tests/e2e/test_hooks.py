@@ -17,7 +17,7 @@ import pytest
 from contract.processes import kill_after, start
 from e2e.folder import Folder
 from upturn.adapters.webhooks.duty import HookDuty, may_be_posted_to
-from upturn.adapters.webhooks.shelf import deliveries_of, put_hook
+from upturn.adapters.webhooks.shelf import deliveries_of, put_hook, remove_hook
 from upturn.core.errors import Invalid
 from upturn.core.findings import Alert, Decision
 from upturn.core.naming import Removal
@@ -302,6 +302,24 @@ def test_redirects_are_not_followed_and_who_is_gone_is_told_no_more(workspace: W
         look_until(duty, workspace, lambda: len(there.got) == 2)
         assert len(gone.got) == 1
         assert len(workspace.meta.select(Delivery, hook="old")) == 2  # due, and failed
+
+
+def test_what_a_removed_hook_was_to_be_told_is_not_told_to_its_successor(
+    workspace: Workspace,
+) -> None:
+    with receiver() as old, receiver() as new:
+        old.answers = lambda count: 500
+        add(workspace, "ci", old.url, "run")
+        duty = HookDuty(delays_s=(0.01,) * 9)
+        duty.look(workspace, utcnow())
+        ended(workspace, "r1")
+        until(lambda: duty.look(workspace, utcnow()) or old.got, "it was not told")
+        remove_hook(workspace, "ci", by="t", now=utcnow())
+        add(workspace, "ci", new.url, "run")
+        ended(workspace, "r2")
+        look_until(duty, workspace, lambda: new.got)
+        assert [json.loads(body)["data"]["run"] for _, body in new.got] == ["r2"]
+        assert [one.status for one in deliveries_of(workspace, "ci", limit=9)] == ["done", "failed"]
 
 
 def test_a_hook_by_command(project: Folder) -> None:

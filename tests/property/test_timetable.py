@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upturn.core.errors import Invalid
+from upturn.core.schedules import CatchUp
+from upturn.develop.schedule.due import due
 from upturn.develop.schedule.timetable import Timetable, timetable
 
 ZONES = sorted(name for name in available_timezones() if "/" in name and "posix" not in name)
@@ -107,8 +109,10 @@ def test_what_is_due_does_not_depend_on_where_one_begins_to_look(
         ("0 3 * * * *", "6 fields"),
         ("61 3 * * *", "bad minute"),
         ("@weakly", "is no schedule"),
-        ("@every 10ms", "more often"),
+        ("@every 10ms", "more often than once"),
         ("@every now", "not a duration"),
+        ("@every 4000d", "ten years"),
+        ("@every 99999999999999999999d", "too long"),
         ("0 0 31 2 *", "bad day"),
         ("", "0 fields"),
     ],
@@ -122,6 +126,62 @@ def test_what_is_no_schedule_is_said_to_be_none(text: str, says: str) -> None:
 def test_a_zone_that_there_is_not(name: str) -> None:
     with pytest.raises(Invalid, match="No time zone"):
         timetable("@daily", name)
+
+
+NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("catch_up", "since", "hours"),
+    [
+        ("none", timedelta(hours=2), [0]),
+        ("last", timedelta(hours=2), [0]),
+        ("all", timedelta(hours=2), [-1, 0]),
+        ("all", timedelta(hours=9), [-8, -7, -6, -5]),
+        ("none", timedelta(0), []),
+        ("last", timedelta(0), []),
+        ("all", timedelta(0), []),
+    ],
+)
+def test_what_is_due_when_the_last_tick_is_on_time(
+    catch_up: CatchUp, since: timedelta, hours: list[int]
+) -> None:
+    found = due(
+        timetable("@hourly"),
+        since=NOON - since,
+        now=NOON + timedelta(seconds=30),
+        catch_up=catch_up,
+        at_once=4,
+    )
+    assert found == [NOON + n * HOUR for n in hours]
+
+
+@pytest.mark.parametrize(("catch_up", "hours"), [("none", []), ("last", [0]), ("all", [-2, -1, 0])])
+def test_what_is_due_when_the_last_tick_was_missed(catch_up: CatchUp, hours: list[int]) -> None:
+    now = NOON + 10 * MINUTE
+    found = due(timetable("@hourly"), since=NOON - 3 * HOUR, now=now, catch_up=catch_up, at_once=4)
+    assert found == [NOON + n * HOUR for n in hours]
+    busy = due(timetable("@hourly"), since=NOON - 3 * HOUR, now=now, catch_up="all", at_once=0)
+    assert busy == []
+
+
+@given(
+    moments(),
+    st.sampled_from(["30 2 * * *", "*/10 1-3 * * *", "@every 40m"]),
+    st.lists(st.integers(0, 6 * 3600), min_size=1, max_size=8),
+)
+def test_who_catches_up_with_all_starts_each_tick_once_in_order(
+    moment: tuple[str, datetime], text: str, looks: list[int]
+) -> None:
+    zone, at = moment
+    table, since, started = timetable(text, zone), at, list[datetime]()
+    now = at
+    for wait in [*looks, *[0] * 300]:
+        now += timedelta(seconds=wait)
+        found = due(table, since=since, now=now, catch_up="all", at_once=4)
+        started += found
+        since = found[-1] if found else since
+    assert started == list(table.between(at, now))
 
 
 def test_names_for_the_usual_ones() -> None:

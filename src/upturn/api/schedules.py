@@ -1,13 +1,14 @@
 """Schedules as operations: list, get, put, pause, resume, remove, next ticks, and past ones."""
 
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from upturn.api.operation import Ask, Operation, Page, Request
 from upturn.api.visible import hidden
-from upturn.core.errors import NotFound
+from upturn.core.errors import Invalid, NotFound
 from upturn.core.records import Run, RunState
 from upturn.core.schedules import CatchUp, Runs, Schedule, Tick
 from upturn.develop.schedule.shelf import (
@@ -106,6 +107,8 @@ def _put(ask: Ask, request: PutSchedule) -> ScheduleSeen:
     settings = ask.workspace.settings
     if not ask.asker.may_see(settings.project):
         raise hidden("project", settings.project)
+    if ask.asker.role != "admin":
+        _refuse_outside(request.after, settings.root)
     schedule = Schedule(
         **{name: getattr(request, name) for name in request.__struct_fields__},
         project=settings.project,
@@ -114,6 +117,18 @@ def _put(ask: Ask, request: PutSchedule) -> ScheduleSeen:
         at=ask.now,
     )
     return _seen(ask, put_schedule(ask.workspace, schedule))
+
+
+def _refuse_outside(after: tuple[str, ...], root: Path) -> None:
+    """Which files change elsewhere on the machine is for its admins to watch."""
+    for path in after:
+        kind, _, file = path.partition("/")
+        try:
+            inside = kind != "data" or (root / file).resolve().is_relative_to(root.resolve())
+        except (OSError, ValueError):
+            inside = False
+        if not inside:
+            raise Invalid(f"{file!r} lies outside of the project.", hint="Its admins may watch it.")
 
 
 def _pause(ask: Ask, request: OneSchedule) -> ScheduleSeen:

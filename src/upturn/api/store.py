@@ -328,6 +328,7 @@ CALLS: dict[str, Call] = {
     "tracking.put_file": _call(asks.PutFile, tracking.put_file, "editor"),
     "tracking.files": _call(asks.Files, tracking.files),
     "tracking.remove_files": _call(asks.Files, tracking.remove_files, "editor"),
+    "tracking.kept_files": _call(asks.Nothing, tracking.kept_files),
 }
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from upturn.api.operation import Ask
 from upturn.api.store_access import Projects, may_see, refuse_below, refuse_narrow
-from upturn.core.errors import Invalid, NotFound
+from upturn.core.errors import NotFound
 from upturn.deploy.serve.problems import Forbidden
 from upturn.stores.remote import wire_tracking as wire
 
@@ -94,9 +94,6 @@ def rows(ask: Ask, asked: wire.Names) -> Any:
 def put_file(ask: Ask, asked: wire.PutFile) -> None:
     """Note a file of a run."""
     _check_run(ask, asked.file.run)
-    digest = asked.file.digest
-    if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
-        raise Invalid(f"{digest[:100]!r} is no digest.")
     ask.workspace.tracking.put_file(asked.file)
 
 
@@ -111,6 +108,12 @@ def remove_files(ask: Ask, asked: wire.Files) -> int:
     """Forget files of a run."""
     _check_run(ask, asked.run)
     return ask.workspace.tracking.remove_files(asked.run, under=asked.under)
+
+
+def kept_files(ask: Ask, asked: wire.Nothing) -> Any:
+    """The digests of the files that are kept."""
+    refuse_narrow(ask.asker, "the files of all runs")
+    return sorted(ask.workspace.tracking.kept_files())
 
 
 def _seen(ask: Ask, runs: Iterable[str]) -> list[str]:

@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "logs": ("logs", "Print what tasks printed."),
     "resume": ("resume", "Go on with a run that failed, was stopped or was lost."),
     "rerun": ("rerun", "Run one task again, with its inputs, on the current code."),
+    "sync": ("sync", "Bring runs that were tracked offline to the server."),
     "cancel": ("cancel", "End a run that goes on."),
     "models": ("models", "Show models and versions, and say what they are called."),
     "schedule": ("schedule", "Say when a flow, a loop or a monitor is to run."),

@@ -68,7 +68,8 @@ def command(
             start_background(workspace, port=port)
         _wait(workspace, route)
         _announce(workspace, endpoint, version)
-        click.echo("  Its server runs on until: upturn down")
+        if not workspace.is_remote:
+            click.echo("  Its server runs on until: upturn down")
     finally:
         workspace.close()
 

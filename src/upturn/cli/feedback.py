@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +11,13 @@ import click
 from upturn.cli.changed import changed
 
 if TYPE_CHECKING:
+    from upturn.core.settings import Settings
     from upturn.improve.feedback import FeedbackReceipt
     from upturn.stores.workspace import Workspace
+
+
+_AT_ONCE = 5000  # labels in one request
+_REFUSED = 400
 
 
 @click.command("feedback")
@@ -76,4 +81,44 @@ def _join(workspace: Workspace, name: str, file: Path) -> FeedbackReceipt:
         def progress(done: int, total: int | None) -> None:
             bar.update(task, completed=done, total=total)
 
+        if workspace.is_remote:
+            return _send(workspace.settings, name, file, progress)
         return file_feedback(workspace, name, file, now=utcnow(), progress=progress)
+
+
+def _send(
+    settings: Settings, name: str, file: Path, progress: Callable[[int, int | None], None]
+) -> FeedbackReceipt:
+    """Send the file's labels to the server, whose Log they belong to."""
+    from urllib.parse import quote
+
+    import msgspec
+
+    from upturn.api.client import HttpClient, error_of
+    from upturn.improve.feedback import FeedbackReceipt, read_chunks
+
+    receipt, row = FeedbackReceipt(accepted=0), 0
+    path = f"/v1/endpoints/{quote(name, safe='')}/feedback"
+    headers = {"content-type": "application/json"}
+    if settings.token:
+        headers["authorization"] = f"Bearer {settings.token}"
+    client = HttpClient(settings.server)
+    try:
+        for ids, labels, times, total in read_chunks(file):
+            items = [
+                {"id": one, "label": label} | ({} if at is None else {"known_at": at})
+                for one, label, at in zip(ids, labels, times or [None] * len(ids), strict=True)
+                if label is not None
+            ]
+            receipt += FeedbackReceipt(accepted=0, empty=len(ids) - len(items))
+            for begin in range(0, len(items), _AT_ONCE):
+                body = msgspec.json.encode({"feedback": items[begin : begin + _AT_ONCE]})
+                status, _, data = client.ask("POST", path, body, headers)
+                if status >= _REFUSED:
+                    raise error_of(status, data)
+                receipt += FeedbackReceipt(accepted=msgspec.json.decode(data)["accepted"])
+            row += len(ids)
+            progress(row, total)
+    finally:
+        client.close()
+    return receipt

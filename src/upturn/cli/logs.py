@@ -2,8 +2,8 @@
 
 import click
 
+from upturn.develop.output import output_text, traceback_text
 from upturn.develop.runs import path_of, picked
-from upturn.develop.worker import traceback_file
 from upturn.stores.workspace import open_workspace
 
 
@@ -16,11 +16,10 @@ def command(path: str) -> None:
         _, _, tasks = picked(workspace, path)
         for task in tasks:
             source = task.reused_from or path_of(task)
-            file = workspace.output_dir.joinpath(*source.split("/")[1:]).with_suffix(".log")
-            text = file.read_text(errors="replace") if file.is_file() else ""
-            trace = traceback_file(file)
-            if task.status == "failed" and trace.is_file():
-                text += trace.read_text(errors="replace")
+            _, run, step, index = source.split("/")
+            text = output_text(workspace, run, step, int(index))
+            if task.status == "failed":
+                text += traceback_text(workspace, run, step, int(index))
             if not text:
                 continue
             if len(tasks) > 1:

@@ -27,7 +27,7 @@ def command(as_json: bool) -> None:
         "project": settings.project,
         "cores": settings.cores,
     }
-    if settings.home.is_dir():
+    if settings.server or settings.home.is_dir():
         workspace = open_workspace(settings)
         try:
             said |= _of(workspace)
@@ -52,9 +52,7 @@ def _of(workspace: Workspace) -> dict[str, Any]:
     return {
         "records": {name: number for name, number in workspace.meta.counts().items() if number},
         "artifact_bytes": workspace.blobs.size_bytes(),
-        "log_bytes": sum(
-            file.stat().st_size for file in workspace.log_dir.rglob("*") if file.is_file()
-        ),
+        "log_bytes": None if workspace.is_remote else _log_bytes(workspace),
         "servers": [msgspec.to_builtins(server) for server in servers],
         "duties": [
             {
@@ -78,11 +76,18 @@ def _of(workspace: Workspace) -> dict[str, Any]:
     }
 
 
+def _log_bytes(workspace: Workspace) -> int:
+    return sum(file.stat().st_size for file in workspace.log_dir.rglob("*") if file.is_file())
+
+
 def _print(settings: Settings, said: dict[str, Any]) -> None:
     from upturn.cli.render import print_table
     from upturn.core.size import bytes_text
 
-    click.echo(f"{settings.home}  ({settings.why_home})")
+    if settings.server:
+        click.echo(f"{settings.server}  (UPTURN_SERVER says so)")
+    else:
+        click.echo(f"{settings.home}  ({settings.why_home})")
     click.echo(f"project {settings.project}, {settings.cores} cores for runs")
     if "records" not in said:
         click.echo("It is empty. Start with: upturn run FILE:FLOW")
@@ -90,7 +95,8 @@ def _print(settings: Settings, said: dict[str, Any]) -> None:
     rows = [(name.replace("_", " "), f"{number:,}") for name, number in said["records"].items()]
     print_table(("records", ""), rows)
     click.echo(f"artifacts  {bytes_text(said['artifact_bytes'])}")
-    click.echo(f"log        {bytes_text(said['log_bytes'])}")
+    if said["log_bytes"] is not None:
+        click.echo(f"log        {bytes_text(said['log_bytes'])}")
     for endpoint in said["endpoints"]:
         click.echo(f"endpoint   {endpoint['name']}  {_route(endpoint)}")
     for server in said["servers"]:

@@ -62,6 +62,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     inputs: tuple[Input, ...]
     code: str
     output_file: str  # what the task prints goes there; the whole traceback of a failure beside it
+    journal: str = ""  # the file that what it logs goes to
+    judged: bool = False  # what it logs is also told at once
     checkpoints: str = ""  # the folder of what its attempts save for the next one
     memory_bytes: int | None = None  # that it may use, with all that it starts
     gpus: tuple[str, ...] = ()  # that it may use

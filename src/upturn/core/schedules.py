@@ -7,7 +7,7 @@ from upturn.core.record import Record
 
 Runs = Literal["flow", "loop", "monitor", "bandit"]
 CatchUp = Literal["none", "last", "all"]
-TickStatus = Literal["claimed", "done", "failed"]
+TickStatus = Literal["claimed", "started", "done", "failed"]  # started, done: rounds without a run
 
 
 class Schedule(Record, frozen=True, kw_only=True):

@@ -28,6 +28,7 @@ VARIABLES = {
     "UPTURN_PORT": "the port on which endpoints are served",
     "UPTURN_DEADLINE_MS": "within how many milliseconds a request is answered or refused",
     "UPTURN_WORKERS": "how many processes answer requests",
+    "UPTURN_SYSTEM_METRICS": "whether runs record what they use of the machine",
     "UPTURN_ACCESS_LOG": "the file to which a server writes a line for each request",
     "UPTURN_OIDC_SECRET": "the secret that the OpenID provider knows this server by",
     "UPTURN_HOOKS": "`public`: webhooks are posted to public addresses alone",
@@ -50,6 +51,7 @@ class Settings:
     deadline_s: float = 30.0  # within which a request is answered or refused, unless it says so
     workers: int = 1
     access_log: str = ""  # a file, "-" for stdout, or "" for none
+    system_metrics: bool = False  # whether runs record what they use of the machine
     traces: bool = False  # whether the standard variables name a collector of traces
     server: str = ""  # the URL of who keeps records and blobs; '' for the home itself
     token: str = field(default="", repr=False)  # that the server knows us by
@@ -90,6 +92,7 @@ def load_settings(cwd: Path | None = None, environ: Mapping[str, str] | None = N
         token=environ.get("UPTURN_TOKEN", "").strip(),
         workers=_number(environ, "UPTURN_WORKERS", default=1, low=1),
         access_log=_access_log(environ, cwd),
+        system_metrics=_switch(environ, "UPTURN_SYSTEM_METRICS"),
         traces=_traces(environ),
         public_hooks=_public_hooks(environ),
         demand_tokens=_switch(environ, "UPTURN_DEMAND_TOKENS"),

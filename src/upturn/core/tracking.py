@@ -224,6 +224,10 @@ class TrackingStore(Protocol):
         """Forget the files at or below a path; returns how many there were."""
         ...
 
+    def kept_files(self) -> set[str]:
+        """The digests of all files but those of removed runs: what `upturn gc` leaves."""
+        ...
+
     def close(self) -> None:
         """Release files and connections."""
         ...

@@ -49,6 +49,8 @@ def running_servers(workspace: Workspace) -> list[Running]:
 
     The lease of a process that is gone counts for nothing.
     """
+    if workspace.is_remote:
+        return [_asked(workspace)]
     found: list[Running] = []
     for lease in _leases(workspace):
         if "url" in lease.payload:
@@ -56,6 +58,18 @@ def running_servers(workspace: Workspace) -> list[Running]:
             if not running.is_here or alive(running.pid, running.began):
                 found.append(running)
     return found
+
+
+def _asked(workspace: Workspace) -> Running:
+    """The server that keeps the workspace, by the address that it is known by here.
+
+    Others of the same store follow it; they may not be reached from here.
+    """
+    said = [lease for lease in _leases(workspace) if "url" in lease.payload]
+    known = [msgspec.convert({**lease.payload, "owner": lease.owner}, Running) for lease in said]
+    found = known[0] if known else Running(url="", pid=0, host="", owner="")
+    elsewhere = f"{found.host} (asked as {workspace.settings.server})"  # it is never ours to end
+    return msgspec.structs.replace(found, url=workspace.settings.server, host=elsewhere)
 
 
 def running_server(workspace: Workspace) -> Running | None:

@@ -32,6 +32,7 @@ from upturn.core.time import utcnow
 from upturn.core.who import who
 from upturn.develop.pins import list_pins
 from upturn.develop.runs import top_run
+from upturn.develop.tracking.delivery import digests_waiting
 from upturn.stores.workspace import Workspace
 
 MARGIN_S = 3600.0  # clocks of machines differ
@@ -92,7 +93,11 @@ def plan_collection(
     )
     roots |= {version_path(v.model, v.number) for v in records if isinstance(v, Version)}
     roots |= {pin.path for pin in list_pins(workspace)}
+    roots |= {artifact_path(digest) for digest in workspace.tracking.kept_files()}
     kept = reachable(roots, refers)
+    kept |= _files(workspace, kept) | {
+        artifact_path(digest) for digest in digests_waiting(workspace.settings.home)
+    }
     unused_since = min([began, *live.values()]) - MARGIN_S
     saved_before = min(unused_since, began - older_than.total_seconds())
     tally = _tally(workspace.blobs.entries(), kept, unused_since)
@@ -208,6 +213,12 @@ def kept_runs(
             found.add(f"run/{parent}")
             parent = by_id[parent].parent if parent in by_id else None
     return found
+
+
+def _files(workspace: Workspace, kept: set[str]) -> set[str]:
+    """The blobs of the files of runs that are kept."""
+    runs = [path.removeprefix("run/") for path in kept if path.count("/") == 1]
+    return {artifact_path(file.digest) for run in runs for file in workspace.tracking.files(run)}
 
 
 def _live_since(workspace: Workspace, older_than: timedelta) -> dict[str, float]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from upturn.core.executor import Call
+from upturn.core.records import Artifact
 from upturn.stores.workspace import Workspace
 
 
@@ -32,6 +33,38 @@ class FlowContext(Protocol):
         ...
 
 
+class Sink(Protocol):
+    """Where goes what the present code says of itself: a tracked run, or a task."""
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, so that nothing can be said of it any more."""
+        ...
+
+    @property
+    def run(self) -> str:
+        """The id of the run."""
+        ...
+
+    @property
+    def workspace(self) -> Workspace:
+        """Where it is kept."""
+        ...
+
+    @property
+    def take(self) -> Callable[[Mapping[str, Any], int | None], None]:
+        """What takes metrics, within microseconds."""
+        ...
+
+    def note(self, note: Mapping[str, Any]) -> None:
+        """Take something else: tags, a file."""
+        ...
+
+    def exhibit(self, title: str, media: str, artifact: Artifact) -> None:
+        """Take something for the run's page."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class TaskContext:
     """What a running task knows of itself."""
@@ -39,6 +72,7 @@ class TaskContext:
     workspace: Workspace
     call: Call
     send: Callable[[Any], None]
+    sink: Sink
 
 
 class _RunningTask:
@@ -62,3 +96,17 @@ listener: ContextVar[Callable[[dict[str, float], int | None], None] | None] = Co
     "listener", default=None
 )
 task = _RunningTask()
+# The innermost tracked run of the present code; and all of this process, for its threads.
+tracked: ContextVar[Sink | None] = ContextVar("tracked", default=None)
+going_on: list[Sink] = []
+
+
+def sink() -> Sink | None:
+    """Where goes what the present code says of itself; None when nobody listens."""
+    found = tracked.get()
+    if found is not None and not found.over:
+        return found
+    if going_on:
+        return going_on[-1]
+    running = task.get()
+    return None if running is None else running.sink

@@ -15,6 +15,7 @@ from upturn.core.ids import task_path
 from upturn.develop.fingerprint import Fingerprint
 from upturn.develop.layout import arguments_of
 from upturn.develop.measured import last_of, step_of
+from upturn.develop.output import output_text
 from upturn.develop.runs import list_runs, tasks_of, view_run
 from upturn.stores import values
 from upturn.stores.workspace import Workspace, open_workspace
@@ -257,9 +258,7 @@ class Task:
     @property
     def logs(self) -> str:
         """What it printed."""
-        place = self._source
-        file = self._workspace.output_dir / place["run"] / place["step"] / f"{place['index']}.log"
-        return file.read_text(errors="replace") if file.is_file() else ""
+        return output_text(self._workspace, **self._source)
 
     @property
     def code(self) -> str:

@@ -1,5 +1,6 @@
 """Judge: hears what a task logs, or logged when it ran before, and may end it."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -80,7 +81,12 @@ def _curve(workspace: Workspace, path: str) -> list[tuple[str, float, int | None
     begun = [micros(state.at) for state in states if state.status == "running"]
     last = [point for point in logged if not begun or point.at >= begun[-1]]
     # All that there is, when the clock was set back in the middle of it.
-    return [(point.name, point.value, step_of(point)) for point in last or logged]
+    return [(point.name, finite(point.value), step_of(point)) for point in last or logged]
+
+
+def finite(value: float) -> float:
+    """The value as judges hear it, who know no infinities."""
+    return value if math.isfinite(value) else math.nan
 
 
 def _last_like(meta: MetaStore, memo: str, cache: bool | timedelta) -> TaskState | None:

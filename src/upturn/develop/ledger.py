@@ -17,8 +17,7 @@ from upturn.core.records import (
     TaskState,
     TaskStatus,
 )
-from upturn.core.time import micros, utcnow
-from upturn.core.tracking import NO_STEP, Point, TrackingStore
+from upturn.core.time import utcnow
 from upturn.develop.judge import Ruling
 from upturn.develop.layout import layout_of
 from upturn.develop.node import Node
@@ -27,18 +26,12 @@ from upturn.develop.node import Node
 class Ledger:
     """What happened to tasks, as records; nothing is on disk before `write`."""
 
-    def __init__(self, meta: MetaStore, tracking: TrackingStore) -> None:
+    def __init__(self, meta: MetaStore) -> None:
         self._meta = meta
-        self._tracking = tracking
         self._writes: list[Record] = []
-        self._points: dict[tuple[str, str], list[Point]] = {}  # by run and task
-        self._last_at = 0
 
     def write(self) -> None:
-        """Put what was noted into the store: metrics first, so that what is done has its own."""
-        points, self._points = self._points, {}
-        for (run, scope), logged in points.items():
-            self._tracking.log(run, points=logged, scope=scope)
+        """Put what was noted into the store, in one transaction."""
         writes, self._writes = self._writes, []
         if writes:
             self._meta.put(*writes)
@@ -66,8 +59,8 @@ class Ledger:
             if not item.name.endswith(":shape"):
                 self._edge(_source_of(item), node.path, f"input {item.name}")
 
-    def logged(self, node: Node, event: Logged) -> None:
-        """Metrics and an exhibit of the task."""
+    def shown(self, node: Node, event: Logged) -> None:
+        """An exhibit of the task, if it is one; metrics are in its journal."""
         at = utcnow()
         place: dict[str, Any] = {
             "run": node.run,
@@ -75,14 +68,6 @@ class Ledger:
             "index": node.index,
             "at": at,
         }
-        if event.metrics:
-            # Each call has an instant of its own: what comes later is later.
-            self._last_at = max(micros(at), self._last_at + 1)
-            step = NO_STEP if event.at_step is None else event.at_step
-            points = self._points.setdefault((node.run, f"{node.step}/{node.index}"), [])
-            points.extend(
-                Point(name, value, step, self._last_at) for name, value in event.metrics.items()
-            )
         if event.artifact is not None:
             self._writes.append(event.artifact)
             self._writes.append(

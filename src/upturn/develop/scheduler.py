@@ -1,30 +1,33 @@
 """The scheduler: a thread that runs tasks when their inputs are made, and keeps their records."""
 
+import contextlib
 import threading
 import time
 from collections import deque
 
 from blake3 import blake3
 
-from upturn.core.errors import Conflict, Problem, StepFailed
+from upturn.core.errors import Problem, StepFailed, UpturnError
 from upturn.core.executor import Call, Event, Executor, Failed, Finished, Logged, Started
 from upturn.core.ids import new_id, task_path
 from upturn.core.records import Task, TaskState
+from upturn.core.tracking import Point
 from upturn.develop.checkpoint import drop
 from upturn.develop.environ import inputs_from
 from upturn.develop.inputs import inputs_of, memo_of, resolved
 from upturn.develop.judge import Ruling, ruled_before
+from upturn.develop.lease import RENEW_S, RunLease
 from upturn.develop.ledger import Ledger
 from upturn.develop.memory import Memory
 from upturn.develop.node import Node
+from upturn.develop.output import output_file, send_output
 from upturn.develop.ref import refs_in
 from upturn.develop.reporting import Reporter
-from upturn.develop.runs import is_under_way, this_driver
+from upturn.develop.runs import is_under_way
 from upturn.develop.tokens import Queue, Tokens
+from upturn.develop.tracking.drain import Drain
 from upturn.stores.workspace import Workspace
 
-LEASE_TTL_S = 8.0
-_RENEW_S = 2.0
 _LOOK_S = 0.1  # how often it is seen whether another driver has made what is waited for
 _RIVALS = 20  # how many tasks with the same memo are looked at
 
@@ -52,12 +55,12 @@ class Scheduler:
         self._next_look = 0.0
         self._running: dict[str, Node] = {}
         self._later: list[tuple[float, Node]] = []
-        self._ledger = Ledger(workspace.meta, workspace.tracking)
+        self._ledger = Ledger(workspace.meta)
         self._memory = Memory(workspace)
+        self._drain = Drain(workspace)
         self._finishing: list[Node] = []
-        self._lease: tuple[str, str] | None = None  # its name and us, its owner
         self._owner = new_id(12)
-        self._leasing = threading.Lock()
+        self._lease = RunLease(workspace.meta, self._owner)
         self._open: set[Node] = set()  # submitted, and not ended
         self._submitting = threading.Lock()
         self._over = False
@@ -81,16 +84,11 @@ class Scheduler:
 
     def hold(self, run: str) -> None:
         """Keep the lease of the run until `let_go`. Raises Conflict when another process has it."""
-        with self._leasing:
-            self._lease = (f"run/{run}", self._owner)
-            self._claim(*self._lease)
+        self._lease.hold(run)
 
     def let_go(self) -> None:
         """Give the lease back."""
-        with self._leasing:  # so that no renewal takes it again
-            if self._lease is not None:
-                self._workspace.meta.release(*self._lease)
-                self._lease = None
+        self._lease.let_go()
 
     def recall(self, run: str) -> None:
         """Remember what was finished in the run before it was interrupted: it is not repeated."""
@@ -134,8 +132,8 @@ class Scheduler:
             while not self._stopping:
                 now = time.monotonic()
                 if now >= next_renewal:
-                    self._renew()
-                    next_renewal = now + _RENEW_S
+                    self._lease.renew()
+                    next_renewal = now + RENEW_S
                 self._take_inbox()
                 self._take_later(now)
                 self._look_elsewhere(now)
@@ -146,6 +144,7 @@ class Scheduler:
                     continue
                 for event in self._executor.poll(self._pause(next_renewal)):
                     self._handle(event)
+                self._tell_logged(self._drain.look(time.monotonic()))
                 self._expire()  # what this and the events left is committed with the next inbox
             self._cancel_all()
         except BaseException as fault:  # noqa: BLE001  # the flow's thread raises it
@@ -320,6 +319,8 @@ class Scheduler:
                 inputs=node.inputs,
                 code=node.code,
                 output_file=output_file,
+                journal=self._drain.begin(node.path, node.attempt),
+                judged=node.judge is not None,
                 checkpoints=self._checkpoints(node),
                 memory_bytes=node.options.memory_bytes,
                 gpus=node.gpus,
@@ -329,9 +330,11 @@ class Scheduler:
         )
 
     def _ended(self, node: Node) -> None:
-        """An attempt ended, and others may have what it kept."""
+        """An attempt ended, and others may have what it kept. What it logged is stored first."""
+        self._tell_logged({node.path: self._drain.end(node.path)})
         del self._running[node.path]
         self._tokens.give_back(node.options.needs, node.gpus)
+        send_output(self._workspace, node.run, node.step, node.index)
 
     def _checkpoints(self, node: Node) -> str:
         """Shared by all tasks of which one may do the work, else the task's own."""
@@ -339,7 +342,7 @@ class Scheduler:
         return str(self._workspace.settings.home / "checkpoints" / key[:32])
 
     def _output_file(self, node: Node) -> str:
-        return str(self._workspace.output_dir / node.run / node.step / f"{node.index}.log")
+        return str(output_file(self._workspace, node.run, node.step, node.index))
 
     def _handle(self, event: Event) -> None:
         node = self._running.get(event.call)
@@ -349,9 +352,7 @@ class Scheduler:
             case Started():
                 node.begin()  # its environment may have been built first
             case Logged():
-                self._ledger.logged(node, event)
-                if event.metrics:
-                    self._reporter.task_logged(node.path, event.metrics, event.at_step)
+                self._ledger.shown(node, event)
                 ruling = node.ruling(event)
                 if ruling is not None:
                     self._executor.kill(node.path)
@@ -365,6 +366,12 @@ class Scheduler:
                 self._fail(node, event)
             case _:
                 self._reporter.task_progress(node.path, *event.how_far)
+
+    def _tell_logged(self, logged: dict[str, list[Point]]) -> None:
+        for path, points in logged.items():
+            if points:
+                newest = {point.name: point.value for point in points}
+                self._reporter.task_logged(path, newest, None)
 
     def _finish(self, node: Node, event: Finished) -> None:
         node.output = event.artifact.digest
@@ -425,6 +432,8 @@ class Scheduler:
 
     def _pause(self, next_renewal: float) -> float:
         times = [next_renewal, *(at for at, _ in self._later)]
+        if (look := self._drain.next_look()) is not None:
+            times.append(look)
         if self._elsewhere:
             times.append(self._next_look)
         times.extend(node.deadline for node in self._running.values() if node.deadline is not None)
@@ -467,18 +476,6 @@ class Scheduler:
         if not dependent.waiting_for:
             self._make_ready(dependent)
 
-    def _renew(self) -> None:
-        with self._leasing:
-            if self._lease is not None:
-                self._claim(*self._lease)
-
-    def _claim(self, name: str, owner: str) -> None:
-        if not self._workspace.meta.claim(name, owner, ttl_s=LEASE_TTL_S, payload=this_driver()):
-            raise Conflict(
-                f"Another process drives {name}.",
-                hint="When that was killed, the run is seen as lost within 10 seconds.",
-            )
-
     def _cancel_all(self) -> None:
         """End every task that has not ended, whatever happens, so that nobody waits for ever."""
         with self._submitting:
@@ -486,6 +483,8 @@ class Scheduler:
         try:
             for node in list(self._running.values()):
                 self._executor.kill(node.path)
+                with contextlib.suppress(UpturnError):  # a later run picks it up
+                    self._drain.end(node.path)
                 self._ledger.cancelled(node)
             if self._fault is None:
                 self._ledger.write()

@@ -22,7 +22,8 @@ from upturn.develop.crossing import argument, function_of, with_way_out
 from upturn.develop.environ import running_with
 from upturn.develop.frames import kinds_of, problem_of
 from upturn.develop.reads import Seen, remembered, watching
-from upturn.stores.workspace import Workspace, open_workspace
+from upturn.develop.tracking.task import TaskSink
+from upturn.stores.workspace import Workspace, open_workspace, presume_met
 
 _PR_SET_PDEATHSIG = 1
 
@@ -33,6 +34,8 @@ def main(fd: int, setup: dict[str, Any], server: int) -> None:
     sock = socket.socket(fileno=fd)
     settings: Settings = setup["settings"]
     workspace = open_workspace(settings)
+    if settings.server:
+        presume_met(settings)  # the driver has heard of it: when it is away, it comes back
     while True:
         try:
             call, _ = wire.receive(sock)
@@ -67,7 +70,10 @@ def _run(call: Call, sock: socket.socket, workspace: Workspace) -> None:
             wire.send(sock, message)
 
     tell(Started(call.id, os.getpid()))
-    context.task.set(context.TaskContext(workspace, call, tell))
+    sink = TaskSink(workspace, call, tell)
+    context.task.set(context.TaskContext(workspace, call, tell, sink))
+    if workspace.settings.system_metrics:
+        sink.watch_system()
     began = time.perf_counter()
     try:
         _redirect_output(call.output_file)
@@ -87,6 +93,7 @@ def _run(call: Call, sock: socket.socket, workspace: Workspace) -> None:
         )
     finally:
         context.task.set(None)
+        sink.close()
         with contextlib.suppress(OSError, ValueError):  # a full disk; closed by the step
             sys.stdout.flush()
             sys.stderr.flush()

@@ -153,7 +153,7 @@ def file_feedback(
     writer = LogWriter(workspace.log_dir / endpoint)
     receipt, row = FeedbackReceipt(accepted=0), 0
     try:
-        for ids, labels, times, total in _chunks(path):
+        for ids, labels, times, total in read_chunks(path):
             batch, found = check_feedback(ids, labels, times, now=now, first_row=row)
             batch, found = _known_only(batch, found, log.has(batch.ids).tolist())
             if batch.ids and (written := writer.write(batch, durable=True)) is not None:
@@ -188,10 +188,10 @@ def _known_only(
     )
 
 
-_Chunk = tuple[list[Any], list[Any], list[Any] | None, int | None]
+Chunk = tuple[list[Any], list[Any], list[Any] | None, int | None]
 
 
-def _chunks(path: Path) -> Iterator[_Chunk]:
+def read_chunks(path: Path) -> Iterator[Chunk]:
     """Ids, labels, times if the file has them, and how many rows there are in all if it says so."""
     if not path.is_file():
         raise NotFound(f"No file {str(path)!r}.")
@@ -205,7 +205,7 @@ def _chunks(path: Path) -> Iterator[_Chunk]:
     return reader(path)
 
 
-def _parquet_chunks(path: Path) -> Iterator[_Chunk]:
+def _parquet_chunks(path: Path) -> Iterator[Chunk]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -230,7 +230,7 @@ def _instants(column: Any) -> list[Any]:
     return column.to_pylist()
 
 
-def _csv_chunks(path: Path) -> Iterator[_Chunk]:
+def _csv_chunks(path: Path) -> Iterator[Chunk]:
     import csv
     from itertools import islice
 
@@ -255,7 +255,7 @@ def _cells(rows: Sequence[Sequence[str]], place: int | None) -> list[str | None]
     return [(row[place] or None) if place < len(row) else None for row in rows]
 
 
-def _jsonl_chunks(path: Path) -> Iterator[_Chunk]:
+def _jsonl_chunks(path: Path) -> Iterator[Chunk]:
     decoder = msgspec.json.Decoder(dict[str, Any])
     rows: list[dict[str, Any]] = []
     names: tuple[str, str, str | None] | None = None
@@ -276,7 +276,7 @@ def _jsonl_chunks(path: Path) -> Iterator[_Chunk]:
         yield _from_objects(rows, names)
 
 
-def _from_objects(rows: list[dict[str, Any]], names: tuple[str, str, str | None]) -> _Chunk:
+def _from_objects(rows: list[dict[str, Any]], names: tuple[str, str, str | None]) -> Chunk:
     ids = [row.get(names[0]) for row in rows]
     labels = [row.get(names[1]) for row in rows]
     return ids, labels, [row.get("known_at") for row in rows], None

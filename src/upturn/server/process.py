@@ -60,6 +60,7 @@ def serve(
     when the port is taken or no worker can start, Invalid for a host that others can reach while
     there are no tokens: unless `allow_anyone` is set, which answers whoever asks, by whatever name.
     """
+    refuse_remote(workspace, "served from here")
     public = not is_loopback(host)
     if public and not allow_anyone:
         _refuse_without_tokens(workspace, host)
@@ -85,6 +86,15 @@ def serve(
                 "This server's place was taken: its lease on the store ran out.",
                 hint="Was the machine asleep, or its disk full? Start it again.",
             )
+
+
+def refuse_remote(workspace: Workspace, what: str) -> None:
+    """Raise Invalid for a workspace that a server elsewhere keeps."""
+    if workspace.is_remote:
+        raise Invalid(
+            f"The store that is used is that of {workspace.settings.server}: it can't be {what}.",
+            hint="Unset UPTURN_SERVER to use a store of this machine.",
+        )
 
 
 def start_background(

@@ -178,6 +178,13 @@ class SqliteTrackingStore:
         sql = f"DELETE FROM run_file WHERE {condition}"
         return self._connections.write(lambda connection: connection.execute(sql, values).rowcount)
 
+    def kept_files(self) -> set[str]:
+        """The digests of all files but those of removed runs; see TrackingStore.kept_files."""
+        sql = (
+            "SELECT DISTINCT digest FROM run_file LEFT JOIN run_now ON run_now.run = run_file.run "
+        )
+        return {row[0] for row in self._rows(f"{sql} WHERE removed_at IS NULL")}
+
     def close(self) -> None:
         """Release files and connections."""
         self._connections.close()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from upturn.core.blobstore import BlobStore
-from upturn.core.errors import Unavailable
+from upturn.core.errors import Invalid, Unavailable
 from upturn.core.metastore import MetaStore
 from upturn.core.settings import Settings, load_settings, server_url
 from upturn.core.tracking import TrackingStore
@@ -23,7 +23,15 @@ class Workspace:
 
     @property
     def log_dir(self) -> Path:
-        """Where the Log of predictions and feedback is: one directory an endpoint."""
+        """Where the Log of predictions and feedback is: one directory an endpoint.
+
+        Raises Invalid when a server keeps it: its files are there.
+        """
+        if self.is_remote:
+            raise Invalid(
+                f"The Log of predictions lies at the server {self.settings.server}.",
+                hint="Ask there, without UPTURN_SERVER; feedback can be sent from here.",
+            )
         return self.settings.home / "log"
 
     @property
@@ -74,6 +82,13 @@ def connect(server: str, *, token: str = "") -> Workspace:
     if token:
         os.environ["UPTURN_TOKEN"] = token
     return open_workspace()
+
+
+def presume_met(settings: Settings) -> None:
+    """Wait for the settings' server when it is not there just now, as for one that was."""
+    from upturn.stores.remote.connection import server_of
+
+    server_of(settings.server, settings.token).presume_met()
 
 
 def _served(settings: Settings) -> Workspace:

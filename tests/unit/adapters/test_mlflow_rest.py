@@ -3,6 +3,8 @@
 import base64
 import json
 import math
+import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +17,7 @@ from upturn.core.naming import Group
 from upturn.core.records import Run, RunState
 from upturn.core.time import utcnow
 from upturn.core.tracking import Point
+from upturn.develop.collect import plan_collection
 from upturn.stores.workspace import Workspace, open_workspace
 
 BAD = "INVALID_PARAMETER_VALUE"
@@ -369,11 +372,8 @@ def test_a_run_that_is_not_there(api: Api) -> None:
         ("runs/set-tag", {"key": "t"}),
     ):
         assert api.refused(path, run_id="nothing", **more) == expected
-    for path, query in (
-        ("artifacts/list", {}),
-        ("metrics/get-history", {"metric_key": "m"}),
-    ):
-        assert api.refused_get(path, run_id="nothing", **query) == expected
+    assert api.refused_get("artifacts/list", run_id="nothing") == expected
+    assert api.get("metrics/get-history", run_id="nothing", metric_key="m") == {}
     assert api.refused("runs/log-batch", run_id="a/b")[:2] == (400, BAD)
 
 
@@ -734,7 +734,7 @@ def test_what_a_search_looks_through(api: Api) -> None:
         ({"filter": 7}, "Invalid value 7 for parameter 'filter' supplied"),
         ({"order_by": ["foo"]}, "Invalid attribute key 'foo'"),
         ({"order_by": [1]}, "Invalid value [1] for parameter 'order_by' supplied"),
-        ({"order_by": ["dataset.name"]}, "Invalid order_by entity type 'dataset'"),
+        ({"order_by": ["dataset.name"]}, "Invalid identifier type 'dataset'"),
         ({"run_view_type": "NONE"}, "for parameter 'run_view_type' supplied"),
         ({"page_token": "é"}, "Invalid page token"),
         ({"page_token": base64.b64encode(b"nonsense").decode()}, "Invalid page token"),
@@ -840,6 +840,24 @@ def test_runs_of_flows_are_seen_and_go_on_when_a_client_closes_them(
     api.post("runs/log-parameter", run_id="k3f9x2", key="more", value="1")
     api.post("runs/update", run_id="k3f9x2", status="FINISHED", end_time=1)
     assert workspace.tracking.rows(["k3f9x2"])["k3f9x2"].status == "running"
+
+
+def test_gc_leaves_the_files_of_runs_that_are_shown(api: Api, workspace: Workspace) -> None:
+    kept, removed = api.run(), api.run()
+    digests = {}
+    for run in (kept, removed):
+        path = f"0/{run}/artifacts/a.txt"
+        url = f"/api/2.0/mlflow-artifacts/artifacts/{path}"
+        assert api.http.put(url, content=run.encode()).status_code == 200
+        digests[run] = workspace.tracking.files(run)[0].digest
+    long_ago = time.time() - 90 * 86_400
+    for digest in digests.values():
+        os.utime(workspace.settings.home / "blobs" / digest[:2] / digest[2:], (long_ago, long_ago))
+    assert plan_collection(workspace).blobs == {}
+    api.post("runs/delete", run_id=removed)
+    assert set(plan_collection(workspace).blobs) == {digests[removed]}
+    api.post("runs/restore", run_id=removed)
+    assert plan_collection(workspace).blobs == {}
 
 
 # Who may

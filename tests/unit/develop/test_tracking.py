@@ -95,7 +95,7 @@ def test_a_value_that_is_no_number_is_refused_where_it_is_logged(note: str) -> N
     logged = {one.name: one.last for one in opened.tracking.series([handle.id])[handle.id]}
     opened.close()
     assert (logged["a"], logged["c"]) == (0.5, 3.0)
-    assert math.isnan(logged["b"])
+    assert logged["b"] == math.inf
 
 
 def test_figures_are_shown_as_notebooks_show_them(note: str, workspace: Workspace) -> None:

@@ -39,13 +39,10 @@ NATIVE = [
     "param",
     "tag",
     "series",
-    "point",
-    "points",
-    "run_file",
-    "receipt",
     "point_batch",
     "point_pack",
     "run_file",
+    "receipt",
 ]
 
 

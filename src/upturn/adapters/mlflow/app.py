@@ -46,7 +46,7 @@ class MlflowApi:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         call = call_of(self._workspace, scope.get("upturn.asker"), utcnow())
-        started = _Started(send)
+        started, receive = _Started(send), _Heard(receive)
         try:
             answer = await self._answer(call, scope, receive)
             if isinstance(answer, Download):
@@ -64,6 +64,7 @@ class MlflowApi:
             _log.exception("A request of an MLflow client could not be answered.")
             refused = MlflowError("The server could not answer; its log says why.", INTERNAL)
             status, body = refused.status, refused.body
+        await receive.drop()
         if started.begun:  # the file turned out to be damaged: the client sees that it is cut
             raise RuntimeError("A file could not be sent to its end.")
         await _send(send, status, body)
@@ -111,11 +112,7 @@ def refuse_role(call: Call, needed: Role) -> None:
 
 
 async def whole_body(receive: Receive, most: int = _BODY_MOST) -> bytes:
-    """The body of a request. Raises MlflowError for one that is too large.
-
-    What is too much is read and dropped: a client that is cut off while it sends hears no reason,
-    and tries again.
-    """
+    """The body of a request. Raises MlflowError for one that is too large."""
     parts: list[bytes] = []
     size = 0
     more = True
@@ -126,14 +123,9 @@ async def whole_body(receive: Receive, most: int = _BODY_MOST) -> bytes:
         part: bytes = message.get("body", b"")
         more = message.get("more_body", False)
         size += len(part)
-        if size <= most:
-            parts.append(part)
-        else:
-            parts.clear()
-        if size > _DROPPED_MOST:
-            break
-    if size > most:
-        raise MlflowError(f"A request's body can have at most {most} bytes.")
+        if size > most:
+            raise MlflowError(f"A request's body can have at most {most} bytes.")
+        parts.append(part)
     return b"".join(parts)
 
 
@@ -157,6 +149,25 @@ class _Started:
     async def __call__(self, message: MutableMapping[str, Any]) -> None:
         self.begun = True
         await self._send(message)
+
+
+class _Heard:
+    """Receives, and knows whether the whole request has come."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._complete = False
+
+    async def __call__(self) -> MutableMapping[str, Any]:
+        message = await self._receive()
+        self._complete = not message.get("more_body", False)
+        return message
+
+    async def drop(self) -> None:
+        """Let what comes yet come: who is cut off while they send hear no reason."""
+        dropped = 0
+        while not self._complete and dropped < _DROPPED_MOST:
+            dropped += len((await self()).get("body", b""))
 
 
 class _Table:

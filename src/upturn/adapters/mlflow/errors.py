@@ -32,7 +32,7 @@ STATUS = {
     NOT_IMPLEMENTED: 501,
     BUSY: 503,
 }
-_SEE = " See the API docs for more information about request parameters."
+SEE = " See the API docs for more information about request parameters."
 _CODES: tuple[tuple[type[UpturnError], str], ...] = (
     (NotFound, MISSING),
     (Invalid, INVALID),
@@ -72,14 +72,14 @@ class MlflowError(Exception):
 
 def missing_value(path: str, *, see: bool = True) -> MlflowError:
     """That a parameter is not there, or is empty."""
-    return MlflowError(f"Missing value for required parameter '{path}'.{_SEE if see else ''}")
+    return MlflowError(f"Missing value for required parameter '{path}'.{SEE if see else ''}")
 
 
 def wrong_type(path: str, value: Any) -> MlflowError:
     """That a parameter has a value of another type."""
     hint = f"  Hint: Value was of type '{type(value).__name__}'."
     return MlflowError(
-        f"Invalid value {as_json(value)} for parameter '{path}' supplied:{hint}{_SEE}"
+        f"Invalid value {as_json(value)} for parameter '{path}' supplied:{hint}{SEE}"
     )
 
 

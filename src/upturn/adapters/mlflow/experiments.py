@@ -39,6 +39,7 @@ EXPERIMENTS = Grammar(
     attributes=_ATTRIBUTES,
     numeric=frozenset({"creation_time", "last_update_time"}),
     listed=frozenset({"experiment_id"}),
+    quoting=False,
     ops={"number": NUMBER_OPS, "attribute": LIST_OPS, "tag": TEXT_OPS | NULL_OPS},
 )
 

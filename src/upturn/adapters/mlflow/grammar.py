@@ -16,8 +16,8 @@ LIST_OPS = TEXT_OPS | {"IN", "NOT IN"}
 _TOKEN = re.compile(
     r"""(?P<space>\s+)
     |(?P<text>'(?:''|\\'|[^'])*')
-    |(?P<number>[-+]?(?:\d+\.\d*|\.\d+|\d+)(?:[eE][-+]?\d+)?(?![\w.`"]))
-    |(?P<name>(?:[^\W\d]\w*|`[^`]*`|"[^"]*")(?:\.(?:\w+|`[^`]*`|"[^"]*"))*)
+    |(?P<number>-?(?:\d+\.\d*|\.\d+|\d+)(?:[eE][-+]?\d+)?(?![\w.`"]))
+    |(?P<name>(?:[^\W\d]\w*|`[^`]*`|"[^"]*")(?:\.(?:\w+|`[^`]*`|"[^"]*"|'[^']*'))*)
     |(?P<op>[<>=!~]+)
     |(?P<list>\((?:'(?:''|[^'])*'|"[^"]*"|[^'"()])*\))
     |(?P<end>;)
@@ -51,6 +51,7 @@ class Grammar:
     dataset: tuple[str, ...] = ()  # the keys of 'dataset'
     ordered: tuple[str, ...] = ()  # attributes that one may order by
     ops: Mapping[str, frozenset[str]] = field(default_factory=dict)  # by kind
+    quoting: bool = True  # whether messages put what is wrong in quotes
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,8 @@ class Token:
 def parse_filter(text: str, grammar: Grammar) -> tuple[Clause, ...]:
     """The comparisons of a filter, all of which have to hold. Raises MlflowError."""
     tokens = _tokens(text)
+    if text and not tokens:
+        raise MlflowError(f"Invalid filter {text!r}. Could not be parsed.")
     while tokens and tokens[-1].kind == "end":
         tokens.pop()
     if not tokens:
@@ -80,13 +83,13 @@ def parse_filter(text: str, grammar: Grammar) -> tuple[Clause, ...]:
         )
     invalid: list[str] = []
     parsed: list[list[Token]] = []
-    for part in _parts(tokens):
+    for joint, part in _parts(tokens):
         comparison, rest = _comparison(part)
         if comparison:
             parsed.append(comparison)
-        invalid += [token.text for token in rest]
+        invalid += [token.text for token in (*joint, *rest)]
     if invalid:
-        said = ", ".join(f"'{token}'" for token in invalid)
+        said = ", ".join(f"'{token}'" if grammar.quoting else token for token in invalid)
         raise MlflowError(f"Invalid clause(s) in filter string: {said}")
     return tuple([_clause(comparison, grammar) for comparison in parsed])
 
@@ -144,15 +147,17 @@ def _tokens(text: str) -> list[Token]:
     ]
 
 
-def _parts(tokens: list[Token]) -> list[list[Token]]:
-    """The tokens between ANDs."""
-    parts: list[list[Token]] = [[]]
+def _parts(tokens: list[Token]) -> list[tuple[list[Token], list[Token]]]:
+    """The tokens between ANDs, each with what joins or turns them that MLflow does not know."""
+    parts: list[tuple[list[Token], list[Token]]] = [([], [])]
     for token in tokens:
         if token.word == "AND":
-            parts.append([])
+            parts.append(([], []))
+        elif token.word == "OR" or (token.word == "NOT" and not parts[-1][1]):
+            parts.append(([token], []))
         else:
-            parts[-1].append(token)
-    return parts
+            parts[-1][1].append(token)
+    return [part for part in parts if part != ([], [])] if len(parts) > 1 else parts
 
 
 def _comparison(part: list[Token]) -> tuple[list[Token], list[Token]]:

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from upturn.adapters.mlflow.call import Call, Route
-from upturn.adapters.mlflow.errors import MlflowError
-from upturn.adapters.mlflow.nouns import get_run, number
+from upturn.adapters.mlflow.errors import SEE, MlflowError
+from upturn.adapters.mlflow.nouns import number
 from upturn.adapters.mlflow.pages import offset_of, token_of
 from upturn.adapters.mlflow.reading import Ask, Int64
 from upturn.adapters.mlflow.runs import RunAsk
@@ -56,8 +56,9 @@ def get_history(call: Call, asked: GetHistory) -> Any:
             "integer."
         )
     start = offset_of(asked.page_token)
-    row = get_run(call, asked.run)
-    points = _by_time(call.workspace.tracking.history(row.id, asked.metric_key))
+    points: list[Point] = []
+    for run in _seen(call, [asked.run]):
+        points = _by_time(call.workspace.tracking.history(run, asked.metric_key))
     end = len(points) if most is None else start + most
     answer: dict[str, Any] = {}
     if points[start:end]:
@@ -79,9 +80,8 @@ def get_bulk(call: Call, asked: GetBulk) -> Any:
     if asked.metric_key is None:
         raise MlflowError("GetMetricHistoryBulk request must specify a metric_key.")
     most = max(0, min(asked.max_results, _BULK_MOST))
-    rows = call.workspace.tracking.rows(asked.run_id)
     found: list[dict[str, Any]] = []
-    for run in sorted(run for run, row in rows.items() if call.sees(row.project)):
+    for run in sorted(_seen(call, asked.run_id)):
         if len(found) >= most:
             break
         points = _by_time(call.workspace.tracking.history(run, asked.metric_key))
@@ -94,10 +94,10 @@ def get_interval(call: Call, asked: GetInterval) -> Any:
     if len(asked.run_ids) > _RUNS_MOST:
         raise MlflowError(
             f"GetMetricHistoryBulkInterval request must specify at most {_RUNS_MOST} run_ids. "
-            f"Received {len(asked.run_ids)} run_ids."
+            f"Received {len(asked.run_ids)} run_ids.{SEE}"
         )
     if not 1 <= asked.max_results <= _SAMPLE_MOST:
-        raise MlflowError(f"max_results must be between 1 and {_SAMPLE_MOST}.")
+        raise MlflowError(f"max_results must be between 1 and {_SAMPLE_MOST}.{SEE}")
     if (asked.start_step is None) != (asked.end_step is None):
         raise MlflowError("If either start step or end step are specified, both must be specified.")
     first, last = asked.start_step, asked.end_step
@@ -107,9 +107,10 @@ def get_interval(call: Call, asked: GetInterval) -> Any:
             f"Found start_step={first} and end_step={last}."
         )
     found: list[dict[str, Any]] = []
-    for row in [get_run(call, run) for run in asked.run_ids]:
-        points = _some(call, row.id, asked)
-        found += [{**_json(point), "run_id": row.id} for point in points]
+    seen = _seen(call, asked.run_ids)
+    for run in asked.run_ids:
+        if run in seen:
+            found += [{**_json(point), "run_id": run} for point in _some(call, run, asked)]
     return {"metrics": found} if found else {}
 
 
@@ -140,6 +141,12 @@ def _some(call: Call, run: str, asked: GetInterval) -> list[Point]:
         inside = range(asked.start_step, asked.end_step + 1)
         points = [point for point in points if point.step in inside]
     return sampled(points, most)
+
+
+def _seen(call: Call, runs: Iterable[str]) -> set[str]:
+    """Those of the runs that are there for who asks: the others have no points, as in MLflow."""
+    rows = call.workspace.tracking.rows(runs)
+    return {run for run, row in rows.items() if call.sees(row.project)}
 
 
 def _by_time(points: Iterable[Point]) -> list[Point]:

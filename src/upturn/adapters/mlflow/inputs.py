@@ -57,10 +57,10 @@ class LogInputs(Ask, frozen=True, kw_only=True):
 class LogOutputs(Ask, frozen=True, kw_only=True):
     """Say what a run made."""
 
-    needs = ("run_id", "models")
+    needs = ("run_id",)
 
     run_id: str = ""
-    models: list[LoggedModel] = []
+    models: list[LoggedModel] | None = None
 
 
 class SearchDatasets(Ask, frozen=True, kw_only=True):
@@ -108,6 +108,8 @@ def log_inputs(call: Call, asked: LogInputs) -> None:
 
 def log_outputs(call: Call, asked: LogOutputs) -> None:
     """Say what a run made."""
+    if asked.models is None:
+        raise missing_value("models")
     row = active_run(call, asked.run_id)
     call.workspace.meta.put(
         *(

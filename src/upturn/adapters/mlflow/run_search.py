@@ -108,7 +108,7 @@ def ordered(order_by: Iterable[str]) -> list[Order]:
     for text in order_by:
         kind, key, ascending = parse_order(text, RUNS)
         if kind == "dataset":
-            raise MlflowError(f"Invalid order_by entity type '{kind}'")
+            raise MlflowError(f"Invalid identifier type '{kind}'")
         key = _ALIASES.get(key, key)
         of, name = ("run", _FIELDS[key]) if kind == "attribute" else (_KINDS[kind], key)
         orders.append(Order(of=of, name=name, descending=not ascending))

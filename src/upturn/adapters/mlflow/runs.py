@@ -7,10 +7,10 @@ import uuid
 from typing import Any
 
 from upturn.adapters.mlflow.call import Call, Route
-from upturn.adapters.mlflow.errors import MlflowError
+from upturn.adapters.mlflow.errors import MlflowError, wrong_type
 from upturn.adapters.mlflow.experiments import active_experiment
 from upturn.adapters.mlflow.inputs import runs_of_datasets
-from upturn.adapters.mlflow.limits import RESULTS_MOST, check_results, check_tag, check_time
+from upturn.adapters.mlflow.limits import RESULTS_MOST, check_results, check_time
 from upturn.adapters.mlflow.nouns import (
     PARENT,
     RUN_NAME,
@@ -80,7 +80,7 @@ class SearchRuns(Ask, frozen=True, kw_only=True):
 def create(call: Call, asked: CreateRun) -> Any:
     """Make a run."""
     experiment = active_experiment(call, asked.experiment_id)
-    tags = {tag.key: check_tag(tag.key, tag.value) for tag in asked.tags}
+    tags = {tag.key: tag.value for tag in asked.tags}  # as they are, unlike those set later
     tagged = tags.get(RUN_NAME, "")
     if asked.run_name and tagged and asked.run_name != tagged:
         raise MlflowError(
@@ -152,10 +152,7 @@ def restore(call: Call, asked: RunAsk) -> None:
 def search(call: Call, asked: SearchRuns) -> Any:
     """Runs that fit a filter, a page of them."""
     if asked.max_results > RESULTS_MOST:
-        raise MlflowError(
-            f"Invalid value {asked.max_results} for parameter 'max_results' supplied. It must be "
-            f"at most {RESULTS_MOST}."
-        )
+        raise wrong_type("max_results", asked.max_results)
     check_results(asked.max_results)
     groups = [_group_id(one) for one in asked.experiment_ids]
     places: dict[str, str] = {}

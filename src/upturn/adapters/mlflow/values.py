@@ -138,11 +138,7 @@ def log_batch(call: Call, asked: LogBatch) -> None:
             if not item.key:
                 raise missing_value(f"{kind}[{index}].key")
     check_run_id(asked.run_id)
-    alone = len(asked.metrics) == 1
-    points = [
-        _point(metric, "" if alone else f"metrics[{index}]")
-        for index, metric in enumerate(asked.metrics)
-    ]
+    points = [_point(metric, f"metrics[{index}]") for index, metric in enumerate(asked.metrics)]
     params = [
         (item.key, check_param(item.key, item.value, f"params[{index}]"))
         for index, item in enumerate(asked.params)

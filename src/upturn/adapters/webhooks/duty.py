@@ -154,8 +154,10 @@ class HookDuty:
         # A store that is closed or full: it stays due, and is tried again at a later look.
         with contextlib.suppress(UpturnError):
             for delivery in ready:
-                told = self._attempt(workspace, hook, delivery)
-                workspace.meta.put(told)
+                last = workspace.meta.get(Delivery, delivery.hook, delivery.event)
+                told = self._attempt(workspace, hook, last) if last.status == "due" else last
+                if told is not last:
+                    workspace.meta.put(told)
                 with self._lock:
                     due = self._due.setdefault(hook.name, {})
                     due.pop(told.event, None)

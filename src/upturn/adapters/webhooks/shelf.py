@@ -96,10 +96,18 @@ def pause_hook(workspace: Workspace, name: str, *, paused: bool, by: str, now: d
 
 
 def remove_hook(workspace: Workspace, name: str, *, by: str, now: datetime) -> Hook:
-    """Send it nothing any more, and forget its secret."""
+    """Send it nothing any more, what is due neither, and forget its secret."""
     hook = get_hook(workspace, name)
-    changed = msgspec.structs.replace(hook, seq=0, removed=True, secret="", who=by, at=now)
-    return workspace.meta.add(changed)
+    given_up = [
+        msgspec.structs.replace(
+            one, seq=0, status="failed", response="the hook was removed", body="", at=now
+        )
+        for one in workspace.meta.last_each(Delivery, hook=name)
+        if one.status == "due"
+    ]
+    removed = msgspec.structs.replace(hook, seq=0, removed=True, secret="", who=by, at=now)
+    workspace.meta.put(*given_up, removed)
+    return workspace.meta.get(Hook, name)
 
 
 def deliveries_of(workspace: Workspace, name: str, *, limit: int) -> list[Delivery]:

@@ -19,16 +19,16 @@ def due(
 ) -> list[datetime]:
     """The ticks in (since, now] that are to be started, oldest first.
 
-    Of those that were missed none, the last one unless another is due anyway, or all of them: the
-    oldest `at_once` now, the others when these are on their way.
+    A tick was missed when it is over a minute old, or when another has come since. Of those that
+    were, none is started, or the last one, unless another is due anyway, or all of them: the oldest
+    `at_once` now, the others when these are on their way.
     """
     if catch_up == "all":
-        missed = list(islice(table.between(since, now - LATE), at_once))
-        if missed:
-            return missed
-        return list(table.between(max(since, now - LATE), now))
-    on_time = list(table.between(max(since, now - LATE), now))
-    if on_time or catch_up == "none":
-        return on_time
-    last = table.last(now - LATE)
-    return [last] if last is not None and last > since else []
+        first = list(islice(table.between(since, now), max(at_once, 0) + 1))
+        if len(first) == 1 and first[0] > now - LATE:
+            return first
+        return first[: max(at_once, 0)]
+    last = table.last(now)
+    if last is None or last <= since or (catch_up == "none" and last <= now - LATE):
+        return []
+    return [last]

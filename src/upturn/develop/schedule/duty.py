@@ -145,9 +145,13 @@ class ScheduleDuty:
         late = _is_late(cause, now)
         start = _start(workspace, schedule, tick, same)
         try:
-            self._children.append(self._launch(workspace, schedule, tick, start, late=late))
+            child = self._launch(workspace, schedule, tick, start, late=late)
         except OSError as error:
             self._settle(workspace, tick, "failed", now, f"It can't be started: {error}.")
+            return True
+        self._children.append(child)
+        if not run:  # no run will tell that it has begun, and it may take longer than we live
+            child.tick = meta.add(msgspec.structs.replace(tick, seq=tick.seq + 1, status="started"))
         return True
 
     def _settle(

@@ -30,6 +30,7 @@ _MACROS = {
     "@annually": "0 0 1 1 *",
 }
 _DAY = timedelta(days=1)
+_LONGEST = 3660 * _DAY
 _STEP = timedelta(hours=6)  # no zone changes its clock back and forth within less
 _BACK = (timedelta(hours=1), _DAY, 32 * _DAY, 366 * _DAY, 9 * 366 * _DAY)  # leap years: 8 at most
 
@@ -135,9 +136,9 @@ def timetable(text: str, tz: str = "UTC") -> Timetable:
     zone = zone_of(tz)
     given = " ".join(text.split())
     if given.lower().startswith(EVERY):
-        every = duration(given[len(EVERY) :])
-        if every < timedelta(seconds=1):
-            raise Invalid(f"{text!r} is more often than once a second.")
+        every = _length(given[len(EVERY) :])
+        if not timedelta(seconds=1) <= every <= _LONGEST:
+            raise Invalid(f"{text!r} is more often than once a second, or less than in ten years.")
         return Timetable(given, "", zone, every)
     fields = _MACROS.get(given.lower(), given)
     if fields.startswith("@"):
@@ -160,6 +161,13 @@ def timetable(text: str, tz: str = "UTC") -> Timetable:
     if made.next(datetime(2026, 1, 1, tzinfo=UTC)) is None:
         raise Invalid(f"{text!r} names no time at all.")
     return made
+
+
+def _length(text: str) -> timedelta:
+    try:
+        return duration(text)
+    except OverflowError:
+        raise Invalid(f"{text!r} is too long.") from None
 
 
 def zone_of(name: str) -> tzinfo:

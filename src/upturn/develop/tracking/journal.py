@@ -30,7 +30,7 @@ from upturn.core.errors import Corrupt, Invalid
 from upturn.core.tracking import Point
 
 SUFFIX = ".points"
-NO_STEP = -(2**63)
+UNSTEPPED = -(2**63)
 SLOT = 32
 _MAGIC = b"UPPOINT\x01"
 _FIRST, _PIECE = 1 << 16, 1 << 20  # bytes by which the file grows: most tasks log little
@@ -79,7 +79,7 @@ class Journal:
         try:
             bodies: list[bytes] = []
             for name, value in metrics.items():  # what is hot: a comprehension takes longer
-                bodies.append(_pack(numbers[name], NO_STEP if step is None else step, at, value))
+                bodies.append(_pack(numbers[name], UNSTEPPED if step is None else step, at, value))
         except (KeyError, struct.error, TypeError, ValueError, OverflowError):
             bodies = self._bodies(metrics, step, at)
         with self._lock:
@@ -146,7 +146,7 @@ class Journal:
     def _bodies(self, metrics: Mapping[str, Any], step: int | None, at: int) -> list[bytes]:
         """As the bodies in `log`, when a name is new or a value is no plain number."""
         found = [(name, number_of(name, value)) for name, value in metrics.items()]
-        number = NO_STEP if step is None else step_of(step)
+        number = UNSTEPPED if step is None else step_of(step)
         return [_pack(self._number(name), number, at, value) for name, value in found]
 
     def _number(self, name: str) -> int:
@@ -202,7 +202,10 @@ class Journal:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What a part of a journal says, in order; a store that has it has the journal up to `end`."""
+    """What a part of a journal says, in order; a store that has it has the journal up to `end`.
+
+    The step of a point that was logged without one is UNSTEPPED.
+    """
 
     points: list[Point]
     notes: list[dict[str, Any]]
@@ -212,10 +215,22 @@ class Batch:
 class Reader:
     """Reads a journal of this or of another process, living or dead. Not thread-safe."""
 
-    def __init__(self, path: Path) -> None:
-        """Open it. Raises OSError, and Corrupt when it is no journal."""
+    def __init__(self, path: Path, *, locked: bool = False) -> None:
+        """Open it. Raises OSError, and Corrupt when it is no journal.
+
+        With `locked`, its lock is taken: BlockingIOError when its writer lives, or somebody else
+        brings it in, and FileNotFoundError when somebody has.
+        """
         self.path = path
-        self.file = os.open(path, os.O_RDWR)
+        self.file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        if locked:
+            try:
+                fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.stat(path).st_ino != os.fstat(self.file).st_ino:
+                    raise FileNotFoundError(path)
+            except BaseException:
+                os.close(self.file)
+                raise
         self._names: dict[int, str] = {}
         magic, kept = _KEPT.unpack(os.pread(self.file, _KEPT.size, 0).ljust(_KEPT.size, b"\0"))
         if magic != _MAGIC:
@@ -255,7 +270,7 @@ class Reader:
             os.pwrite(self.file, position.to_bytes(8, "little"), len(_MAGIC))
 
     def lock(self) -> bool:
-        """Take the lock; False when its writer, or another reader that has it, lives."""
+        """Take the lock; False while its writer lives."""
         try:
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -296,7 +311,6 @@ class Reader:
             number, step, moment, value = _BODY.unpack(body)
             if number:
                 if number in names:
-                    step = 0 if step == NO_STEP else step
                     points.append(Point(names[number], value, step, moment))
                 continue
             payload = os.pread(self.file, step, at + place) if 0 <= step < 2**31 else b""
@@ -336,7 +350,7 @@ def step_of(step: Any) -> int:
     try:
         number = step.__index__()
     except (AttributeError, TypeError):
-        number = NO_STEP
+        number = UNSTEPPED
     if not -(2**63) < number < 2**63:
         raise Invalid(f"The step is {step!r}, not a whole number.", hint="Write step=3.")
     return number

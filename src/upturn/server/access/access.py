@@ -117,7 +117,7 @@ class Access:
                 _refuse_elsewhere(scope)
             return asker
         if shown is not None:
-            known = await self._look(shown)
+            known = await self._look(shown, _key(shown))
             if known.asker is not None:
                 _check_change(scope, shown.secret)
                 return known.asker
@@ -159,17 +159,17 @@ class Access:
     # Tokens and sessions
 
     async def _by_token(self, shown: Credentials, address: str) -> Asker:
-        if not is_token_text(shown.secret):
-            self._attempts.check(address)
-            self._attempts.failed(address)
-            raise Unauthorized(
-                "What came as a token is none: it was cut, or mistyped.",
-                hint="Copy it again, whole. It begins with upt_ and has 62 characters.",
-            )
-        known = self._known.get(_key(shown))
+        key = _key(shown)
+        known = self._known.get(key)
         if known is None or known.asker is None:  # who is known to be right is not held up
             self._attempts.check(address)
-        known = await self._look(shown)
+            if not is_token_text(shown.secret):
+                self._attempts.failed(address)
+                raise Unauthorized(
+                    "What came as a token is none: it was cut, or mistyped.",
+                    hint="Copy it again, whole. It begins with upt_ and has 62 characters.",
+                )
+        known = await self._look(shown, key)
         if known.asker is None:
             self._attempts.failed(address)
             raise Unauthorized(
@@ -178,9 +178,8 @@ class Access:
             )
         return known.asker
 
-    async def _look(self, shown: Credentials) -> _Known:
+    async def _look(self, shown: Credentials, key: str) -> _Known:
         """What is known of what was shown, no older than `_TRUST_S`."""
-        key = _key(shown)
         known = self._known.get(key)
         if known is None or known.until <= self._clock():
             task = self._looking.get(key)

@@ -22,6 +22,7 @@ ASKER = "upturn.asker"  # its place in a request's scope
 PATH, ACTION = "upturn.path", "upturn.action"
 TERSE = "upturn.terse"  # whether an answer leaves the names of things out
 _NAMING = {"/health/ready", "/readyz"}  # open, and they name endpoints to those who may see all
+_EVENTS = b"text/event-stream"
 _PAGES = (b"text/html", b"application/xhtml", b"image/svg", b"text/xml", b"application/xml")
 _ALWAYS = (
     (b"x-content-type-options", b"nosniff"),
@@ -78,10 +79,17 @@ class Guard:
             await self._app(scope, receive, send)
             return
         answer = _Answer(send)
+        endless = False
 
         async def noted(message: MutableMapping[str, Any]) -> None:
-            if message["type"] == "http.response.start" and (need.action or ACTION in scope):
-                await self._note(scope, asker, need, message["status"])
+            nonlocal endless
+            if message["type"] == "http.response.start":
+                kind = header(message.get("headers", ()), b"content-type") or b""
+                endless = kind.startswith(_EVENTS)
+                if need.action or ACTION in scope:
+                    await self._note(scope, asker, need, message["status"])
+            elif endless and message.get("more_body"):  # who listens may have lost the right to
+                await self._access.admit(scope, need)
             await answer.headers(message)
 
         await self._app(scope, receive, noted)

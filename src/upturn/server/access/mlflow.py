@@ -19,10 +19,7 @@ _QUESTIONS = {
     "presigned-download-url",
 }
 # What clients load by an alias or a stage changes at once: that is a release.
-_RELEASES = re.compile(
-    r"registered-models/(?:alias|delete|rename)"
-    r"|model-versions/(?:transition-stage|delete)"
-)
+_RELEASES = re.compile("registered-models/alias|model-versions/transition-stage")
 _LEAVES = re.compile(r"(?:webhooks|gateway|workspaces)(?:/.*)?")  # addresses, secrets, tenants
 # A run that logs into itself is not noted: the run says it all, and there are millions of it.
 _LOGS = re.compile(

@@ -6,6 +6,7 @@ over no proxy, and from no other site.
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
 from upturn.deploy.serve.asgi import Scope
@@ -30,14 +31,14 @@ def header(headers: Headers, name: bytes) -> bytes | None:
 
 def is_local(headers: Headers) -> bool:
     """Whether a request names this machine by a name of its own, and came over no proxy."""
-    host = b"localhost"  # HTTP/1.0: no browser
     for name, value in headers:
-        if name == b"host":
-            host = value
-        elif name in _FORWARDED:
+        if name in _FORWARDED:
             return False
-    bare, colon, port = host.rpartition(b":")
-    return (bare if colon and port.isdigit() else host) in LOCAL
+        if name == b"host":
+            bare, colon, port = value.rpartition(b":")
+            if (bare if colon and port.isdigit() else value) not in LOCAL:
+                return False
+    return True  # without any: HTTP/1.0, and no browser
 
 
 def is_from_elsewhere(method: str, headers: Headers) -> bool:
@@ -67,12 +68,15 @@ def is_secure(scope: Scope) -> bool:
 def address(scope: Scope) -> str:
     """Whom failed attempts are counted against: the address, of IPv6 the network it is in."""
     client = scope.get("client")
-    if not client:
-        return "?"
+    return _network(str(client[0])) if client else "?"
+
+
+@lru_cache(maxsize=4096)
+def _network(host: str) -> str:
     try:
-        found = ip_address(client[0])
+        found = ip_address(host)
     except ValueError:
-        return str(client[0])
+        return host
     if isinstance(found, IPv6Address) and found.ipv4_mapped is None:
         return f"{IPv6Address(int(found) >> _IPV6_SITE << _IPV6_SITE)}/{_IPV6_SITE}"
     return str(found)

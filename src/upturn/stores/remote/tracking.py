@@ -120,6 +120,10 @@ class RemoteTrackingStore:
         """Forget the files at or below a path; returns how many there were."""
         return self._call("tracking.remove_files", wire.Files(run=run, under=under), int)
 
+    def kept_files(self) -> set[str]:
+        """The digests of all files but those of removed runs; see TrackingStore.kept_files."""
+        return set(self._call("tracking.kept_files", wire.Nothing(), list[str]))
+
     def close(self) -> None:
         """Release this thread's connection."""
         self._closed = True

@@ -30,7 +30,7 @@ def read(path: Path) -> tuple[list[Point], list[dict[str, Any]]]:
 
 
 def said(points: list[Point]) -> list[tuple[str, float, int]]:
-    return [(point.name, point.value, point.step) for point in points]
+    return [(point.name, point.value, max(0, point.step)) for point in points]
 
 
 def test_what_is_logged_is_read_in_order(tmp_path: Path) -> None:
@@ -41,9 +41,10 @@ def test_what_is_logged_is_read_in_order(tmp_path: Path) -> None:
     journal.log({"loss": math.inf}, None)
     reader = Reader(path)
     assert reader.about == {"run": "k3f9x2"}
-    assert not reader.lock(), "its writer lives"
+    with pytest.raises(BlockingIOError):  # its writer lives
+        Reader(path, locked=True)
     journal.close()
-    assert reader.lock()
+    Reader(path, locked=True).close()
     points, notes = read(path)
     assert said(points) == [("loss", 0.5, 3), ("val/acc", 1.0, 3), ("loss", math.inf, 0)]
     assert notes == [{"tags": {"team": "ops"}}]
@@ -207,12 +208,11 @@ def test_a_forked_child_lets_go_of_it_and_its_parent_keeps_the_lock(tmp_path: Pa
         journal.log({"a": 2}, 2)  # goes nowhere
         os._exit(0)
     os.waitpid(child, 0)
-    reader = Reader(path)
-    assert not reader.lock()
+    with pytest.raises(BlockingIOError):
+        Reader(path, locked=True)
     journal.log({"a": 3}, 3)
     journal.close()
-    assert reader.lock()
-    reader.close()
+    Reader(path, locked=True).close()
     assert said(read(path)[0]) == [("a", 1.0, 1), ("a", 3.0, 3)]
 
 

@@ -10,7 +10,7 @@ from starlette.routing import Route
 from e2e.serving import Project, fitted, one
 from unit.server.access.guarded import Guarded
 from upturn.api.resources import all_operations
-from upturn.core.access import ROLES, Role
+from upturn.core.access import ROLES, Role, reaches
 from upturn.core.naming import Description, Group, Model
 from upturn.core.records import Run, RunState
 from upturn.core.time import utcnow
@@ -67,8 +67,8 @@ MLFLOW = [
     ("GET", "artifacts/list", "viewer"),
     ("POST", "registered-models/create", "editor"),
     ("PATCH", "registered-models/update", "editor"),
-    ("POST", "registered-models/rename", "deployer"),
-    ("DELETE", "registered-models/delete", "deployer"),
+    ("POST", "registered-models/rename", "editor"),
+    ("DELETE", "registered-models/delete", "editor"),
     ("POST", "registered-models/get-latest-versions", "viewer"),
     ("GET", "registered-models/search", "viewer"),
     ("POST", "registered-models/set-tag", "editor"),
@@ -77,7 +77,7 @@ MLFLOW = [
     ("DELETE", "registered-models/alias", "deployer"),
     ("POST", "model-versions/create", "editor"),
     ("POST", "model-versions/transition-stage", "deployer"),
-    ("DELETE", "model-versions/delete", "deployer"),
+    ("DELETE", "model-versions/delete", "editor"),
     ("GET", "model-versions/get-download-uri", "viewer"),
     ("POST", "logged-models/search", "viewer"),
     ("POST", "logged-models", "editor"),
@@ -229,13 +229,16 @@ def test_what_is_open_is_listed_here() -> None:
     assert set(served) <= {path for _, path in OPEN}
 
 
-def test_mlflows_own_table_says_the_same() -> None:
+def test_mlflows_own_table_is_never_stricter() -> None:
     from upturn.adapters.mlflow.routes import routes
 
     for route in routes():
         version = route.version or 2
         needed = needs(route.method, f"/api/{version}.0/mlflow/{route.path}", known_operations)
-        assert needed.role == route.role, f"{route.method} {route.path}"
+        assert needed.role is not None
+        assert reaches(needed.role, route.role), f"{route.method} {route.path}"
+        if "alias" not in route.path and "stage" not in route.path:  # releases: the guard's to say
+            assert needed.role == route.role, f"{route.method} {route.path}"
 
 
 def test_the_serving_routes_are_all_in_the_table() -> None:
