@@ -106,7 +106,9 @@ def test_a_logged_model_is_loaded_by_alias_and_by_number_and_served(
     assert info.model_id in {one.model_id for one in found}
 
 
-def test_a_version_of_our_own_loads_by_pyfunc(client: MlflowClient, project: Project) -> None:
+def test_a_version_of_our_own_loads_by_pyfunc(
+    client: MlflowClient, project: Project, server: Server
+) -> None:
     frame = flights()
     model = lightgbm_classifier().fit(frame[NUMBERS], frame["late"])
     made = register_version(
@@ -121,6 +123,9 @@ def test_a_version_of_our_own_loads_by_pyfunc(client: MlflowClient, project: Pro
         assert np.array_equal(loaded.predict(rows), model.predict_proba(rows)[:, 1])
     schema = loaded.metadata.get_input_schema()
     assert schema.input_names() == NUMBERS
+    path = f"/api/2.0/mlflow-artifacts/artifacts/upturn/delays/{made.number}/artifacts/MLmodel"
+    assert httpx.put(server.url + path, content=b"flavors: {}").status_code == 403
+    assert httpx.delete(server.url + path).status_code == 403
 
 
 def test_models_are_made_described_tagged_renamed_and_deleted(

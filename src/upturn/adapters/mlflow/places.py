@@ -14,6 +14,7 @@ from upturn.core.ids import version_path
 from upturn.core.tracking import RunRow, StoredFile
 from upturn.model.catalog import find_model
 
+OF_VERSION = "version/"  # how the owners begin whose files are read alone
 OWN = "upturn"  # below it are versions that our own code registered
 _OTHERS = {"models": re.compile(r"m-[0-9a-f]{32}"), "traces": re.compile(r"tr-[\w-]{1,64}")}
 

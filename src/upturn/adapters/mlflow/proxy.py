@@ -11,6 +11,7 @@ import msgspec
 
 from upturn.adapters.mlflow.call import Call
 from upturn.adapters.mlflow.errors import (
+    FORBIDDEN,
     NO_ENDPOINT,
     NOT_IMPLEMENTED,
     MlflowError,
@@ -18,6 +19,7 @@ from upturn.adapters.mlflow.errors import (
 )
 from upturn.adapters.mlflow.paths import plain_path
 from upturn.adapters.mlflow.places import (
+    OF_VERSION,
     Download,
     Place,
     download,
@@ -77,6 +79,8 @@ async def answer(
     place = await in_thread(place_of, call, inside)
     if method == "GET":
         return await in_thread(download, call, place)
+    if place.owner.startswith(OF_VERSION):
+        raise MlflowError("The files of a registered version never change.", FORBIDDEN)
     if method == "DELETE":
         if not inside:
             raise missing_value("path")

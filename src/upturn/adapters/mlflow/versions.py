@@ -23,6 +23,7 @@ from upturn.adapters.mlflow.model_nouns import (
     version_json,
 )
 from upturn.adapters.mlflow.own_models import offer
+from upturn.adapters.mlflow.paths import plain_path
 from upturn.adapters.mlflow.places import Place, place_of
 from upturn.adapters.mlflow.reading import Ask, KeyValue
 from upturn.core.ids import version_path
@@ -289,7 +290,8 @@ def _place(call: Call, asked: CreateVersion) -> Place | None:
         run, _, path = asked.source.removeprefix("runs:/").strip("/").partition("/")
         if asked.run_id and run != asked.run_id:
             raise _mismatch(asked.source, "run_id")
-        return Place(run, path)
+        row = call.workspace.tracking.rows([run]).get(run)
+        return Place(run, plain_path(path)) if row is not None and call.sees(row.project) else None
     if parts.scheme == _ARTIFACTS:
         place = place_of(call, unquote(parts.path).strip("/"))
         if place.owner.startswith("m-"):
