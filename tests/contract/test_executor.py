@@ -72,6 +72,7 @@ class Bench:
                 code="c",
                 output_file=str(self.output(name)),
                 env=self.env,
+                judged=True,  # what is logged is told at once
             )
         )
         return name

@@ -47,6 +47,7 @@ def client(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowCl
     monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     mlflow.set_tracking_uri(server.url)
     mlflow.set_registry_uri(server.url)
+    mlflow.set_experiment("Default")  # the client remembers that of another server
     yield MlflowClient(server.url)
     while mlflow.active_run() is not None:
         mlflow.end_run()

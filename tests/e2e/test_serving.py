@@ -183,7 +183,7 @@ def test_what_else_can_be_wrong_with_a_request(server: Server) -> None:
     assert server.get("/v1/endpoints/%2e%2e").status == 404
     assert server.predict("delays", {"row": GOOD}, x_upturn_arm="nobody").status == 400
     foreign = server.ask("GET", "/v1/endpoints", headers={"host": "evil.example"})
-    assert (foreign.status, foreign.body["code"]) == (403, "forbidden")
+    assert (foreign.status, foreign.body["code"]) == (401, "unauthorized")
 
 
 def test_too_much_is_refused(server: Server) -> None:

@@ -95,7 +95,7 @@ def main() -> None:
 def _status(args: list[str]) -> int:
     from upturn.core.access import VIA
 
-    VIA.set("cli")
+    asked_by = VIA.set("cli")
     try:
         result: Any = cli.main(args, prog_name="upturn", standalone_mode=False)
         return result if isinstance(result, int) else 0
@@ -111,6 +111,8 @@ def _status(args: list[str]) -> int:
     except BrokenPipeError:
         sys.stdout = None  # type: ignore[assignment]  # the reader left; nothing more to flush to it
         return 0
+    finally:
+        VIA.reset(asked_by)
 
 
 def print_problem(problem: Problem) -> None:

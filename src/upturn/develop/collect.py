@@ -95,9 +95,7 @@ def plan_collection(
     roots |= {pin.path for pin in list_pins(workspace)}
     roots |= {artifact_path(digest) for digest in workspace.tracking.kept_files()}
     kept = reachable(roots, refers)
-    kept |= _files(workspace, kept) | {
-        artifact_path(digest) for digest in digests_waiting(workspace.settings.home)
-    }
+    kept |= {artifact_path(digest) for digest in digests_waiting(workspace.settings.home)}
     unused_since = min([began, *live.values()]) - MARGIN_S
     saved_before = min(unused_since, began - older_than.total_seconds())
     tally = _tally(workspace.blobs.entries(), kept, unused_since)
@@ -213,12 +211,6 @@ def kept_runs(
             found.add(f"run/{parent}")
             parent = by_id[parent].parent if parent in by_id else None
     return found
-
-
-def _files(workspace: Workspace, kept: set[str]) -> set[str]:
-    """The blobs of the files of runs that are kept."""
-    runs = [path.removeprefix("run/") for path in kept if path.count("/") == 1]
-    return {artifact_path(file.digest) for run in runs for file in workspace.tracking.files(run)}
 
 
 def _live_since(workspace: Workspace, older_than: timedelta) -> dict[str, float]:

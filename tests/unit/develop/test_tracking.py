@@ -69,7 +69,7 @@ def test_brackets_in_what_users_write_are_no_markup(note: str) -> None:
     handle = bracketed.run(names=["[bold]", "[/x]"])
     assert handle.status == "failed"
     assert "[/nothing] is no tag" in printed("show", handle.id)
-    assert "'[bold]', '[/x]'" in printed("runs", "--flow", "bracketed")
+    assert '["[bold]","[/x]"]' in printed("runs", "--flow", "bracketed")
 
 
 def test_a_value_that_is_no_number_is_refused_where_it_is_logged(note: str) -> None:

@@ -12,7 +12,7 @@ def chosen(values: Any, points: int) -> Any:
 
     >>> import numpy as np
     >>> chosen(np.array([0, 1, 9, 1, 2, -5, 3, 4]), 6).tolist()
-    [0, 1, 2, 4, 5, 6, 7]
+    [0, 1, 2, 5, 6, 7]
     """
     import numpy as np
 

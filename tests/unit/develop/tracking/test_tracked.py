@@ -13,8 +13,9 @@ import pytest
 import upturn as up
 from contract.processes import finish, hear, start
 from upturn.core.errors import Conflict, Invalid, NotFound
-from upturn.core.naming import Description, Group
+from upturn.core.naming import Description, Group, Removal
 from upturn.core.records import Exhibit, Run, RunState
+from upturn.core.time import utcnow
 from upturn.develop.collect import plan_collection
 from upturn.develop.runs import view_run
 from upturn.develop.tracking.delivery import JournalDuty, pick_up
@@ -361,9 +362,11 @@ def test_tables_figures_and_images_are_saved(workspace: Workspace) -> None:
     assert b"&lt;a&gt;" in bytes(preview)
 
 
-def test_gc_keeps_the_files_of_runs_that_are_kept(workspace: Workspace) -> None:
+def test_gc_keeps_the_files_of_runs_that_are_shown(workspace: Workspace) -> None:
     with up.track("kept") as old:
         up.save(b"old", "file")
+    removal = Removal(path=f"run/{old.id}", removed=True, who="me", at=utcnow())
+    workspace.meta.put(removal)
     with up.track("kept") as new:
         up.save(b"new", "file")
         new.flush()

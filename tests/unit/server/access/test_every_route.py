@@ -17,6 +17,7 @@ from upturn.core.time import utcnow
 from upturn.core.tokentext import new_token_text
 from upturn.server.access.need import known_operations, needs
 from upturn.stores.tokens import get_token, revoke_token
+from waiting import until
 
 NAME = "zanzibar"  # of everything in the project that foreigners do not see
 HIDDEN = "cinnamon"  # what is said in it
@@ -178,6 +179,8 @@ def tokens(served: Guarded) -> dict[str, str]:
     made["revoked"] = served.token("admin")
     newest = max(meta.select(type(get_token(meta, "viewer-0"))), key=lambda token: token.made_at)
     revoke_token(meta, newest, who="test")
+    for name in ("expired", "revoked"):  # the one is not over yet, the other may be believed yet
+        until(lambda name=name: served.ask("GET", "/v1/endpoints", made[name]).status_code == 401)
     return made
 
 
