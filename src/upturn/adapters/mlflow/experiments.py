@@ -2,11 +2,8 @@
 
 import re
 from collections.abc import Iterable
-from datetime import timedelta
 from typing import Any
 from urllib.parse import urlparse
-
-import msgspec
 
 from upturn.adapters.mlflow.call import Call, Route
 from upturn.adapters.mlflow.errors import EXISTS, MISSING, MlflowError, bad_value
@@ -28,6 +25,7 @@ from upturn.adapters.mlflow.views import View, view_of
 from upturn.core.errors import Conflict
 from upturn.core.naming import Group, Removal
 from upturn.core.time import micros
+from upturn.stores import groups
 
 DEFAULT = "0"
 LOCATION = "upturn.artifact_location"  # a tag that says where a client wants its artifacts
@@ -132,10 +130,10 @@ def active_experiment(call: Call, number: str) -> Experiment:
     return found
 
 
-def experiments_of(call: Call, groups: Iterable[Group]) -> list[Experiment]:
+def experiments_of(call: Call, some: Iterable[Group]) -> list[Experiment]:
     """The groups with what is known of them."""
-    groups = list(groups)
-    paths = [f"group/{group.id}" for group in groups]
+    found = list(some)
+    paths = [f"group/{group.id}" for group in found]
     removals: dict[str, Removal] = {}
     for at in range(0, len(paths), 500):
         for removal in call.workspace.meta.select(Removal, path=paths[at : at + 500]):
@@ -143,60 +141,30 @@ def experiments_of(call: Call, groups: Iterable[Group]) -> list[Experiment]:
     tags = call.workspace.tracking.tags(paths)
     return [
         Experiment(group, removals.get(path), tags.get(path, {}))
-        for group, path in zip(groups, paths, strict=True)
+        for group, path in zip(found, paths, strict=True)
     ]
 
 
 def default_group(call: Call) -> Group:
     """The project's own 'Default', made when it is missing; '0' where the store is at home."""
-    meta = call.workspace.meta
-    if call.project != call.workspace.settings.project:
-        return named_group(call, "Default") or make_group(call, "Default")
-    found = meta.find(Group, DEFAULT)
-    if found is not None:
-        return found
-    group = _new(call, "Default", DEFAULT)  # before anything else that this request makes
-    group = msgspec.structs.replace(group, created_at=call.now - timedelta(microseconds=1))
-    try:
-        return meta.add(group)
-    except Conflict:  # another request just made it
-        return meta.get(Group, DEFAULT)
+    meta, home = call.workspace.meta, call.workspace.settings.project
+    own = groups.default_group(meta, home)
+    if call.project == home:
+        return own
+    return groups.make_group(meta, call.project, groups.DEFAULT_NAME, who=call.asker.name)
 
 
 def named_group(call: Call, name: str) -> Group | None:
     """The group of that name in the project, if there is one, be it removed."""
-    for group in call.workspace.meta.select(Group, name=name):
-        last = call.workspace.meta.get(Group, group.id)
-        if last.name == name and last.project == call.project:
-            return last
-    return None
+    return groups.find_group(call.workspace.meta, call.project, name)
 
 
 def make_group(call: Call, name: str) -> Group:
     """A new group. Raises MlflowError when the name is taken."""
-    meta = call.workspace.meta
-    while True:
-        numbers = [int(group.id) for group in meta.last_each(Group) if group.id.isdecimal()]
-        number = str(max([0, *numbers]) + 1)
-        try:
-            return meta.add(_new(call, name, number))
-        except Conflict:
-            if named_group(call, name) is not None:
-                raise MlflowError(f"Experiment(name={name}) already exists.", EXISTS) from None
-            if meta.find(Group, number) is None:
-                raise
-
-
-def _new(call: Call, name: str, number: str) -> Group:
-    return Group(
-        id=number,
-        seq=1,  # and not the next: who was faster has the number
-        name=name,
-        project=call.project,
-        who=call.asker.name,
-        created_at=call.now,
-        at=call.now,
-    )
+    try:
+        return groups.new_group(call.workspace.meta, call.project, name, who=call.asker.name)
+    except Conflict:
+        raise MlflowError(f"Experiment(name={name}) already exists.", EXISTS) from None
 
 
 class CreateExperiment(Ask, frozen=True, kw_only=True):
