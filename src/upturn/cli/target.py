@@ -64,7 +64,8 @@ def load_target(text: str, kind: type[T], *, root: Path | None = None) -> T:
         raise
     except (Exception, SystemExit) as error:  # noqa: BLE001  # the user's file may raise anything
         raise LoadFailed(path.name, problem_of(error)) from None
-    of_kind = [key for key, value in vars(module).items() if isinstance(value, kind)]
+    public = [key for key in vars(module) if not key.startswith("_")]
+    of_kind = [key for key in public if isinstance(getattr(module, key), kind)]
     found = getattr(module, name, None)
     noun = kind.__name__.lower()
     if found is None:
