@@ -217,3 +217,22 @@ def test_a_shadow_that_went_before_does_not_make_anybody_late() -> None:
         await asyncio.gather(shadow, waiting)
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("inline_rows", [0, 64])
+def test_a_closed_worker_answers_who_was_admitted_before(inline_rows: int) -> None:
+    def threads() -> list[threading.Thread]:
+        return [one for one in threading.enumerate() if one.name == "model closed:1"]
+
+    async def run() -> list[Any]:
+        worker = ModelWorker(Model(), name="closed:1", inline_rows=inline_rows)
+        answers: list[Any] = []
+        for number in (1, 2, 3):  # the first before it is closed, the others once its thread ended
+            found = await asyncio.wait_for(worker.submit([(number,)], perf_counter() + 10), 5)
+            answers.append(found.answers)
+            worker.close()
+            await asyncio.gather(*(asyncio.to_thread(one.join, 5) for one in threads()))
+            assert not threads()
+        return answers
+
+    assert asyncio.run(run()) == [[2], [4], [6]]

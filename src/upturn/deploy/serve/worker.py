@@ -97,8 +97,7 @@ class ModelWorker:
         self._looking = False  # a look at deadlines is due
         self._closing = False
         self._batches: SimpleQueue[list[_Job] | None] = SimpleQueue()
-        thread = threading.Thread(target=self._work, name=f"model {name}", daemon=True)
-        thread.start()
+        self._threaded = False  # whether a thread takes what is put into `_batches`
 
     @property
     def waiting_rows(self) -> int:
@@ -153,7 +152,10 @@ class ModelWorker:
         return job.future
 
     def close(self) -> None:
-        """Let the thread end once what was submitted is predicted."""
+        """Let the thread end once what was submitted is predicted.
+
+        Requests that were admitted before may still come: whose body was on its way is answered.
+        """
         self._closing = True
         self._wake()
 
@@ -188,14 +190,21 @@ class ModelWorker:
         if jobs:
             self._flying = jobs
             self._free_at = perf_counter() + self._pace.seconds(rows)
+            self._start()
             self._batches.put(jobs)
             self._look_later()
             return
         self._busy = False
         if self._jobs or self._shadows:
             self._wake()
-        elif self._closing:
+        elif self._closing and self._threaded:
+            self._threaded = False
             self._batches.put(None)
+
+    def _start(self) -> None:
+        if not self._threaded:
+            self._threaded = True
+            threading.Thread(target=self._work, name=f"model {self.name}", daemon=True).start()
 
     def _take(self, queue: deque[_Job]) -> list[_Job]:
         """The next batch: jobs of one kind of block, as many as are predicted in BATCH_S."""
