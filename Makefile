@@ -45,7 +45,7 @@ imports: .venv-test/.ready
 
 pytest: .venv-test/.ready .venv-mlflow2/.locked
 	@echo "pytest"
-	@PATH="$(CURDIR)/.venv-test/bin:$$PATH" .venv-test/bin/python -m pytest $(ARGS)
+	@PYTHONDONTWRITEBYTECODE= PATH="$(CURDIR)/.venv-test/bin:$$PATH" .venv-test/bin/python -m pytest $(ARGS)
 
 format: .venv-test/.ready
 	@.venv-test/bin/ruff check --fix --quiet; status=$$?; .venv-test/bin/ruff format --quiet; exit $$status

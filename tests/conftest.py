@@ -1,5 +1,6 @@
 """What every test has: a workspace of its own, and Hypothesis set up for this machine or for CI."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -13,6 +14,12 @@ settings.register_profile(
     "ci", settings.get_profile("dev"), derandomize=True, database=None, print_blob=True
 )
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+def pytest_collection_finish() -> None:
+    """Leave what all tests share out of collections: statsmodels asks for many."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -1,10 +1,11 @@
 """Pool: the threads in which a worker does what would block its event loop."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import ParamSpec, Protocol, TypeVar
+from queue import SimpleQueue
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from upturn.deploy.serve.problems import Overloaded
 
@@ -23,39 +24,90 @@ class InThread(Protocol):
 
 
 class Pool:
-    """Some threads, made when they are needed. Use it from the event loop alone."""
+    """Some threads, made when they are needed. Use it from one event loop alone.
+
+    Of its own, as concurrent.futures' costs a short request a quarter of its time: two wake-ups of
+    the loop for each answer, and a lock, a condition and a chain of two futures.
+    """
 
     def __init__(self, threads: int = _THREADS, waiting: int = _WAITING) -> None:
-        self._threads = threads
+        self._most_threads = threads
         self._most = threads + waiting
-        self._executor: ThreadPoolExecutor | None = None
-        self._busy = 0
+        self._work: SimpleQueue[_Job | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._busy = 0  # what is done or waits; who asked may have gone away meanwhile
+        self._closed = False
 
     async def __call__(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Do it in a thread. Raises Overloaded when too much waits already."""
-        if self._busy >= self._most:
+        if self._busy >= self._most or self._closed:
             raise Overloaded(
                 "The server has too much to do.", hint="Try again in a moment.", retry_after_s=1
             )
-        if self._executor is None:
-            self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix="api")
         self._busy += 1
-        future = self._executor.submit(partial(work, *args, **kwargs))
-        future.add_done_callback(self._done(asyncio.get_running_loop()))
-        return await asyncio.wrap_future(future)
+        if len(self._threads) < min(self._busy, self._most_threads):
+            name = f"api_{len(self._threads)}"
+            thread = threading.Thread(target=self._run, name=name, daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._work.put(_Job(loop, future, partial(work, *args, **kwargs)))
+        return await future
 
     def close(self) -> None:
         """Finish what has begun; what waits yet is not done any more."""
-        if self._executor is not None:
-            self._executor.shutdown(cancel_futures=True)
+        self._closed = True
+        for _ in self._threads:
+            self._work.put(None)
+        for thread in self._threads:
+            thread.join()
 
-    def _done(self, loop: asyncio.AbstractEventLoop) -> Callable[[object], None]:
-        # Whoever asked may have gone away meanwhile: the thread is busy until it is done.
-        def free() -> None:
-            self._busy -= 1
+    def _done(self, future: "asyncio.Future[Any]", found: Any, error: BaseException | None) -> None:
+        self._busy -= 1
+        if future.done():  # cancelled: nobody waits any more
+            return
+        if error is None:
+            future.set_result(found)
+        else:
+            future.set_exception(error)
 
-        def done(_: object) -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(free)
+    # In a thread
 
-        return done
+    def _run(self) -> None:
+        while self._next():
+            pass
+
+    def _next(self) -> bool:
+        # A frame of its own: a thread that waits must not hold the last request's body.
+        job = self._work.get()
+        if job is None:
+            return False
+        if self._closed:
+            return True
+        found: Any = None
+        error: BaseException | None = None
+        try:
+            found = job.work()
+        except StopIteration as raised:  # which no future can hold
+            error = RuntimeError("What was done in a thread raised StopIteration.")
+            error.__cause__ = raised
+        except BaseException as raised:  # noqa: BLE001 (it is raised again where it is awaited)
+            error = raised
+        try:
+            job.loop.call_soon_threadsafe(self._done, job.future, found, error)
+        except RuntimeError:
+            return False  # the loop is closed, and nobody waits any more
+        return True
+
+
+class _Job:
+    __slots__ = ("future", "loop", "work")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        future: "asyncio.Future[Any]",
+        work: Callable[[], Any],
+    ) -> None:
+        self.loop, self.future, self.work = loop, future, work
