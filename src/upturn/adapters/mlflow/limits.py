@@ -2,6 +2,7 @@
 
 import posixpath
 import re
+from functools import lru_cache
 
 from upturn.adapters.mlflow.errors import MlflowError, bad_value, missing_value, too_long
 
@@ -25,16 +26,22 @@ _CHARACTERS = (
 
 def check_name(name: str, path: str) -> None:
     """Refuse what is no name of a metric, a parameter or a tag."""
+    wrong = _complaint(name) if len(name) <= KEY_MOST else _complaint.__wrapped__(name)
+    if wrong:
+        raise bad_value(path, name, wrong)
+
+
+@lru_cache(maxsize=8192)  # a run logs the same few names again and again
+def _complaint(name: str) -> str:
     if not _NAME.fullmatch(name.rstrip("\n")):
-        raise bad_value(path, name, _CHARACTERS)
+        return _CHARACTERS
     normal = posixpath.normpath(name)
     if normal != name or normal == "." or normal.startswith(("..", "/")):
-        raise bad_value(
-            path,
-            name,
+        return (
             "Names may be treated as files in certain cases, and must not resolve to other names "
-            f"when treated as such. This name would resolve to {normal!r}",
+            f"when treated as such. This name would resolve to {normal!r}"
         )
+    return ""
 
 
 def check_param(name: str, value: str, path: str = "") -> str:
