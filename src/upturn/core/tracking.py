@@ -14,7 +14,7 @@ from upturn.core.records import RunStatus
 NO_STEP = -1  # of a value that a task logged without a step
 
 
-class Point(msgspec.Struct, frozen=True, array_like=True):
+class Point(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One value of a metric: at a step, and at an instant in microseconds since 1970 (UTC)."""
 
     name: str

@@ -1,6 +1,8 @@
 """The points of metrics, for MLflow's clients and charts."""
 
 from collections.abc import Iterable
+from math import isfinite
+from operator import attrgetter
 from typing import Any
 
 from upturn.adapters.mlflow.call import Call, Route
@@ -150,13 +152,13 @@ def _seen(call: Call, runs: Iterable[str]) -> set[str]:
 
 
 def _by_time(points: Iterable[Point]) -> list[Point]:
-    return sorted(points, key=lambda point: (point.at, point.step))  # equal ones: by their values
+    return sorted(points, key=attrgetter("at"))  # equal ones stay as they are: by step and value
 
 
 def _json(point: Point) -> dict[str, Any]:
     return {
         "key": point.name,
-        "value": number(point.value),
+        "value": point.value if isfinite(point.value) else number(point.value),
         "timestamp": point.at // 1000,
         "step": point.step,
     }

@@ -24,7 +24,7 @@ from upturn.core.tracking import Point, RunRow
 _MODELS = "mlflow.log-model.history"
 
 
-class MetricValue(msgspec.Struct, frozen=True, kw_only=True):
+class MetricValue(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A value of a metric."""
 
     key: str = ""
