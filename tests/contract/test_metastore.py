@@ -50,7 +50,7 @@ def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
 def place_of(store: MetaStore) -> str:
     """What another process opens the store by."""
     if isinstance(store, SqliteMetaStore):
-        return str(store._path)
+        return str(store.path)
     assert isinstance(store, RemoteMetaStore)
     return store._server.url
 

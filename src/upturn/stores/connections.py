@@ -1,10 +1,11 @@
 """Connections: to one SQLite file, shared by threads: one that writes, and several that read."""
 
+import os
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from upturn.core.errors import Corrupt, Invalid, Unavailable
 from upturn.stores.forks import watch
@@ -68,10 +69,15 @@ _HINTS = {
 
 
 class Connections:
-    """Opened when they are needed. None crosses a fork: a child closes them and opens its own."""
+    """Opened when they are needed; for all stores of one file, whose writers wait for each other.
 
-    def __init__(self, path: Path, *, busy_s: float) -> None:
-        self._path = path
+    Another connection's lock is looked at again after milliseconds, a thread's is handed over.
+    None crosses a fork: none happens while one is in use, and the child closes what it inherited
+    (which changes nothing on disk: the parent's locks hold) and opens its own.
+    """
+
+    def __init__(self, path: Path | str, *, busy_s: float = 10.0) -> None:
+        self.path = Path(path)
         self._busy_s = busy_s
         self._closed = False
         self._reset()
@@ -84,11 +90,35 @@ class Connections:
             connection.execute("BEGIN")
             return work(connection)
         except sqlite3.Error as error:
-            refuse(error, self._path)
+            refuse(error, self.path)
         finally:
             if connection.in_transaction:
                 connection.execute("COMMIT")
             self._give(connection)
+
+    def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[Any]:
+        """What one statement finds."""
+        connection = self._take()
+        try:
+            return connection.execute(sql, parameters).fetchall()  # pyright: ignore[reportArgumentType]
+        except sqlite3.Error as error:
+            refuse(error, self.path)
+        finally:
+            self._give(connection)
+
+    def stamp(self) -> int:
+        """A number that differs after somebody, in any process, has written; takes microseconds.
+
+        The connection that it asks never writes, so every commit is another connection's to it.
+        """
+        with self._watching:
+            if self._watcher is None:
+                self._watcher = self._open()
+            try:
+                (version,) = self._watcher.execute("PRAGMA data_version").fetchone()
+            except sqlite3.Error as error:
+                refuse(error, self.path)
+        return self._generation << 40 | version
 
     def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do `work` in one transaction: nothing of it is there when it raises."""
@@ -103,7 +133,7 @@ class Connections:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 if isinstance(error, sqlite3.Error):
-                    refuse(error, self._path)
+                    refuse(error, self.path)
                 if isinstance(error, OverflowError | UnicodeEncodeError):
                     raise Invalid(f"This can't be stored: {error}.") from None
                 raise
@@ -111,13 +141,14 @@ class Connections:
     def close(self) -> None:
         """Release the file; those who read just now finish first."""
         self._closed = True
-        with self._writing, self._reading:
+        with self._writing, self._watching, self._reading:
             self._reading.wait_for(lambda: self._busy == 0)
             self._close_all()
 
     def before_fork(self) -> None:
         """Wait until no connection is in use."""
         self._writing.acquire()
+        self._watching.acquire()
         self._reading.acquire()
         self._reading.wait_for(lambda: self._busy == 0)
 
@@ -128,13 +159,17 @@ class Connections:
             self._reset()
         else:
             self._reading.release()
+            self._watching.release()
             self._writing.release()
 
     def _reset(self) -> None:
         self._writer: sqlite3.Connection | None = None
+        self._watcher: sqlite3.Connection | None = None
         self._free: list[sqlite3.Connection] = []  # for reading
         self._busy = 0
         self._writing = threading.Lock()
+        self._watching = threading.Lock()
+        self._generation = os.getpid()  # in stamps: a connection that is opened again counts anew
         self._reading = threading.Condition(threading.Lock())
 
     def _take(self) -> sqlite3.Connection:
@@ -163,16 +198,21 @@ class Connections:
 
     def _open(self) -> sqlite3.Connection:
         if self._closed:
-            raise Unavailable(f"The store {self._path} was closed.")
-        return connect(self._path, self._busy_s)
+            raise Unavailable(f"The store {self.path} was closed.")
+        return connect(self.path, self._busy_s)
 
     def _close_all(self) -> None:
-        for connection in (self._writer, *self._free):
+        for connection in (self._writer, self._watcher, *self._free):
             if connection is not None:
                 connection.close()
-        self._writer = None
+        self._writer = self._watcher = None
         self._free.clear()
 
     def __del__(self) -> None:
         if hasattr(self, "_free"):
             self._close_all()
+
+
+def connections_to(file: Path | str | Connections, busy_s: float) -> Connections:
+    """Those that are given, or new ones to the file at a path."""
+    return file if isinstance(file, Connections) else Connections(file, busy_s=busy_s)

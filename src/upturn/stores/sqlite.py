@@ -1,20 +1,17 @@
 """SqliteMetaStore: records and leases in one SQLite file, shared by threads and processes."""
 
-import os
 import sqlite3
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
-from upturn.core.errors import Conflict, Invalid, NotFound, Unavailable, did_you_mean
+from upturn.core.errors import Conflict, Invalid, NotFound, did_you_mean
 from upturn.core.metastore import Lease
 from upturn.core.records import KINDS, Artifact, Edge, Record
 from upturn.stores.clock import boot, elapsed_s
-from upturn.stores.connections import connect, refuse
-from upturn.stores.forks import watch
+from upturn.stores.connections import Connections, connections_to
 from upturn.stores.once import keep_receipt, receipt
 from upturn.stores.projection import projected
 from upturn.stores.tables import ORDER, Table, bound, condition, numbered, sequence_number, table_of
@@ -27,26 +24,26 @@ _KNOWN_KEYS = 2000  # how many keys are looked through for a hint
 class SqliteMetaStore:
     """Records and leases in a SQLite file in WAL mode, made when it is missing.
 
-    One connection reads and one writes, each behind a lock; a forked child opens its own. A write
-    survives the death of the process when `put` returns (of the machine: after a checkpoint).
-    Raises Unavailable when the disk is full or another process holds the store for over `busy_s`
-    seconds, and Corrupt when the file is not a store.
+    A write survives the death of the process when `put` returns (of the machine: after a
+    checkpoint). Raises Unavailable when the disk is full or another process holds the store for
+    over `busy_s` seconds, and Corrupt when the file is not a store.
     """
 
     def __init__(
         self,
-        path: Path | str,
+        file: Path | str | Connections,
         *,
         busy_s: float = 10.0,
         clock: Callable[[], float] = elapsed_s,  # of the leases
     ) -> None:
-        self._path = Path(path)
-        self._busy_s = busy_s
+        self._connections = connections_to(file, busy_s)
         self._clock = clock
-        self._closed = False
-        self._reset()
-        self._open_reader()
-        watch(self)
+        self._connections.stamp()  # whatever is wrong with the file is said now
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._connections.path
 
     # Records
 
@@ -64,11 +61,11 @@ class SqliteMetaStore:
                 keep_receipt(connection, once, [sequence_number(record) for record in put])
             return put
 
-        return self._write(write)
+        return self._connections.write(write)
 
     def add(self, record: R) -> R:
         """`put` for one record, returned with its own type."""
-        return self._write(lambda connection: _insert(connection, record))
+        return self._connections.write(lambda connection: _insert(connection, record))
 
     def find(self, kind: type[R], *key: object) -> R | None:
         """The record with that key, or the last of its sequence; None when there is none."""
@@ -163,12 +160,14 @@ class SqliteMetaStore:
         )
         body = msgspec.json.encode(payload or {}).decode()
         values = (name, owner, boot(), now + ttl_s, body, now)
-        return self._write(lambda connection: connection.execute(sql, values).rowcount == 1)
+        return self._connections.write(
+            lambda connection: connection.execute(sql, values).rowcount == 1
+        )
 
     def release(self, name: str, owner: str) -> None:
         """Give a lease back, if `owner` holds it."""
         sql = "DELETE FROM lease WHERE name = ? AND owner = ?"
-        self._write(lambda connection: connection.execute(sql, (name, owner)))
+        self._connections.write(lambda connection: connection.execute(sql, (name, owner)))
 
     def lease(self, name: str) -> Lease | None:
         """Who holds that name now; None when nobody does."""
@@ -190,12 +189,8 @@ class SqliteMetaStore:
     # The store itself
 
     def stamp(self) -> int:
-        """A number that differs after somebody, in any process, has written; takes microseconds.
-
-        The reading connection never writes, so every commit is another connection's to it.
-        """
-        version = self._read("PRAGMA data_version", ())[0][0]
-        return self._generation << 40 | version
+        """A number that differs after somebody, in any process, has written; takes microseconds."""
+        return self._connections.stamp()
 
     def counts(self) -> dict[str, int]:
         """How many records each table holds."""
@@ -204,81 +199,13 @@ class SqliteMetaStore:
 
     def close(self) -> None:
         """Release files and connections."""
-        self._closed = True
-        with self._write_lock, self._read_lock:
-            self._close_connections()
-
-    def __del__(self) -> None:
-        if not getattr(self, "_closed", True):
-            self._close_connections()
-
-    # Connections. None crosses a fork: none happens while one is in use, and the child closes what
-    # it inherited (which changes nothing on disk: the parent's locks hold) and opens its own.
-
-    def before_fork(self) -> None:
-        """Wait until no connection is in use."""
-        self._write_lock.acquire()
-        self._read_lock.acquire()
-
-    def after_fork(self, *, child: bool) -> None:
-        """Let the connections be used again, by the process that opened them."""
-        if child:
-            self._close_connections()
-            self._reset()
-        else:
-            self._read_lock.release()
-            self._write_lock.release()
-
-    def _reset(self) -> None:
-        self._reader: sqlite3.Connection | None = None
-        self._writer: sqlite3.Connection | None = None
-        self._read_lock = threading.Lock()
-        self._write_lock = threading.Lock()
-        self._generation = os.getpid()  # in stamps: a reopened connection counts anew
-
-    def _close_connections(self) -> None:
-        for connection in (self._writer, self._reader):
-            if connection is not None:
-                connection.close()
-        self._reader = self._writer = None
-
-    def _open_reader(self) -> sqlite3.Connection:
-        self._reader = reader = self._connect()
-        return reader
-
-    def _open_writer(self) -> sqlite3.Connection:
-        self._writer = writer = self._connect()
-        return writer
-
-    def _connect(self) -> sqlite3.Connection:
-        if self._closed:
-            raise Unavailable(f"The store {self._path} was closed.")
-        return connect(self._path, self._busy_s)
+        self._connections.close()
 
     def _read(self, sql: str, parameters: Sequence[object]) -> list[Any]:
-        with self._read_lock:
-            connection = self._reader or self._open_reader()
-            try:
-                return connection.execute(sql, parameters).fetchall()  # pyright: ignore[reportArgumentType]
-            except sqlite3.Error as error:
-                refuse(error, self._path)
-            except (OverflowError, UnicodeEncodeError):
-                return []  # a key that no store can hold is a key that this one does not
-
-    def _write(self, work: "Callable[[sqlite3.Connection], T]") -> "T":
-        with self._write_lock:
-            connection = self._writer or self._open_writer()
-            try:
-                connection.execute("BEGIN IMMEDIATE")
-                done = work(connection)
-                connection.execute("COMMIT")
-                return done
-            except BaseException as error:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                if isinstance(error, sqlite3.Error):
-                    refuse(error, self._path)
-                raise
+        try:
+            return self._connections.rows(sql, parameters)
+        except (OverflowError, UnicodeEncodeError):
+            return []  # a key that no store can hold is a key that this one does not
 
     def _nearest(self, kind: type[Record], key: Sequence[object]) -> str:
         """A hint at the first part of the key that nothing stored has."""
@@ -293,9 +220,6 @@ class SqliteMetaStore:
                 return did_you_mean(str(part), readable)
             where[name] = part
         return ""
-
-
-T = TypeVar("T")
 
 
 def _insert(connection: sqlite3.Connection, record: R) -> R:

@@ -18,7 +18,7 @@ from upturn.core.tracking import (
     StoredFile,
     Where,
 )
-from upturn.stores.connections import Connections
+from upturn.stores.connections import Connections, connections_to
 from upturn.stores.tracking.curve import chosen
 from upturn.stores.tracking.points import as_points, read_all, read_some
 from upturn.stores.tracking.search import COLUMNS, Search, find, run_row
@@ -34,8 +34,8 @@ class SqliteTrackingStore:
     Raises Unavailable and Corrupt as SqliteMetaStore does.
     """
 
-    def __init__(self, path: Path | str, *, busy_s: float = 10.0) -> None:
-        self._connections = Connections(Path(path), busy_s=busy_s)
+    def __init__(self, file: Path | str | Connections, *, busy_s: float = 10.0) -> None:
+        self._connections = connections_to(file, busy_s)
 
     def log(
         self,
@@ -190,9 +190,7 @@ class SqliteTrackingStore:
         self._connections.close()
 
     def _rows(self, sql: str, *values: object) -> list[Any]:
-        return self._connections.read(
-            lambda connection: connection.execute(sql, values).fetchall()  # pyright: ignore[reportArgumentType]
-        )
+        return self._connections.rows(sql, values)
 
     def _pairs(self, keys: Iterable[str], sql: str) -> dict[str, dict[str, str]]:
         found: dict[str, dict[str, str]] = {key: {} for key in keys}

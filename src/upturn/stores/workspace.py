@@ -108,12 +108,15 @@ def _served(settings: Settings) -> Workspace:
 
 
 def _local(settings: Settings) -> Workspace:
+    from upturn.stores.connections import Connections
     from upturn.stores.disk import DiskBlobStore
     from upturn.stores.sqlite import SqliteMetaStore
     from upturn.stores.sqlite_tracking import SqliteTrackingStore
 
     bundle = settings.bundle
-    records = settings.home / "upturn.db" if bundle is None else copied(bundle, settings.home)
+    records = Connections(
+        settings.home / "upturn.db" if bundle is None else copied(bundle, settings.home)
+    )
     return Workspace(
         settings=settings,
         meta=SqliteMetaStore(records),
