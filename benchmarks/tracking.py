@@ -4,8 +4,8 @@
 
 It needs `mlflow-skinny` where the client runs (--client names another Python that has it). When
 that Python has all of `mlflow`, `mlflow server` is measured, too, and every line has a ratio. The
-client takes most of the time of many sections: on two cores figures are the client's as much as the
-server's.
+client takes most of the time of many sections, so its figure with a server that takes no time at
+all stands beside ours: the floor, of the same run, which no server can do better than.
 
 Sections (all by default):
   start      from nothing to the first answer, and memory when idle (PSS of the process tree)
@@ -37,6 +37,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+FLOORED = ("metric", "batch", "runs", "history", "files")  # where the client's part is large
 SECTIONS = ("start", "metric", "batch", "runs", "many", "history", "files", "models")
 MB = 1_000_000
 # What a client is told by its environment: quiet, and without a look at git or at other services.
@@ -299,6 +300,15 @@ def mlflow_server(folder: Path, python: str) -> Iterator[Server]:
 
 
 @contextmanager
+def floor_server() -> Iterator[Server]:
+    """A server that keeps nothing."""
+    port = _free_port()
+    command = [sys.executable, str(Path(__file__).with_name("tracking_floor.py")), str(port)]
+    with _running(command, {**os.environ}, f"http://127.0.0.1:{port}", "/health") as server:
+        yield server
+
+
+@contextmanager
 def _running(command: list[str], environ: dict[str, str], uri: str, path: str) -> Iterator[Server]:
     begun = time.perf_counter()
     process = subprocess.Popen(
@@ -434,18 +444,20 @@ def has_mlflow_server(python: str) -> bool:
     return subprocess.run([python, "-c", code], capture_output=True, check=False).returncode == 0
 
 
-def report(name: str, ours: float, theirs: float | None) -> None:
-    """One line: ours, the aim, and how MLflow's own server does."""
+def report(name: str, ours: float, floor: float | None, theirs: float | None) -> None:
+    """One line: ours, the aim, what the client reaches at best, and MLflow's own server."""
     aim, side = AIMS.get(name, (None, ""))
-    met = ""
+    met = beside = peer = ""
     if aim is not None:
         good = ours <= aim if side == "at most" else ours >= aim
         met = f"{side} {aim:,g}: {'met' if good else 'NOT met'}"
-    peer = ""
+    if floor:
+        share = floor / ours if side == "at most" else ours / floor
+        beside = f"floor {floor:,.4g} ({share:.0%})"
     if theirs:
         better = theirs / ours if side == "at most" else ours / theirs
         peer = f"mlflow server {theirs:,.4g} ({better:,.1f} ×)"
-    print(f"  {name:24} {ours:>12,.4g}   {met:28} {peer}", flush=True)
+    print(f"  {name:24} {ours:>12,.4g}   {met:26} {beside:24} {peer}", flush=True)
 
 
 def main() -> None:
@@ -462,6 +474,10 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             with upturn_server(Path(folder) / "upturn") as server:
                 ours = measure(section, server, options.client, options.quick, ours=True)
+            floor: dict[str, float] = {}
+            if section in FLOORED:
+                with floor_server() as server:
+                    floor = measure(section, server, options.client, options.quick, ours=False)
             theirs: dict[str, float] = {}
             if peer:
                 with mlflow_server(Path(folder) / "mlflow", options.client) as server:
@@ -469,7 +485,7 @@ def main() -> None:
             shutil.rmtree(folder, ignore_errors=True)
             Path(folder).mkdir()
         for name, value in ours.items():
-            report(name, value, theirs.get(name))
+            report(name, value, floor.get(name), theirs.get(name))
 
 
 if __name__ == "__main__":
