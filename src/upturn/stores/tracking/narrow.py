@@ -11,7 +11,14 @@ _ENOUGH = 200  # runs that are looked at one by one sooner than an index is aske
 _MOST_TRIED = 8
 _INDEXED = ("param", "tag", "metric")
 _LINEAGE = ("model", "input")
-_FIELDS = {"id": "run", "parent": "parent"}  # of the run, with an index of their own
+_FIELDS = {  # of the run, with an index of their own
+    "id": "run IN (SELECT value FROM json_each(?))",
+    "parent": "parent IN (SELECT value FROM json_each(?))",
+    "group": '"group" IN (SELECT value FROM json_each(?))',
+    "group_name": '"group" IN (SELECT id FROM group_now '
+    "WHERE name IN (SELECT value FROM json_each(?)))",
+}
+_WIDER = 3  # times as many are read of one index, where another may find others
 
 
 def narrowed(connection: sqlite3.Connection, where: Where | None, *, most: int) -> set[str] | None:
@@ -20,16 +27,18 @@ def narrowed(connection: sqlite3.Connection, where: Where | None, *, most: int) 
     Each part of the condition that has an index from the value to the runs is asked for its own,
     the quick ones first, and what is left is what all of them found.
     """
+    queries = [] if where is None else _queries(where)[:_MOST_TRIED]
+    read = most * _WIDER if len(queries) > 1 else most
     found: set[str] | None = None
-    for query in [] if where is None else _queries(where)[:_MOST_TRIED]:
+    for query in queries:
         if found is not None and len(found) <= _ENOUGH:
             break
         sql = f"SELECT run FROM ({query.text}) LIMIT ?"
-        rows = connection.execute(sql, (*query.parameters, most + 1)).fetchall()
-        if len(rows) <= most:
+        rows = connection.execute(sql, (*query.parameters, read + 1)).fetchall()
+        if len(rows) <= read:
             these = {row[0] for row in rows}
             found = these if found is None else found & these
-    return found
+    return None if found is None or len(found) > most else found
 
 
 def _queries(where: Where) -> list[Sql]:
@@ -54,12 +63,11 @@ def _costs(where: Where) -> list[tuple[int, Sql]]:
         return [(_cost(where.op), runs_with(where))]
     if where.of in _LINEAGE and where.op not in ("!=", "NOT IN", "IS NULL"):
         return [(0, runs_with(where))]
-    column = _FIELDS.get(where.name) if where.of == "run" else None
-    if column is not None and where.op in ("=", "IN"):
+    among = _FIELDS.get(where.name) if where.of == "run" else None
+    if among is not None and where.op in ("=", "IN"):
         values = list(where.value) if where.op == "IN" else [where.value]
-        among = msgspec.json.encode([one for one in values if isinstance(one, str)]).decode()
-        text = f"SELECT run FROM run_now WHERE {column} IN (SELECT value FROM json_each(?))"
-        return [(0, Sql(text, (among,)))]
+        listed = msgspec.json.encode([one for one in values if isinstance(one, str)]).decode()
+        return [(0, Sql(f"SELECT run FROM run_now WHERE {among}", (listed,)))]
     return []
 
 

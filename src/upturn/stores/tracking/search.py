@@ -41,11 +41,10 @@ def find(connection: sqlite3.Connection, search: Search, *, limit: int, cursor: 
     if limit < 1:
         raise Invalid(f"A page has at least one run, not {limit}.")
     orders = _orders(search)
-    scope = _scope(search)
-    terms = [*scope, *([] if search.where is None else [condition_of(search.where)])]
+    terms = [*_scope(search), *([] if search.where is None else [condition_of(search.where)])]
     last = _opened(cursor, search, len(orders)) if cursor else None
     [order_of(order) for order in orders]  # what is none is said before anything is read
-    among, ranked = _ways(connection, search, scope, limit)
+    among, ranked = _ways(connection, search, limit)
     page = _Page(connection, terms, among, ranked and among is None)
     rows = [] if among == set() else page.rows(orders, last, limit + 1)
     more = len(rows) > limit
@@ -125,7 +124,7 @@ class _Page(msgspec.Struct, frozen=True):
 
 
 def _ways(
-    connection: sqlite3.Connection, search: Search, scope: list[Sql], limit: int
+    connection: sqlite3.Connection, search: Search, limit: int
 ) -> tuple[set[str] | None, bool]:
     """The few runs that alone have to be looked at, if so; and whether runs are so many that
     the first are better read off an index of values than sorted.
@@ -133,9 +132,12 @@ def _ways(
     Of N runs n fit. To find a page from the newest on, some limit · N / n are looked at; to sort
     those that an index finds, n. So an index is used up to some √(limit · N).
     """
+    if search.where is None and not (search.order and is_ranked(search.order[0])):
+        return None, False
     count = connection.execute("SELECT coalesce(max(number), 0) FROM run_now").fetchone()[0]
     most = int(_BALANCE * math.sqrt(limit * count)) + 1
-    if search.projects is not None or search.groups is not None:
+    scope = _scope(msgspec.structs.replace(search, removed=None))
+    if scope:
         condition = " AND ".join(term.text for term in scope)
         sql = f"SELECT count(*) FROM (SELECT 1 FROM run_now WHERE {condition} LIMIT ?)"
         values = [value for term in scope for value in term.parameters]
