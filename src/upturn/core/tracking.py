@@ -34,7 +34,7 @@ class Series(msgspec.Struct, frozen=True, kw_only=True):
     at: int  # microseconds since 1970
     low: float  # the least and the greatest value; NaN when there was nothing else
     high: float
-    count: int
+    count: int  # of points that differ
 
 
 class Curve(msgspec.Struct, frozen=True, kw_only=True):

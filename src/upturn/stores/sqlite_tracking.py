@@ -20,7 +20,13 @@ from upturn.core.tracking import (
 )
 from upturn.stores.connections import Connections
 from upturn.stores.tracking.curve import chosen
-from upturn.stores.tracking.points import as_points, read_all, read_some
+from upturn.stores.tracking.points import (
+    UNCOUNTED,
+    as_points,
+    count_of,
+    read_all,
+    read_some,
+)
 from upturn.stores.tracking.search import COLUMNS, Search, find, run_row
 from upturn.stores.tracking.values import put_params, put_points, put_tags
 
@@ -74,22 +80,30 @@ class SqliteTrackingStore:
     def series(self, runs: Iterable[str]) -> dict[str, list[Series]]:
         """The metrics of runs, by name and scope."""
         found: dict[str, list[Series]] = {run: [] for run in runs}
-        sql = "SELECT run, name, scope, last, step, at, low, high, count FROM series "
-        sql += f"WHERE run {_AMONG} ORDER BY name, scope"
-        for run, name, scope, last, step, at, low, high, count in self._rows(sql, _json(found)):
-            found[run].append(
-                Series(
-                    run=run,
-                    name=name,
-                    scope=scope,
-                    last=_NAN if last is None else last,
-                    step=step,
-                    at=at,
-                    low=_NAN if low is None else low,
-                    high=_NAN if high is None else high,
-                    count=count,
+        among = _json(found)
+
+        def read(connection: sqlite3.Connection) -> None:
+            sql = "SELECT id, run, name, scope, last, step, at, low, high, count FROM series "
+            sql += f"WHERE run {_AMONG} ORDER BY name, scope"
+            for number, run, name, scope, *sums, count in connection.execute(sql, (among,)):
+                last, step, at, low, high = sums
+                if count == UNCOUNTED:
+                    count = count_of(connection, run, number)
+                found[run].append(
+                    Series(
+                        run=run,
+                        name=name,
+                        scope=scope,
+                        last=_NAN if last is None else last,
+                        step=step,
+                        at=at,
+                        low=_NAN if low is None else low,
+                        high=_NAN if high is None else high,
+                        count=count,
+                    )
                 )
-            )
+
+        self._connections.read(read)
         return found
 
     def history(

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from upturn.core.tracking import Point
 
+UNCOUNTED = -1  # in the place of a count, while points that came out of order are not packed
 ROW = struct.Struct("<qqqd")  # series, step, at, value
 _PER_PACK = 65_536
 _LOOSE = 8_192  # points of a run that are left in batches at least
@@ -71,6 +72,13 @@ def read_some(
     return _slice(read_all(connection, run, series), after, limit)
 
 
+def count_of(connection: sqlite3.Connection, run: str, series: int) -> int:
+    """How many points a series has, each counted once, by reading those that may be there twice."""
+    loose = _loose(connection, run)
+    points, packs = _packs_before(connection, series, None, loose)
+    return points + len(_read(connection, series, loose, beyond=packs).steps)
+
+
 def as_points(name: str, columns: Columns) -> list[Point]:
     """Columns as points of a metric."""
     steps, at, values = (column.tolist() for column in columns)
@@ -123,16 +131,20 @@ def _read(
 
 
 def _packs_before(
-    connection: sqlite3.Connection, series: int, after: int, loose: Any
+    connection: sqlite3.Connection, series: int, after: int | None, loose: Any
 ) -> tuple[int, int]:
-    """How many points come in whole packs before the `after`-th, and in how many packs."""
+    """How many points come in whole packs before the `after`-th, and in how many packs.
+
+    They come before all loose ones, too.
+    """
     sql = "SELECT count, last_step, last_at FROM point_pack WHERE series = ? "
     packs = connection.execute(sql + "ORDER BY first_step, first_at, id", (series,)).fetchall()
     own = _own(loose, series)
     first = (int(own.steps[0]), int(own.at[0])) if len(own.steps) else None
     points = number = 0
     for count, step, at in packs:
-        if points + count > after or (first is not None and first <= (step, at)):
+        too_many = after is not None and points + count > after
+        if too_many or (first is not None and first <= (step, at)):
             break
         points, number = points + count, number + 1
     return points, number
