@@ -1,5 +1,6 @@
--- Runs by the least and the greatest of a metric, as by its last; and those that were removed.
+-- The least and the greatest of a metric beside its last, so that a search by them reads one index;
+-- and runs that were removed.
 
-CREATE INDEX series_low ON series (name, low, run);
-CREATE INDEX series_high ON series (name, high, run);
+DROP INDEX series_last;
+CREATE INDEX series_last ON series (name, last, run, low, high);
 CREATE INDEX run_now_removed ON run_now (removed_at) WHERE removed_at IS NOT NULL;

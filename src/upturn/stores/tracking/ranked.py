@@ -11,6 +11,7 @@ from typing import Any
 from upturn.core.tracking import Order
 from upturn.stores.tracking.condition import COLUMNS_OF_PARTS, Sql
 
+_SORTED = 8  # times as many as are wanted
 _TIES = 1_000  # runs of one value that are read before they are left to another way
 
 
@@ -36,17 +37,19 @@ def first_ranked(
     connection: sqlite3.Connection, order: Order, terms: list[Sql], *, after: Any, limit: int
 ) -> Ranked:
     """At least `limit` runs that fit and come first; `after` is a value that they don't precede."""
-    walk = _walk(order)
-    fits = "".join(f" AND {term.text}" for term in terms)
-    parameters = [order.name]
-    bound = ""
-    if after is not None:
-        bound = f"AND {walk.value} {'<=' if order.descending else '>='} ? "
-        parameters.append(after)
-    sql = f"SELECT run_now.run, {walk.value} FROM {walk.table} CROSS JOIN run_now "
-    sql += f"ON run_now.run = {walk.run} WHERE {walk.name} = ? AND {walk.value} IS NOT NULL "
-    sql += f"{bound}{fits} ORDER BY {walk.value}{' DESC' if order.descending else ''}"
-    parameters += [value for term in terms for value in term.parameters]
+    if order.of == "metric" and order.part != "last":
+        # These come from the index by sorting, which is quick when only the first are kept.
+        found = _read(connection, _walk(order, after, most=limit * _SORTED), terms, limit)
+        if not found.last:
+            return found
+    return _read(connection, _walk(order, after), terms, limit)
+
+
+def _read(connection: sqlite3.Connection, walk: Sql, terms: list[Sql], limit: int) -> Ranked:
+    fits = " AND ".join(term.text for term in terms) or "1"
+    sql = f"SELECT run_now.run, walk.value FROM ({walk.text}) AS walk "
+    sql += f"CROSS JOIN run_now ON run_now.run = walk.run WHERE {fits}"
+    parameters = [*walk.parameters, *(value for term in terms for value in term.parameters)]
     found: dict[str, Any] = {}  # a metric of several tasks counts with the first of its values
     now: Any = None
     rows = connection.execute(sql, parameters)
@@ -63,21 +66,22 @@ def first_ranked(
     return Ranked(list(found), last=True)
 
 
-@dataclass(frozen=True, slots=True)
-class _Walk:
-    table: str
-    run: str
-    name: str
-    value: str
-
-
-def _walk(order: Order) -> _Walk:
+def _walk(order: Order, after: Any, *, most: int = -1) -> Sql:
+    """Runs and values in the order of these; LIMIT keeps SQLite from doing more before it sorts."""
     if order.of == "metric":
-        column = COLUMNS_OF_PARTS[order.part]
-        table = f"series INDEXED BY series_{column}"
-        return _Walk(table, "series.run", "series.name", f"series.{column}")
-    if order.of == "param":
-        return _Walk("param INDEXED BY param_value", "param.run", "param.name", "param.value")
-    run = "substr(tag.path, 5)"
-    own = "tag.path LIKE 'run/%' AND tag.name"
-    return _Walk("tag INDEXED BY tag_value", run, own, "tag.value")
+        table, run, column = "series INDEXED BY series_last", "run", COLUMNS_OF_PARTS[order.part]
+        which = "name = ?"
+    elif order.of == "param":
+        table, run, column, which = "param INDEXED BY param_value", "run", "value", "name = ?"
+    else:
+        table, run, column = "tag INDEXED BY tag_value", "substr(path, 5)", "value"
+        which = "name = ? AND path LIKE 'run/%'"
+    parameters: tuple[Any, ...] = (order.name,)
+    if after is not None:
+        which += f" AND {column} {'<=' if order.descending else '>='} ?"
+        parameters += (after,)
+    sql = f"SELECT {run} AS run, {column} AS value FROM {table} "
+    sql += f"WHERE {which} AND {column} IS NOT NULL "
+    return Sql(
+        f"{sql} ORDER BY {column}{' DESC' if order.descending else ''} LIMIT {most}", parameters
+    )
