@@ -108,11 +108,20 @@ points_of = st.lists(
 )
 
 
+Logged = list[tuple[str, list[Point]]]
+calls_of = st.lists(st.tuples(st.sampled_from(["", "train/0"]), points_of), max_size=5)
+
+
 @SLOW
-@given(calls=st.lists(st.tuples(st.sampled_from(["", "train/0"]), points_of), max_size=5))
+@given(calls=calls_of)
 def test_a_history_is_what_was_logged_in_order_and_a_series_is_what_it_comes_to(
-    store: TrackingStore, calls: list[tuple[str, list[Point]]]
+    store: TrackingStore, calls: Logged
 ) -> None:
+    check_history(store, calls)
+
+
+def check_history(store: TrackingStore, calls: Logged) -> None:
+    """Log, and compare what is read, whole and in pages, with what was logged."""
     name = f"r{next(FRESH)}"
     model: dict[tuple[str, str], list[Point]] = {}
     for scope, points in calls:
@@ -125,9 +134,9 @@ def test_a_history_is_what_was_logged_in_order_and_a_series_is_what_it_comes_to(
         distinct = {rank(point): point for point in logged}
         expected = [distinct[key] for key in sorted(distinct)]
         assert plain(store.history(name, metric, scope=scope)) == plain(expected)
-        half = len(expected) // 2
-        paged = store.history(name, metric, scope=scope, after=half, limit=2)
-        assert plain(paged) == plain(expected[half : half + 2])
+        for after, limit in ((len(expected) // 2, 2), (0, 3), (len(expected) // 3, 7)):
+            paged = store.history(name, metric, scope=scope, after=after, limit=limit)
+            assert plain(paged) == plain(expected[after : after + limit])
         found, last = series[metric, scope], expected[-1]
         assert (found.step, found.at) == (last.step, last.at)
         assert same(found.last, last.value)

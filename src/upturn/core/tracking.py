@@ -229,7 +229,7 @@ class TrackingStore(Protocol):
         ...
 
     def forget(self, runs: Iterable[str], *, removed_before: int) -> None:
-        """Delete for good what runs said and had, and their rows: points, params, tags, files, note.
+        """Delete for good what runs said, and their rows: points, params, tags, files and notes.
 
         Of the runs, those that were removed before an instant (microseconds since 1970) and not
         restored. It takes many short transactions, so that others write meanwhile. When it is
