@@ -108,11 +108,20 @@ points_of = st.lists(
 )
 
 
+Logged = list[tuple[str, list[Point]]]
+calls_of = st.lists(st.tuples(st.sampled_from(["", "train/0"]), points_of), max_size=5)
+
+
 @SLOW
-@given(calls=st.lists(st.tuples(st.sampled_from(["", "train/0"]), points_of), max_size=5))
+@given(calls=calls_of)
 def test_a_history_is_what_was_logged_in_order_and_a_series_is_what_it_comes_to(
-    store: TrackingStore, calls: list[tuple[str, list[Point]]]
+    store: TrackingStore, calls: Logged
 ) -> None:
+    check_history(store, calls)
+
+
+def check_history(store: TrackingStore, calls: Logged) -> None:
+    """Log, and compare what is read, whole and in pages, with what was logged."""
     name = f"r{next(FRESH)}"
     model: dict[tuple[str, str], list[Point]] = {}
     for scope, points in calls:
@@ -125,16 +134,16 @@ def test_a_history_is_what_was_logged_in_order_and_a_series_is_what_it_comes_to(
         distinct = {rank(point): point for point in logged}
         expected = [distinct[key] for key in sorted(distinct)]
         assert plain(store.history(name, metric, scope=scope)) == plain(expected)
-        half = len(expected) // 2
-        paged = store.history(name, metric, scope=scope, after=half, limit=2)
-        assert plain(paged) == plain(expected[half : half + 2])
+        for after, limit in ((len(expected) // 2, 2), (0, 3), (len(expected) // 3, 7)):
+            paged = store.history(name, metric, scope=scope, after=after, limit=limit)
+            assert plain(paged) == plain(expected[after : after + limit])
         found, last = series[metric, scope], expected[-1]
         assert (found.step, found.at) == (last.step, last.at)
         assert same(found.last, last.value)
         numbers = [point.value for point in expected if not math.isnan(point.value)]
         assert same(found.low, min(numbers, default=math.nan))
         assert same(found.high, max(numbers, default=math.nan))
-        assert len(expected) <= found.count <= len(logged)
+        assert found.count == len(expected)
     for metric in {metric for metric, _ in model}:
         together = [
             point
@@ -162,6 +171,19 @@ def test_what_is_packed_reads_as_what_is_not(store: TrackingStore) -> None:
         page = store.history("r", "loss", after=after, limit=100)
         assert plain(page) == plain(store.history("r", "loss")[after : after + 100])
     assert len(store.history("r", "other")) == 30
+
+
+def test_a_point_that_is_there_twice_counts_once_packed_or_not(store: TrackingStore) -> None:
+    logged = [Point("k", float(i), i, i) for i in range(20_000)]
+    store.log("r", points=logged[:9_000])  # packed
+    store.log("r", points=logged[8_000:9_500])
+    store.log("r", points=logged[9_400:9_600])
+    assert [one.count for one in store.series(["r"])["r"]] == [9_600]
+    store.log("r", points=[*logged[9_600:], *logged[:100]])  # packed again
+    assert [one.count for one in store.series(["r"])["r"]] == [20_000]
+    store.log("r", points=[Point("k", 0.0, 30_000), Point("k", 0.0, 30_000), Point("k", 0.0, 1)])
+    assert [one.count for one in store.series(["r"])["r"]] == [20_002]
+    assert len(store.history("r", "k")) == 20_002
 
 
 def test_pages_of_a_long_history_are_its_parts(store: TrackingStore) -> None:
@@ -505,15 +527,19 @@ def tell(stores: Stores, project: str, name: str, it: Told) -> None:
     store.log(name, params=it.params, tags=it.tags, points=points)
 
 
+Sought = tuple[list[tuple[Any, ...]], Where, list[Order], int]
+searches = st.tuples(st.lists(told, max_size=6), wheres, orders, st.integers(1, 3))
+
+
 @SLOW
-@given(runs=st.lists(told, max_size=6), where=wheres, order=orders, limit=st.integers(1, 3))
-def test_a_search_finds_what_looking_at_every_run_finds(
-    stores: Stores,
-    runs: list[tuple[Any, ...]],
-    where: Where,
-    order: list[Order],
-    limit: int,
-) -> None:
+@given(sought=searches)
+def test_a_search_finds_what_looking_at_every_run_finds(stores: Stores, sought: Sought) -> None:
+    check_search(stores, sought)
+
+
+def check_search(stores: Stores, sought: Sought) -> None:
+    """Search page by page, and compare with what the model of the runs says."""
+    runs, where, order, limit = sought
     project = f"p{next(FRESH)}"
     model = {f"{project}-{number}": Told(given) for number, given in enumerate(runs)}
     for name, it in model.items():

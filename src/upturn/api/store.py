@@ -328,7 +328,9 @@ CALLS: dict[str, Call] = {
     "tracking.put_file": _call(asks.PutFile, tracking.put_file, "editor"),
     "tracking.files": _call(asks.Files, tracking.files),
     "tracking.remove_files": _call(asks.Files, tracking.remove_files, "editor"),
-    "tracking.kept_files": _call(wire.Nothing, tracking.kept_files),
+    "tracking.kept_files": _call(asks.Names, tracking.kept_files),
+    "tracking.forget": _call(asks.Forget, tracking.forget, "admin"),
+    "tracking.forgetting": _call(wire.Nothing, tracking.forgetting),
 }
 
 

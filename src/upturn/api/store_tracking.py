@@ -111,10 +111,22 @@ def remove_files(ask: Ask, asked: wire.Files) -> int:
     return ask.workspace.tracking.remove_files(asked.run, under=asked.under)
 
 
-def kept_files(ask: Ask, _: Nothing) -> Any:
+def kept_files(ask: Ask, asked: wire.Names) -> Any:
     """The digests of the files that are kept."""
     refuse_narrow(ask.asker, "the files of all runs")
-    return sorted(ask.workspace.tracking.kept_files())
+    return sorted(ask.workspace.tracking.kept_files(but=asked.names))
+
+
+def forget(ask: Ask, asked: wire.Forget) -> None:
+    """Delete for good what removed runs said."""
+    refuse_narrow(ask.asker, "the removed runs of all projects")
+    ask.workspace.tracking.forget(asked.runs, removed_before=asked.removed_before)
+
+
+def forgetting(ask: Ask, _: Nothing) -> Any:
+    """The runs whose deletion was begun."""
+    refuse_narrow(ask.asker, "the removed runs of all projects")
+    return ask.workspace.tracking.forgetting()
 
 
 def _seen(ask: Ask, runs: Iterable[str]) -> list[str]:

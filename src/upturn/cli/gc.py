@@ -48,7 +48,7 @@ def command(older_than: str, keep_runs: int, dry_run: bool, yes: bool) -> int:
     try:
         plan = plan_collection(workspace, older_than=duration(older_than), keep_runs=keep_runs)
         _show(plan)
-        if dry_run or not (plan.blobs or plan.outputs):
+        if dry_run or not (plan.blobs or plan.outputs or plan.forgotten):
             return 0
         if not yes and not _agreed(plan):
             click.echo("Nothing was removed.")
@@ -72,10 +72,13 @@ def _show(plan: Plan) -> None:
     if plan.outputs:
         size = bytes_text(plan.output_bytes)
         click.echo(f"printed and saved   {_many(len(plan.outputs), 'file')}  {size}")
+    if plan.forgotten:
+        many = _many(len(plan.forgotten), "run")
+        click.echo(f"to be forgotten     {many} that were removed, and what they logged")
     if plan.blobs or plan.outputs:
         total = bytes_text(plan.blob_bytes + plan.output_bytes)
         click.echo(f"to be removed       {_many(len(plan.blobs), 'blob')}  {total} in all")
-    else:
+    elif not plan.forgotten:
         click.echo(f"Nothing to remove that is older than {spell(plan.older_than)}.")
     click.echo(
         f"kept                {_many(plan.kept_blobs, 'blob')}  {bytes_text(plan.kept_bytes)}"

@@ -34,7 +34,7 @@ class Series(msgspec.Struct, frozen=True, kw_only=True):
     at: int  # microseconds since 1970
     low: float  # the least and the greatest value; NaN when there was nothing else
     high: float
-    count: int
+    count: int  # of points that differ
 
 
 class Curve(msgspec.Struct, frozen=True, kw_only=True):
@@ -224,8 +224,21 @@ class TrackingStore(Protocol):
         """Forget the files at or below a path; returns how many there were."""
         ...
 
-    def kept_files(self) -> set[str]:
-        """The digests of all files but those of removed runs: what `upturn gc` leaves."""
+    def kept_files(self, *, but: Iterable[str] = ()) -> set[str]:
+        """The digests of all files but those of some runs: what `upturn gc` leaves."""
+        ...
+
+    def forget(self, runs: Iterable[str], *, removed_before: int) -> None:
+        """Delete for good what runs said, and their rows: points, params, tags, files and notes.
+
+        Of the runs, those that were removed before an instant (microseconds since 1970) and not
+        restored. It takes many short transactions, so that others write meanwhile. When it is
+        killed, the next call goes on with what was begun.
+        """
+        ...
+
+    def forgetting(self) -> list[str]:
+        """The runs whose deletion was begun, and not ended."""
         ...
 
     def close(self) -> None:

@@ -28,8 +28,9 @@ from upturn.core.blobstore import USE_MARGIN_S, Entry
 from upturn.core.ids import artifact_path, version_path
 from upturn.core.keeping import path_of, reachable, references
 from upturn.core.records import KINDS, Artifact, Collection, Record, Run, RunState, Task, Version
-from upturn.core.time import utcnow
+from upturn.core.time import micros, utcnow
 from upturn.core.who import who
+from upturn.develop.forgetting import forget, forgettable
 from upturn.develop.pins import list_pins
 from upturn.develop.runs import top_run
 from upturn.develop.tracking.delivery import digests_waiting
@@ -66,6 +67,8 @@ class Plan:
     too_new_bytes: int
     kept_blobs: int
     kept_bytes: int
+    forgotten: list[str]  # runs that were removed longer ago: what they said goes
+    forgotten_before: int  # microseconds since 1970
 
     @property
     def blob_bytes(self) -> int:
@@ -83,18 +86,19 @@ def plan_collection(
 ) -> Plan:
     """What nothing refers to that is kept: versions, pins, and the runs that `kept_runs` gives."""
     began = time.time()
+    since = utcnow() - older_than
     live = _live_since(workspace, older_than)
     records = _records(workspace)
     refers = references(records)
     runs = [record for record in records if isinstance(record, Run)]
     states = [record for record in records if isinstance(record, RunState)]
-    roots = kept_runs(
-        runs, states, live=set(live), since=utcnow() - older_than, keep_runs=keep_runs
-    )
-    roots |= {version_path(v.model, v.number) for v in records if isinstance(v, Version)}
+    roots = kept_runs(runs, states, live=set(live), since=since, keep_runs=keep_runs)
+    versions = [record for record in records if isinstance(record, Version)]
+    roots |= {version_path(version.model, version.number) for version in versions}
     roots |= {pin.path for pin in list_pins(workspace)}
-    roots |= {artifact_path(digest) for digest in workspace.tracking.kept_files()}
     kept = reachable(roots, refers)
+    forgotten = forgettable(workspace, kept, versions, before=micros(since))
+    kept |= {artifact_path(digest) for digest in workspace.tracking.kept_files(but=forgotten)}
     kept |= {artifact_path(digest) for digest in digests_waiting(workspace.settings.home)}
     unused_since = min([began, *live.values()]) - MARGIN_S
     saved_before = min(unused_since, began - older_than.total_seconds())
@@ -113,6 +117,8 @@ def plan_collection(
         too_new_bytes=tally.too_new_bytes,
         kept_blobs=tally.kept,
         kept_bytes=tally.kept_bytes,
+        forgotten=forgotten,
+        forgotten_before=micros(since),
     )
 
 
@@ -139,6 +145,7 @@ def collect(
     gone: Counter[str] = Counter()
     status = "stopped"
     try:
+        forget(workspace, plan.forgotten, before=plan.forgotten_before)
         # The records go before what they lead to: a memo without its output is only made again.
         swept = workspace.blobs.sweep(plan.blobs, unused_since=plan.unused_since)
         for number, (digest, removed) in enumerate(swept, 1):

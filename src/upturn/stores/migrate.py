@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from upturn.core.errors import Invalid
 
-SCHEMA = 5  # the number of the last file in migrations/
+SCHEMA = 7  # the number of the last file in migrations/
 _WAIT_S = 10.0
 _CARRIED = 5  # the migration after which runs and metrics are put into the tables that it makes
 

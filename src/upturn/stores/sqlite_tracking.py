@@ -1,9 +1,10 @@
 """SqliteTrackingStore: metrics, parameters, tags and files of runs, in the file of the records."""
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -20,12 +21,21 @@ from upturn.core.tracking import (
 )
 from upturn.stores.connections import Connections, connections_to
 from upturn.stores.tracking.curve import chosen
-from upturn.stores.tracking.points import as_points, read_all, read_some
+from upturn.stores.tracking.forget import begin, begun, go_on
+from upturn.stores.tracking.points import (
+    UNCOUNTED,
+    as_points,
+    count_of,
+    read_all,
+    read_some,
+)
 from upturn.stores.tracking.search import COLUMNS, Search, find, run_row
 from upturn.stores.tracking.values import put_params, put_points, put_tags
 
 _AMONG = "IN (SELECT value FROM json_each(?))"
+_BEGUN = 200  # runs whose deletion begins in one transaction
 _NAN = float("nan")
+T = TypeVar("T")
 
 
 class SqliteTrackingStore:
@@ -74,22 +84,30 @@ class SqliteTrackingStore:
     def series(self, runs: Iterable[str]) -> dict[str, list[Series]]:
         """The metrics of runs, by name and scope."""
         found: dict[str, list[Series]] = {run: [] for run in runs}
-        sql = "SELECT run, name, scope, last, step, at, low, high, count FROM series "
-        sql += f"WHERE run {_AMONG} ORDER BY name, scope"
-        for run, name, scope, last, step, at, low, high, count in self._rows(sql, _json(found)):
-            found[run].append(
-                Series(
-                    run=run,
-                    name=name,
-                    scope=scope,
-                    last=_NAN if last is None else last,
-                    step=step,
-                    at=at,
-                    low=_NAN if low is None else low,
-                    high=_NAN if high is None else high,
-                    count=count,
+        among = _json(found)
+
+        def read(connection: sqlite3.Connection) -> None:
+            sql = "SELECT id, run, name, scope, last, step, at, low, high, count FROM series "
+            sql += f"WHERE run {_AMONG} ORDER BY name, scope"
+            for number, run, name, scope, *sums, count in connection.execute(sql, (among,)):
+                last, step, at, low, high = sums
+                if count == UNCOUNTED:
+                    count = count_of(connection, run, number)
+                found[run].append(
+                    Series(
+                        run=run,
+                        name=name,
+                        scope=scope,
+                        last=_NAN if last is None else last,
+                        step=step,
+                        at=at,
+                        low=_NAN if low is None else low,
+                        high=_NAN if high is None else high,
+                        count=count,
+                    )
                 )
-            )
+
+        self._connections.read(read)
         return found
 
     def history(
@@ -178,16 +196,34 @@ class SqliteTrackingStore:
         sql = f"DELETE FROM run_file WHERE {condition}"
         return self._connections.write(lambda connection: connection.execute(sql, values).rowcount)
 
-    def kept_files(self) -> set[str]:
-        """The digests of all files but those of removed runs; see TrackingStore.kept_files."""
-        sql = (
-            "SELECT DISTINCT digest FROM run_file LEFT JOIN run_now ON run_now.run = run_file.run "
-        )
-        return {row[0] for row in self._rows(f"{sql} WHERE removed_at IS NULL")}
+    def kept_files(self, *, but: Iterable[str] = ()) -> set[str]:
+        """The digests of all files but those of some runs; see TrackingStore.kept_files."""
+        sql = "SELECT DISTINCT digest FROM run_file "
+        return {row[0] for row in self._rows(f"{sql} WHERE run NOT {_AMONG}", _json(but))}
+
+    def forget(self, runs: Iterable[str], *, removed_before: int) -> None:
+        """Delete what removed runs said; see TrackingStore.forget."""
+        waiting = list(runs)
+        for start in range(0, len(waiting), _BEGUN):
+            some = waiting[start : start + _BEGUN]
+            self._written(lambda connection, some=some: begin(connection, some, removed_before))
+        while self._written(go_on):
+            pass
+
+    def forgetting(self) -> list[str]:
+        """The runs whose deletion was begun, and not ended."""
+        return self._connections.read(begun)
 
     def close(self) -> None:
         """Release files and connections."""
         self._connections.close()
+
+    def _written(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do `work` in one transaction, and leave as much time as it took to other writers."""
+        began = time.monotonic()
+        done = self._connections.write(work)
+        time.sleep(min(time.monotonic() - began, 1.0))
+        return done
 
     def _rows(self, sql: str, *values: object) -> list[Any]:
         return self._connections.rows(sql, values)

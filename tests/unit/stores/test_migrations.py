@@ -43,6 +43,7 @@ NATIVE = [
     "point_pack",
     "run_file",
     "receipt",
+    "forgetting",
 ]
 
 

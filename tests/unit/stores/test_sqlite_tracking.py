@@ -4,15 +4,20 @@ import json
 import math
 import os
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from hypothesis import given
+
 from contract.processes import kill_after, run, start
+from contract.test_tracking import SLOW, Logged, calls_of, check_history
 from upturn.core.tracking import NO_STEP, Point
 from upturn.stores import migrate
 from upturn.stores.sqlite_tracking import SqliteTrackingStore
+from upturn.stores.tracking import points
 
 WRITER = """
     from upturn.core.tracking import Point
@@ -40,9 +45,9 @@ def test_what_a_killed_writer_was_told_is_there_whole_and_nothing_half(tmp_path:
         assert acknowledged <= written <= acknowledged + 1
         assert len(params[name]) == written
         for one in store.series([name])[name]:
-            points = store.history(name, one.name)
-            assert one.count == len(points) == written * 200
-            assert one.step == points[-1].step
+            history = store.history(name, one.name)
+            assert one.count == len(history) == written * 200
+            assert one.step == history[-1].step
     store.close()
 
 
@@ -68,12 +73,31 @@ def test_a_million_points_take_few_bytes_each(tmp_path: Path) -> None:
     path = tmp_path / "upturn.db"
     store = SqliteTrackingStore(path)
     for begin in range(0, 300_000, 20_000):
-        points = [
+        logged = [
             Point("k", (i % 97) / 7, i, 10**15 + i * 1_000) for i in range(begin, begin + 20_000)
         ]
-        store.log("r", points=points)
+        store.log("r", points=logged)
     store.close()
     assert os.path.getsize(path) < 300_000 * 8 + 2_000_000
+
+
+@SLOW
+@given(calls=calls_of)
+def test_points_that_are_packed_a_few_at_a_time_are_what_was_logged(
+    few_a_pack: SqliteTrackingStore, calls: Logged
+) -> None:
+    check_history(few_a_pack, calls)
+
+
+@pytest.fixture
+def few_a_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SqliteTrackingStore]:
+    """Return a store that packs points as if there were very many."""
+    sizes = {"_PER_PACK": 4, "_LOOSE": 6, "_LOOSE_EACH": 2, "_BATCHES": 3, "_SMALL": 2}
+    for name, size in sizes.items():
+        monkeypatch.setattr(points, name, size)
+    store = SqliteTrackingStore(tmp_path / "upturn.db")
+    yield store
+    store.close()
 
 
 def test_runs_and_metrics_of_an_older_store_are_carried_over(tmp_path: Path) -> None:

@@ -121,9 +121,18 @@ class RemoteTrackingStore:
         """Forget the files at or below a path; returns how many there were."""
         return self._call("tracking.remove_files", wire.Files(run=run, under=under), int)
 
-    def kept_files(self) -> set[str]:
-        """The digests of all files but those of removed runs; see TrackingStore.kept_files."""
-        return set(self._call("tracking.kept_files", Nothing(), list[str]))
+    def kept_files(self, *, but: Iterable[str] = ()) -> set[str]:
+        """The digests of all files but those of some runs; see TrackingStore.kept_files."""
+        return set(self._call("tracking.kept_files", wire.Names(names=list(but)), list[str]))
+
+    def forget(self, runs: Iterable[str], *, removed_before: int) -> None:
+        """Delete what removed runs said; see TrackingStore.forget."""
+        asked = wire.Forget(runs=list(runs), removed_before=removed_before)
+        self._call("tracking.forget", asked, type(None))
+
+    def forgetting(self) -> list[str]:
+        """The runs whose deletion was begun, and not ended."""
+        return self._call("tracking.forgetting", Nothing(), list[str])
 
     def close(self) -> None:
         """Release this thread's connection."""

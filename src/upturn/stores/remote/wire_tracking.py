@@ -80,6 +80,13 @@ class Files(Asked, frozen=True, kw_only=True):
     under: str = ""
 
 
+class Forget(Asked, frozen=True, kw_only=True):
+    """Runs to be deleted for good."""
+
+    runs: list[str]
+    removed_before: int
+
+
 def plain_where(where: Where) -> _Plain:
     """A condition as lists: ['term', {…}], ['both', …], ['either', …], ['not', …].
 

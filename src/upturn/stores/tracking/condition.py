@@ -17,7 +17,7 @@ _OPERATORS = (*COMPARISONS, *_PATTERNS, *_LISTS, *_NULLS)
 _MOST_TERMS = 200  # SQLite's own limits are some thousands
 _DEEPEST = 50
 _LONGEST_PATTERN = 5_000
-_PARTS = {"last": "last", "min": "low", "max": "high"}
+COLUMNS_OF_PARTS = {"last": "last", "min": "low", "max": "high"}
 
 FIELDS = {
     "id": "run_now.run",
@@ -35,6 +35,7 @@ FIELDS = {
     "removed_at": "run_now.removed_at",
     "seconds": "((run_now.ended_at - run_now.started_at) / 1000000.0)",
 }
+MISSING = ("parent", "ended_at", "removed_at", "seconds", "group_name")  # in some runs
 _NUMBERS = ("started_at", "ended_at", "removed_at", "seconds")
 
 
@@ -54,21 +55,6 @@ def condition_of(where: Where) -> Sql:
             hint="Write one with IN (…) for many values.",
         )
     return _condition(where)
-
-
-def hits(where: Where) -> list[Sql]:
-    """Queries for the ids of runs, each of which finds all runs that the condition fits.
-
-    They go through an index from the value to the runs: quick when few have it.
-    """
-    if isinstance(where, Both):
-        return [query for term in where.terms for query in hits(term)]
-    if isinstance(where, Term) and where.op != "IS NULL":
-        if where.of in ("param", "tag", "metric"):
-            return [_runs_with(where)]
-        if where.of in ("model", "input") and where.op not in ("!=", "NOT IN"):
-            return [_runs_with(where)]
-    return []
 
 
 def order_of(order: Order) -> Sql:
@@ -125,18 +111,20 @@ def _term(term: Term) -> Sql:
         if term.op in _NULLS:
             return Sql(f"({column} {term.op})")
         compared = _compared(column, column, term, number=term.name in _NUMBERS)
-        return Sql(f"coalesce({compared.text}, 0)", compared.parameters)
-    inner = _runs_with(msgspec.structs.replace(term, op="IS NOT NULL"), here=True)
+        # What is never NULL is left as it is: SQLite's planner sees its indexes then.
+        text = f"coalesce({compared.text}, 0)" if term.name in MISSING else compared.text
+        return Sql(text, compared.parameters)
+    inner = runs_with(msgspec.structs.replace(term, op="IS NOT NULL"), here=True)
     if term.op in _NULLS:
         return Sql(
             f"({'NOT ' if term.op == 'IS NULL' else ''}EXISTS ({inner.text}))", inner.parameters
         )
-    inner = _runs_with(term, here=True)
+    inner = runs_with(term, here=True)
     negative = term.of in ("model", "input") and term.op in ("!=", "NOT IN")
     return Sql(f"({'NOT ' if negative else ''}EXISTS ({inner.text}))", inner.parameters)
 
 
-def _runs_with(term: Term, *, here: bool = False) -> Sql:
+def runs_with(term: Term, *, here: bool = False) -> Sql:
     """The runs that a term fits; `here`: of the row of run_now that is looked at.
 
     There the unary plus keeps SQLite from going through the index of values, run by run.
@@ -284,9 +272,9 @@ def _field(name: str) -> str:
 
 
 def _part(part: str) -> str:
-    column = _PARTS.get(part)
+    column = COLUMNS_OF_PARTS.get(part)
     if column is None:
-        raise Invalid(f"A metric has no {part!r}.", hint=did_you_mean(part, _PARTS))
+        raise Invalid(f"A metric has no {part!r}.", hint=did_you_mean(part, COLUMNS_OF_PARTS))
     return column
 
 

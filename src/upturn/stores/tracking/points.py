@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from upturn.core.tracking import Point
 
+UNCOUNTED = -1  # in the place of a count, while points that came out of order are not packed
 ROW = struct.Struct("<qqqd")  # series, step, at, value
 _PER_PACK = 65_536
 _LOOSE = 8_192  # points of a run that are left in batches at least
@@ -46,29 +47,36 @@ def add_batch(connection: sqlite3.Connection, run: str, count: int, body: bytes)
 
 def read_all(connection: sqlite3.Connection, run: str, series: Iterable[int]) -> Columns:
     """The points of series together, in order."""
-    import numpy as np
-
     loose = _loose(connection, run)
     parts = [_read(connection, one, loose) for one in series]
     if len(parts) == 1:
         return parts[0]
     if not parts:
-        return Columns(np.empty(0, "i8"), np.empty(0, "i8"), np.empty(0, "f8"))
+        return _no_points()
     return _sorted(_joined(parts))  # several tasks may have logged the same
 
 
 def read_some(
     connection: sqlite3.Connection, run: str, series: list[int], *, after: int, limit: int | None
 ) -> Columns:
-    """As read_all, `limit` points from the `after`-th on; without reading packs before them."""
+    """As read_all, `limit` points from the `after`-th on; without reading packs that have none."""
     loose = _loose(connection, run)
-    skipped = 0
-    if len(series) == 1 and after:
+    if len(series) == 1:
         skipped, beyond = _packs_before(connection, series[0], after, loose)
-        if skipped:
-            columns = _read(connection, series[0], loose, beyond=beyond)
-            return _slice(columns, after - skipped, limit)
+        most = None
+        if limit is not None:
+            reach, most = _packs_before(connection, series[0], after + limit, loose, whole=False)
+            most = most - beyond if reach >= after + limit else None
+        columns = _read(connection, series[0], loose, beyond=beyond, most=most)
+        return _slice(columns, after - skipped, limit)
     return _slice(read_all(connection, run, series), after, limit)
+
+
+def count_of(connection: sqlite3.Connection, run: str, series: int) -> int:
+    """How many points a series has, each counted once, by reading those that may be there twice."""
+    loose = _loose(connection, run)
+    points, packs = _packs_before(connection, series, None, loose)
+    return points + len(_read(connection, series, loose, beyond=packs).steps)
 
 
 def as_points(name: str, columns: Columns) -> list[Point]:
@@ -107,12 +115,22 @@ def _own(loose: Any, series: int) -> Columns:
 
 
 def _read(
-    connection: sqlite3.Connection, series: int, loose: Any, *, beyond: int | None = None
+    connection: sqlite3.Connection,
+    series: int,
+    loose: Any,
+    *,
+    beyond: int = 0,
+    most: int | None = None,
 ) -> Columns:
-    """The points of a series, of the packs from the `beyond`-th on when that is given."""
+    """The points of a series, of the packs from the `beyond`-th on.
+
+    With `most`, of that many packs only; all loose points come after these.
+    """
     sql = "SELECT count, body FROM point_pack WHERE series = ? ORDER BY first_step, first_at, id"
-    sql += f" LIMIT -1 OFFSET {beyond or 0}"
+    sql += f" LIMIT {-1 if most is None else most} OFFSET {beyond}"
     packs = [_unpacked(count, body) for count, body in connection.execute(sql, (series,))]
+    if most is not None:
+        return _joined(packs) if packs else _no_points()
     own = _own(loose, series)
     if not packs:
         return own
@@ -123,19 +141,34 @@ def _read(
 
 
 def _packs_before(
-    connection: sqlite3.Connection, series: int, after: int, loose: Any
+    connection: sqlite3.Connection,
+    series: int,
+    after: int | None,
+    loose: Any,
+    *,
+    whole: bool = True,
 ) -> tuple[int, int]:
-    """How many points come in whole packs before the `after`-th, and in how many packs."""
+    """How many points come in packs before the `after`-th, and in how many packs.
+
+    They come before all loose ones, too. Not `whole`: with the pack that has the `after`-th.
+    """
     sql = "SELECT count, last_step, last_at FROM point_pack WHERE series = ? "
     packs = connection.execute(sql + "ORDER BY first_step, first_at, id", (series,)).fetchall()
     own = _own(loose, series)
     first = (int(own.steps[0]), int(own.at[0])) if len(own.steps) else None
     points = number = 0
     for count, step, at in packs:
-        if points + count > after or (first is not None and first <= (step, at)):
+        beyond = after is not None and (points + count > after if whole else points >= after)
+        if beyond or (first is not None and first <= (step, at)):
             break
         points, number = points + count, number + 1
     return points, number
+
+
+def _no_points() -> Columns:
+    import numpy as np
+
+    return Columns(np.empty(0, "i8"), np.empty(0, "i8"), np.empty(0, "f8"))
 
 
 def _joined(parts: list[Columns]) -> Columns:

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import hashlib
+import math
 import sqlite3
 from collections.abc import Sequence
 from typing import Any
@@ -11,14 +12,16 @@ import msgspec
 
 from upturn.core.errors import Invalid
 from upturn.core.tracking import Found, Order, RunRow, Where
-from upturn.stores.tracking.condition import Sql, condition_of, hits, order_of
+from upturn.stores.tracking.condition import MISSING, Sql, condition_of, order_of
+from upturn.stores.tracking.narrow import narrowed
+from upturn.stores.tracking.ranked import first_ranked, is_ranked
 
 COLUMNS = (
     'run_now.run, run_now.name, run_now.flow, run_now."group", run_now.project, run_now.who, '
     "run_now.source, run_now.status, run_now.started_at, run_now.ended_at, run_now.removed_at, "
     "run_now.parent"
 )
-_FEW = 2_000  # runs that are looked at one by one, rather than all runs from the newest on
+_BALANCE = 2.0  # the runs that fit may lie together, far from the newest
 _MOST_ORDERS = 20
 NEWEST = Order(of="run", name="started_at", descending=True)
 
@@ -38,30 +41,115 @@ def find(connection: sqlite3.Connection, search: Search, *, limit: int, cursor: 
     if limit < 1:
         raise Invalid(f"A page has at least one run, not {limit}.")
     orders = _orders(search)
-    keys = [order_of(order) for order in orders]
     terms = [*_scope(search), *([] if search.where is None else [condition_of(search.where)])]
-    if cursor:
-        terms.append(_after(orders, keys, _opened(cursor, search, len(keys))))
-    source = _source(connection, search.where)
-    condition = " AND ".join(term.text for term in terms) or "1"
-    parts = [f"{key.text} AS key_{number}" for number, key in enumerate(keys)]
-    sorting: list[str] = []
-    for number, order in enumerate(orders):
-        if order != NEWEST:  # which is never missing, and comes from an index
-            sorting.append(f"key_{number} IS NULL")
-        sorting.append(f"key_{number}{' DESC' if order.descending else ''}")
-    sql = f"SELECT {', '.join([COLUMNS, *parts])} FROM {source.text} WHERE {condition} "
-    sql += f"ORDER BY {', '.join(sorting)}, run_now.run LIMIT ?"
-    values = [value for key in keys for value in key.parameters]
-    values += [*source.parameters, *(value for term in terms for value in term.parameters)]
-    rows = connection.execute(sql, (*values, limit + 1)).fetchall()
+    last = _opened(cursor, search, len(orders)) if cursor else None
+    [order_of(order) for order in orders]  # what is none is said before anything is read
+    among, ranked = _ways(connection, search, limit)
+    page = _Page(connection, terms, among, ranked and among is None)
+    rows = [] if among == set() else page.rows(orders, last, limit + 1)
     more = len(rows) > limit
     rows = rows[:limit]
-    width = len(rows[0]) - len(keys) if rows else 0
-    return Found(
-        tuple(run_row(row[:width]) for row in rows),
-        _closed(search, [*rows[-1][width:], rows[-1][0]]) if more else "",
-    )
+    found = _rows_of(connection, [row[-1] for row in rows])
+    return Found(tuple(found), _closed(search, rows[-1]) if more else "")
+
+
+class _Page(msgspec.Struct, frozen=True):
+    """How the runs of a page are read: all that fit, or only some are looked at."""
+
+    connection: sqlite3.Connection
+    terms: list[Sql]
+    among: set[str] | None
+    ranked: bool
+
+    def rows(
+        self, orders: list[Order], last: list[Any] | None, limit: int
+    ) -> list[tuple[Any, ...]]:
+        """The keys of runs by the orders, and their ids, from the last one's on."""
+        if self.ranked and orders and is_ranked(orders[0]):
+            return self._by_value(orders, last, limit)
+        return self._sorted(orders, last, limit)
+
+    def _by_value(
+        self, orders: list[Order], last: list[Any] | None, limit: int
+    ) -> list[tuple[Any, ...]]:
+        """Those with the first values off their index; then those of one value; or of none."""
+        key = order_of(orders[0])
+        if last is not None and last[0] is None:
+            return self._without(key, orders, last[1:], limit)
+        after = [] if last is None else [_after(orders, [order_of(one) for one in orders], last)]
+        value = None if last is None else last[0]
+        terms = [*self.terms, *after]
+        found = first_ranked(self.connection, orders[0], terms, after=value, limit=limit)
+        few = _Page(self.connection, [], set(found.runs), False)
+        rows = few.rows(orders, None, limit) if found.runs else []
+        left = limit - len(rows)
+        if not left:
+            return rows
+        if found.last:
+            return rows + self._without(key, orders, None, left)
+        within = last[1:] if last is not None and value == found.tie else None
+        same = Sql(f"{key.text} = ?", (*key.parameters, found.tie))
+        page = msgspec.structs.replace(self, terms=[*self.terms, same])
+        return rows + [(found.tie, *row) for row in page.rows(orders[1:], within, left)]
+
+    def _without(
+        self, key: Sql, orders: list[Order], last: list[Any] | None, limit: int
+    ) -> list[tuple[Any, ...]]:
+        missing = Sql(f"{key.text} IS NULL", key.parameters)
+        page = msgspec.structs.replace(self, terms=[*self.terms, missing])
+        return [(None, *row) for row in page.rows(orders[1:], last, limit)]
+
+    def _sorted(
+        self, orders: list[Order], last: list[Any] | None, limit: int
+    ) -> list[tuple[Any, ...]]:
+        keys = [order_of(order) for order in orders]
+        terms = self.terms if last is None else [*self.terms, _after(orders, keys, last)]
+        condition = " AND ".join(term.text for term in terms) or "1"
+        sorting: list[str] = []
+        for number, order in enumerate(orders):
+            if not (order.of == "run" and order.name not in MISSING):
+                sorting.append(f"key_{number} IS NULL")
+            sorting.append(f"key_{number}{' DESC' if order.descending else ''}")
+        source, values = "run_now", [value for key in keys for value in key.parameters]
+        if self.among is not None:
+            # A cross join is carried out in the order in which it is written.
+            source = "(SELECT value AS run FROM json_each(?)) AS few "
+            source += "CROSS JOIN run_now ON run_now.run = few.run"
+            values.append(msgspec.json.encode(list(self.among)).decode())
+        parts = [f"{key.text} AS key_{number}" for number, key in enumerate(keys)]
+        sql = f"SELECT {', '.join([*parts, 'run_now.run'])} FROM {source} WHERE {condition} "
+        sql += f"ORDER BY {', '.join([*sorting, 'run_now.run'])} LIMIT ?"
+        values += [value for term in terms for value in term.parameters]
+        return self.connection.execute(sql, (*values, limit)).fetchall()
+
+
+def _ways(
+    connection: sqlite3.Connection, search: Search, limit: int
+) -> tuple[set[str] | None, bool]:
+    """The few runs that alone have to be looked at, if so; and whether runs are so many that
+    the first are better read off an index of values than sorted.
+
+    Of N runs n fit. To find a page from the newest on, some limit · N / n are looked at; to sort
+    those that an index finds, n. So an index is used up to some √(limit · N).
+    """
+    if search.where is None and not (search.order and is_ranked(search.order[0])):
+        return None, False
+    count = connection.execute("SELECT coalesce(max(number), 0) FROM run_now").fetchone()[0]
+    most = int(_BALANCE * math.sqrt(limit * count)) + 1
+    scope = _scope(msgspec.structs.replace(search, removed=None))
+    if scope:
+        condition = " AND ".join(term.text for term in scope)
+        sql = f"SELECT count(*) FROM (SELECT 1 FROM run_now WHERE {condition} LIMIT ?)"
+        values = [value for term in scope for value in term.parameters]
+        count = connection.execute(sql, (*values, most + 1)).fetchone()[0]
+    return narrowed(connection, search.where, most=min(most, count)), count > most
+
+
+def _rows_of(connection: sqlite3.Connection, runs: list[str]) -> list[RunRow]:
+    sql = f"SELECT {COLUMNS} FROM run_now WHERE run IN (SELECT value FROM json_each(?))"
+    rows = connection.execute(sql, (msgspec.json.encode(runs).decode(),))
+    found = {row[0]: run_row(row) for row in rows}
+    return [found[run] for run in runs]
 
 
 def run_row(row: Sequence[Any]) -> RunRow:
@@ -86,7 +174,8 @@ def _orders(search: Search) -> list[Order]:
     if len(search.order) > _MOST_ORDERS:
         raise Invalid(f"Runs are sorted by at most {_MOST_ORDERS} things.")
     orders = list(search.order)
-    return orders if NEWEST in orders else [*orders, NEWEST]
+    timed = any(order.of == "run" and order.name == "started_at" for order in orders)
+    return orders if timed else [*orders, NEWEST]
 
 
 def _scope(search: Search) -> list[Sql]:
@@ -103,23 +192,6 @@ def _scope(search: Search) -> list[Sql]:
     if search.removed is not None:
         terms.append(Sql(f"run_now.removed_at IS {'NOT ' if search.removed else ''}NULL"))
     return terms
-
-
-def _source(connection: sqlite3.Connection, where: Where | None) -> Sql:
-    """Where runs are read from: all of them, or the few that a part of the condition finds."""
-    best: tuple[int, Sql] | None = None
-    for query in [] if where is None else hits(where):
-        sql = f"SELECT count(*) FROM (SELECT 1 FROM ({query.text}) LIMIT {_FEW})"
-        count: int = connection.execute(sql, query.parameters).fetchone()[0]
-        if count < _FEW and (best is None or count < best[0]):
-            best = count, query
-    if best is None:
-        return Sql("run_now")
-    few = best[1]
-    # A cross join is carried out in the order in which it is written.
-    text = f"(SELECT DISTINCT run FROM ({few.text})) AS few "
-    text += "CROSS JOIN run_now ON run_now.run = few.run"
-    return Sql(text, few.parameters)
 
 
 # Cursors: the keys of a page's last run. They are for one search only, and say so.
@@ -160,8 +232,8 @@ def _after(orders: list[Order], keys: list[Sql], last: list[Any]) -> Sql:
         op = "<" if order.descending else ">"
         text = f"({key.text} {op} ? OR ({key.text} = ? AND {text})"
         parameters = (*key.parameters, value, *key.parameters, value, *parameters)
-        if order == NEWEST:
-            text = f"(run_now.started_at <= ? AND {text}))"  # where the index is entered
+        if order.of == "run" and order.name not in MISSING:
+            text = f"({key.text} {op}= ? AND {text}))"  # where an index is entered
             parameters = (value, *parameters)
         else:
             text += f" OR {key.text} IS NULL)"

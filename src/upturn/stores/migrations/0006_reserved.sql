@@ -1,0 +1,1 @@
+-- The number of the registry's tables: this file goes when they come.
