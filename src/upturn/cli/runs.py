@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -90,7 +91,7 @@ def export_command(
 
     workspace = open_workspace()
     try:
-        to = click.get_binary_stream("stdout") if output == "-" else output
+        to = sys.stdout.buffer if output == "-" else output
         with _telling("exporting") as told:
             done = export_runs(
                 runs,
@@ -125,7 +126,7 @@ def import_command(file: str, project: str) -> None:
 
     workspace = open_workspace()
     try:
-        source = click.get_binary_stream("stdin") if file == "-" else file
+        source = sys.stdin.buffer if file == "-" else file
         with _telling("importing") as told:
             done = import_runs(source, project=project, workspace=workspace, told=told)
         if done.changed:
@@ -151,13 +152,11 @@ def _telling(what: str) -> Generator[Callable[[str], None]]:
     from upturn.cli.render import console
 
     out = console(stderr=True)
-    with out.status(what) if out.is_terminal else nullcontext() as status:
-
-        def told(run: str) -> None:
-            if status is not None:
-                status.update(f"{what} run/{run}")
-
-        yield told
+    if not out.is_terminal:
+        yield lambda _: None
+        return
+    with out.status(what) as status:
+        yield lambda run: status.update(f"{what} run/{run}")
 
 
 def _many(number: int, noun: str) -> str:

@@ -13,7 +13,7 @@ import msgspec
 from blake3 import blake3
 
 from upturn.core.access import reaches
-from upturn.core.errors import Conflict, Corrupt, Invalid, NotFound, Unauthorized, Unavailable
+from upturn.core.errors import Conflict, Corrupt, Invalid, NotFound, Unavailable
 from upturn.core.ids import version_path
 from upturn.core.record import Record
 from upturn.core.records import Run, RunState, Version
@@ -37,6 +37,7 @@ from upturn.develop.transfer.placing import (
     placed,
 )
 from upturn.develop.transfer.section import Section, from_lines
+from upturn.stores.remote.failures import Refused
 from upturn.stores.workspace import Workspace, open_workspace, role_at
 
 _ROOM_BYTES = 256 * 2**20  # left free on the disk, whatever is imported
@@ -77,7 +78,7 @@ def import_runs(
     named. `told` is called with each run's id.
 
     Raises Corrupt for a file that is damaged, Invalid for one that is none or is of a newer form,
-    Conflict when a run is here already with another content, Unauthorized, and Unavailable.
+    Conflict when a run is here already with another content, Refused, and Unavailable.
 
     >>> from upturn.develop.transfer import import_runs
     >>> import_runs("k3f9.tar.zst", project="churn")  # doctest: +SKIP
@@ -207,7 +208,7 @@ class _Check:
             self._found.new.append(run.id)
 
     def _check_role(self, section: Section) -> None:
-        """Raise Unauthorized for who may not put what is missing, before anything is put."""
+        """Raise Refused for who may not put what is missing, before anything is put."""
         if not self._workspace.is_remote:
             return
         role = role_at(self._workspace.settings)
@@ -217,7 +218,7 @@ class _Check:
         )
         if role and not reaches(role, wanted):
             what = "runs that registered models" if wanted == "deployer" else "runs"
-            raise Unauthorized(
+            raise Refused(
                 f"To import {what} takes the role {wanted}, and the token's is {role}.",
                 hint="Ask an admin for a token of that role: upturn tokens",
             )
