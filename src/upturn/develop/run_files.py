@@ -1,4 +1,4 @@
-"""Run files: the contents of files that a run left: opened, loaded again, or brought to a folder."""
+"""Run files: the contents of files that a run left, opened, loaded, or brought to a folder."""
 
 import io
 import json

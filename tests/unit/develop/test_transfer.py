@@ -1,6 +1,7 @@
 """Export and import of runs: everything goes, nothing twice, and what is damaged is refused."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -15,7 +16,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner
@@ -29,7 +29,6 @@ from upturn.core.errors import Conflict, Corrupt, Invalid, NotFound, UpturnError
 from upturn.core.ids import version_path
 from upturn.core.logged_models import LoggedModel, LoggedModelState, Trace
 from upturn.core.naming import Description, Group, Removal
-from upturn.core.record import Record
 from upturn.core.records import (
     KINDS,
     Edge,
@@ -47,10 +46,11 @@ from upturn.core.records import (
 from upturn.core.schema import Profile, Signature
 from upturn.core.settings import load_settings
 from upturn.core.tracking import Point, StoredFile
-from upturn.develop.transfer import Exported, export_runs, import_runs
+from upturn.develop.transfer import export_runs, import_runs
 from upturn.develop.transfer.archive import ArchiveReader, ArchiveWriter
 from upturn.develop.transfer.kinds import GO, NATIVE, STAY
 from upturn.stores import values
+from upturn.stores.audit import read_audit
 from upturn.stores.groups import make_group
 from upturn.stores.workspace import Workspace, open_workspace
 
@@ -61,17 +61,11 @@ NAN = float("nan")
 @contextlib.contextmanager
 def store(folder: Path) -> Iterator[Workspace]:
     """Open a store in a directory."""
-    opened = open_workspace(msgspec_replace(load_settings(), folder))
+    opened = open_workspace(dataclasses.replace(load_settings(), home=folder))
     try:
         yield opened
     finally:
         opened.close()
-
-
-def msgspec_replace(given: Any, home: Path) -> Any:
-    import dataclasses
-
-    return dataclasses.replace(given, home=home)
 
 
 @pytest.fixture
@@ -151,7 +145,9 @@ def put_run(
     tracking.tag(f"logged/{model}", {"good": "yes"})
     for name, said in (points or {"loss": [1.0, 0.5, NAN]}).items():
         tracking.log(
-            id, points=[Point(name, value, at, at) for at, value in enumerate(said)], scope="train/0"
+            id,
+            points=[Point(name, value, at, at) for at, value in enumerate(said)],
+            scope="train/0",
         )
     log = workspace.output_dir / id / "train" / "0.log"
     log.parent.mkdir(parents=True)
@@ -207,7 +203,7 @@ def contents(file: Path) -> dict[str, Any]:
                 found[member.name] = pa.parquet.read_table(io.BytesIO(data)).to_pylist()  # pyright: ignore[reportAttributeAccessIssue]
             elif member.kind == "blob":
                 found[member.name] = data
-    return found
+    return dict(sorted(found.items()))
 
 
 def same(one: Any, other: Any) -> bool:
@@ -236,7 +232,9 @@ def test_every_table_goes_or_stays_for_a_reason(here: Workspace) -> None:
     assert own - {kind.table for kind in KINDS} <= set(NATIVE)
 
 
-def test_everything_of_a_run_comes_with_it(here: Workspace, there: Workspace, tmp_path: Path) -> None:
+def test_everything_of_a_run_comes_with_it(
+    here: Workspace, there: Workspace, tmp_path: Path
+) -> None:
     put_run(here, "aaa111")
     put_version(here, "aaa111")
     make_group(there.meta, "weather", "another")  # so that numbers of groups differ
@@ -260,9 +258,7 @@ def test_everything_of_a_run_comes_with_it(here: Workspace, there: Workspace, tm
     assert there.tracking.params(["aaa111", "m-aaa111"]) == here.tracking.params(
         ["aaa111", "m-aaa111"]
     )
-    assert same(
-        there.tracking.history("aaa111", "loss"), here.tracking.history("aaa111", "loss")
-    )
+    assert same(there.tracking.history("aaa111", "loss"), here.tracking.history("aaa111", "loss"))
     assert handle["train"].logs == "aaa111 says\n"
     assert handle.result() == {"made by": "aaa111"}
     assert handle.open("plots/a.txt").read() == b"aaa111 plots/a.txt"
@@ -313,10 +309,10 @@ def test_runs_are_chosen_by_what_they_are(here: Workspace, tmp_path: Path) -> No
         export_runs(group="sun", to=file, workspace=here)
     with pytest.raises(Invalid, match="Which runs"):
         export_runs(to=file, workspace=here)
+    put_run(here, "ccc333")
+    here.meta.put(RunState(run="ccc333", status="running", at=NOW))
+    here.meta.claim("run/ccc333", "me", ttl_s=60)
     with pytest.raises(Conflict, match="goes on"):
-        run = put_run(here, "ccc333")
-        here.meta.put(RunState(run=run.id, status="running", at=NOW))
-        here.meta.claim("run/ccc333", "me", ttl_s=60)
         export_runs(["ccc333"], file, workspace=here)
     assert not list(tmp_path.glob(".runs*"))
 
@@ -391,10 +387,9 @@ def test_a_version_keeps_its_number_if_it_is_free(
     assert came.versions == {"storm:1": "storm:2", "storm:7": "storm:7"}
     assert there.meta.get(Version, "storm", 1).run == own.run == "ccc333"
     assert there.meta.get(Version, "storm", 2).run == "aaa111"
-    (said,) = there.meta.select(Edge, target="version/storm:2", role="imported") if False else [
-        edge for edge in there.meta.select(Edge, target="version/storm:2") if edge.role == "imported"
-    ]
-    assert said.source.endswith("/storm:1")
+    edges = there.meta.select(Edge, target="version/storm:2")
+    (source,) = [edge.source for edge in edges if edge.role == "imported"]
+    assert source.endswith("/storm:1")
     assert there.tracking.tags(["version/storm:2"])["version/storm:2"] == {"by": "aaa111"}
     again = import_runs(file, workspace=there)
     assert (again.changed, again.versions) == (False, came.versions)
@@ -438,7 +433,7 @@ def untouched(workspace: Workspace) -> bool:
 
 
 @given(st.data())
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_a_file_cut_short_or_changed_is_refused(
     whole: bytes, nothing_here: Workspace, data: st.DataObject
 ) -> None:
@@ -448,17 +443,19 @@ def test_a_file_cut_short_or_changed_is_refused(
     else:
         bit = 1 << data.draw(st.integers(0, 7))
         broken = whole[:at] + bytes([whole[at] ^ bit]) + whole[at + 1 :]
-    try:
+    if unpacked(broken) == unpacked(whole):
+        return  # a byte of the packing that says nothing
+    with pytest.raises((Corrupt, Invalid)) as caught:
         import_runs(io.BytesIO(broken), workspace=nothing_here)
-    except (Corrupt, Invalid) as error:
-        assert error.hint
-        assert untouched(nothing_here)
-    else:  # a byte of the packing that says nothing: what is unpacked is the same
-        pytest.fail("a damaged file was imported") if unpacked(broken) != unpacked(whole) else None
+    assert caught.value.hint
+    assert untouched(nothing_here)
 
 
-def unpacked(data: bytes) -> bytes:
-    return pa.CompressedInputStream(pa.BufferReader(data), "zstd").read()
+def unpacked(data: bytes) -> bytes | None:
+    try:
+        return pa.CompressedInputStream(pa.BufferReader(data), "zstd").read()
+    except OSError:
+        return None
 
 
 def packed(*members: "tuple[str, bytes] | tarfile.TarInfo") -> io.BytesIO:
@@ -467,7 +464,7 @@ def packed(*members: "tuple[str, bytes] | tarfile.TarInfo") -> io.BytesIO:
     out = ArchiveWriter(file)
     for member in members:
         if isinstance(member, tarfile.TarInfo):
-            out._put(member.tobuf(tarfile.GNU_FORMAT))  # noqa: SLF001  # what no writer writes
+            out._put(member.tobuf(tarfile.GNU_FORMAT))  # what no writer writes
         else:
             out.add(*member)
     out.close(whole=True)
@@ -524,7 +521,8 @@ RUN = b'{"kind":"run","value":{"id":"%b","flow":"f","entry":"","params":{},"proj
                 (
                     "runs/a/records.jsonl",
                     RUN % b"a"
-                    + b'{"kind":"file","value":{"run":"a","path":"../x","digest":"","size_bytes":1}}',
+                    + b'{"kind":"file","value":{"run":"a","path":"../x","digest":"",'
+                    + b'"size_bytes":1,"media":"","at":0}}',
                 )
             ],
             "no name",
@@ -535,9 +533,7 @@ RUN = b'{"kind":"run","value":{"id":"%b","flow":"f","entry":"","params":{},"proj
         ([("manifest.json", b"{}")], "twice"),
     ],
 )
-def test_a_hostile_file_is_refused(
-    nothing_here: Workspace, members: list[Any], says: str
-) -> None:
+def test_a_hostile_file_is_refused(nothing_here: Workspace, members: list[Any], says: str) -> None:
     with pytest.raises(UpturnError, match=says):
         import_runs(packed(MANIFEST, *members), workspace=nothing_here)
     assert untouched(nothing_here)
@@ -576,7 +572,7 @@ POINTS = st.lists(
     tags=st.dictionaries(TEXTS, TEXTS, max_size=3),
     result=st.none() | st.lists(st.floats() | TEXTS, max_size=3),
 )
-@settings(max_examples=15)
+@settings(max_examples=8)
 def test_what_is_exported_again_is_the_same(
     points: list[Point], scopes: str, params: Any, tags: Any, result: Any
 ) -> None:
@@ -612,41 +608,32 @@ from upturn.stores.workspace import open_workspace
 workspace = open_workspace()
 left = int(sys.argv[2])
 
-def dying(store, name):
-    called = getattr(store, name)
-    def call(*given, **named):
+def counted(kind, name):
+    write = getattr(kind, name)
+    def writes(*given, **named):
         global left
         left -= 1
         if left < 0:
             os.kill(os.getpid(), signal.SIGKILL)
-        return called(*given, **named)
-    return call
+        return write(*given, **named)
+    setattr(kind, name, writes)
 
 for name in ("log", "put_file", "tag"):
-    setattr(type(workspace.tracking), name, (lambda f: lambda self, *a, **k: f(self, *a, **k))(
-        (lambda original: lambda self, *a, **k: counted(original, self, *a, **k))(
-            getattr(type(workspace.tracking), name))))
-original_put = type(workspace.meta).put
-def counted(original, *given, **named):
-    global left
-    left -= 1
-    if left < 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return original(*given, **named)
-type(workspace.meta).put = lambda self, *a, **k: counted(original_put, self, *a, **k)
+    counted(type(workspace.tracking), name)
+counted(type(workspace.meta), "put")
 import_runs(sys.argv[1], workspace=workspace)
 """
 
 
 def test_killed_on_its_way_it_is_done_again(here: Workspace, tmp_path: Path) -> None:
-    put_run(here, "parent", loss=[1.0 / (i + 1) for i in range(45_000)])
+    put_run(here, "parent", loss=[1.0 / (i + 1) for i in range(25_000)])
     put_run(here, "child1", parent="parent")
     put_version(here, "parent")
     file = tmp_path / "runs.tar.zst"
     export_runs(["parent"], file, workspace=here)
     home = tmp_path / "there"
     environ = {**os.environ, "UPTURN_HOME": str(home)}
-    for left in (1, 3, 6, 12):  # later each time: points, files, records, the child
+    for left in (1, 9):  # in the middle of the points, and of the child
         done = subprocess.run(
             [sys.executable, "-c", KILLED, str(file), str(left)],
             env=environ,
@@ -674,9 +661,7 @@ def test_killed_on_its_way_it_is_done_again(here: Workspace, tmp_path: Path) -> 
 # As it is typed
 
 
-def test_the_commands_say_what_they_did(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_commands_say_what_they_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UPTURN_HOME", str(tmp_path / "one"))
     with store(tmp_path / "one") as one:
         put_run(one, "aaa111")
@@ -690,15 +675,13 @@ def test_the_commands_say_what_they_did(
     said = CliRunner().invoke(cli, ["runs", "import", file])
     assert said.output == "1 run: everything was here already.\n"
     with store(tmp_path / "two") as two:
-        audits = [one.action for one in __import__("upturn.stores.audit", fromlist=["x"]).read_audit(two.meta)]
-        assert audits == ["runs.import"]
+        assert [one.action for one in read_audit(two.meta)] == ["runs.import"]
 
 
-def test_exported_says_how_much(here: Workspace, tmp_path: Path) -> None:
+def test_a_blob_that_gc_removed_is_missed_and_said(
+    here: Workspace, there: Workspace, tmp_path: Path
+) -> None:
     put_run(here, "aaa111")
     here.blobs.delete(here.meta.select(Exhibit)[0].artifact)
-    done = export_runs(["aaa"], tmp_path / "f", workspace=here)
-    assert isinstance(done, Exported)
-    assert done.missing == 1
-    assert isinstance(msgspec.json.decode(b"1"), int)
-    assert issubclass(Run, Record)
+    assert export_runs(["aaa"], tmp_path / "f", workspace=here).missing == 1
+    assert import_runs(tmp_path / "f", workspace=there).new == ("aaa111",)

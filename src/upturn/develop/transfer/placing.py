@@ -119,18 +119,34 @@ def numbers_in(workspace: Workspace, section: Section) -> dict[str, Version]:
     A version that is there already is that one. Else its number is its own, when that is free.
     """
     found: dict[str, Version] = {}
-    taken: dict[str, dict[int, Version]] = {}
-    for version in section.of(Version):
-        model = version.model
-        if model not in taken:
-            known = workspace.meta.select(Version, model=model)
-            taken[model] = {one.number: one for one in known}
-        here = taken[model]
-        same = [one for one in here.values() if same_but(version, one, ("number",))]
+    for model in sorted({version.model for version in section.of(Version)}):
+        here = {one.number: one for one in workspace.meta.select(Version, model=model)}
+        own = [version for version in section.of(Version) if version.model == model]
+        found |= {version_path(model, old): new for old, new in _numbered(own, here).items()}
+    return found
+
+
+def _numbered(own: list[Version], here: dict[int, Version]) -> dict[int, Version]:
+    """Versions of a model by their numbers in the file, beside those that are here by theirs."""
+    found: dict[int, Version] = {}
+    rest: list[Version] = []
+    for version in own:
+        known = here.get(version.number)
+        if known is not None and same_but(version, known, ()):
+            found[version.number] = known
+        else:
+            rest.append(version)
+    taken = {one.number for one in found.values()}
+    for version in rest:  # an earlier import may have given it another number
+        same = [
+            one
+            for number, one in here.items()
+            if number not in taken and same_but(version, one, ("number",))
+        ]
         number = version.number if version.number not in here else max(here) + 1
         placed = same[0] if same else msgspec.structs.replace(version, number=number)
-        here[placed.number] = placed
-        found[version_path(model, version.number)] = placed
+        here[placed.number] = found[version.number] = placed
+        taken.add(placed.number)
     return found
 
 
