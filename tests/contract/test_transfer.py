@@ -139,7 +139,7 @@ def test_a_server_collects_its_own_garbage_when_an_admin_asks(
         assert "to be removed" in look.output
         assert own.blobs.has(gone, use=False)
         monkeypatch.setenv("UPTURN_TOKEN", made.secret)
-        with pytest.raises(UpturnError, match="takes a"):
+        with pytest.raises(UpturnError, match="needs the role 'admin'"):
             runner.invoke(cli, ["gc", "--yes"], catch_exceptions=False, standalone_mode=False)
         monkeypatch.delenv("UPTURN_TOKEN")
         done = runner.invoke(cli, ["gc", "--older-than", "0s", "--yes"])
