@@ -26,10 +26,13 @@ from upturn.stores.tables import condition, sequence_number, table_of
 
 Q = TypeVar("Q", bound=wire.Asked)
 SECRET = frozenset({"token", "session", "audit", "hook", "delivery"})  # tables that never go out
+# What MLflow's clients say of runs: an editor may say it by their protocol, too.
+_BY_MLFLOW = ("dataset_use", "model_use", "logged_model", "logged_model_state", "trace")
 # Who may put records of a kind; of any other kind: an admin.
 _DEVELOP = ("run", "run_state", "task", "task_state", "memo", "artifact", "metric", "exhibit")
 WRITERS: dict[str, Role] = {
     **dict.fromkeys((*_DEVELOP, "edge", "group", "description", "removal", "pin"), "editor"),
+    **dict.fromkeys(_BY_MLFLOW, "editor"),
     **dict.fromkeys(("model", "version", "alias", "endpoint", "route", "decision"), "deployer"),
     **dict.fromkeys(("check", "verdict", "alert", "mute", "approval", "schedule"), "deployer"),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,13 @@ from upturn.core.size import bytes_text
 from upturn.core.time import duration, spell
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from upturn.api.collections import GcDone, GcPlan, RunLoss
     from upturn.core.records import Collection
-    from upturn.develop.collect import Loss, Plan
+    from upturn.develop.collect import Plan
     from upturn.stores.workspace import Workspace
 
-_MOST_ROWS = 20
 _BAR_FROM = 2000  # fewer blobs are gone before a bar could be read
 
 
@@ -39,18 +42,24 @@ def command(older_than: str, keep_runs: int, dry_run: bool, yes: bool) -> int:
     """Remove what nothing refers to that is kept.
 
     Kept are registered versions with all that they were made from, what is pinned, runs that go on,
-    and younger runs. Records stay: a removed output is only made again when it is needed.
+    and younger runs. Records stay: a removed output is only made again when it is needed. What a
+    server keeps, it removes itself: an admin asks it to.
     """
+    age = duration(older_than)
+    if os.environ.get("UPTURN_SERVER"):
+        return _ask_server(older_than, keep_runs, dry_run=dry_run, yes=yes)
+    from upturn.api.collections import report
     from upturn.develop.collect import plan_collection
     from upturn.stores.workspace import open_workspace
 
     workspace = open_workspace()
     try:
-        plan = plan_collection(workspace, older_than=duration(older_than), keep_runs=keep_runs)
-        _show(plan)
-        if dry_run or not (plan.blobs or plan.outputs or plan.forgotten):
+        plan = plan_collection(workspace, older_than=age, keep_runs=keep_runs)
+        shown = report(plan)
+        _show(shown, age)
+        if dry_run or plan.is_empty:
             return 0
-        if not yes and not _agreed(plan):
+        if not yes and not _agreed(shown):
             click.echo("Nothing was removed.")
             return 0
         _conclude(_remove(workspace, plan))
@@ -59,27 +68,47 @@ def command(older_than: str, keep_runs: int, dry_run: bool, yes: bool) -> int:
     return 0
 
 
-def _show(plan: Plan) -> None:
-    shown = plan.losses[:_MOST_ROWS]
-    if shown:
+def _ask_server(older_than: str, keep_runs: int, *, dry_run: bool, yes: bool) -> int:
+    """Have the server look, and remove: it does that for some seconds at a time."""
+    from upturn.api.client import open_client
+    from upturn.api.collections import MAKE, PLAN, Removable
+
+    asked = Removable(older_than=older_than, keep_runs=keep_runs)
+    with open_client() as client:
+        plan = client.call(PLAN, asked)
+        _show(plan, duration(older_than))
+        if dry_run or not (plan.blobs or plan.outputs or plan.forgotten):
+            return 0
+        if not yes and not _agreed(plan):
+            click.echo("Nothing was removed.")
+            return 0
+        done = client.call(MAKE, asked)
+        while True:
+            _conclude(done)
+            if done.finished:
+                return 0
+            done = client.call(MAKE, asked)
+
+
+def _show(plan: GcPlan, age: timedelta) -> None:
+    if plan.losses:
         print_table(
-            ("run", "flow", "started (local)", "tasks", "blobs", "size"), [_row(e) for e in shown]
+            ("run", "flow", "started (local)", "tasks", "blobs", "size"),
+            [_row(loss) for loss in plan.losses],
         )
-    if len(plan.losses) > len(shown):
-        rest = plan.losses[_MOST_ROWS:]
-        size = bytes_text(sum(loss.blob_bytes for loss in rest))
-        click.echo(f"… and {len(rest)} more runs with {size}")
+    if plan.more_losses:
+        click.echo(f"… and {plan.more_losses} more runs with {bytes_text(plan.more_bytes)}")
     if plan.outputs:
         size = bytes_text(plan.output_bytes)
-        click.echo(f"printed and saved   {_many(len(plan.outputs), 'file')}  {size}")
+        click.echo(f"printed and saved   {_many(plan.outputs, 'file')}  {size}")
     if plan.forgotten:
-        many = _many(len(plan.forgotten), "run")
+        many = _many(plan.forgotten, "run")
         click.echo(f"to be forgotten     {many} that were removed, and what they logged")
     if plan.blobs or plan.outputs:
         total = bytes_text(plan.blob_bytes + plan.output_bytes)
-        click.echo(f"to be removed       {_many(len(plan.blobs), 'blob')}  {total} in all")
+        click.echo(f"to be removed       {_many(plan.blobs, 'blob')}  {total} in all")
     elif not plan.forgotten:
-        click.echo(f"Nothing to remove that is older than {spell(plan.older_than)}.")
+        click.echo(f"Nothing to remove that is older than {spell(age)}.")
     click.echo(
         f"kept                {_many(plan.kept_blobs, 'blob')}  {bytes_text(plan.kept_bytes)}"
     )
@@ -89,17 +118,14 @@ def _show(plan: Plan) -> None:
         click.echo(f"used a moment ago   {many}  {size}  (they stay till the next time)")
 
 
-def _row(loss: Loss) -> tuple[str, ...]:
-    run = loss.run
-    where = (
-        (run.id, plain(run.flow), when_text(run.started_at))
-        if run is not None
-        else ("no run", "", "")
-    )
+def _row(loss: RunLoss) -> tuple[str, ...]:
+    where = ("no run", "", "")
+    if loss.started_at is not None:
+        where = (loss.run, plain(loss.flow), when_text(loss.started_at))
     return (*where, str(loss.tasks or ""), f"{loss.blobs:,}", bytes_text(loss.blob_bytes))
 
 
-def _agreed(plan: Plan) -> bool:
+def _agreed(plan: GcPlan) -> bool:
     if not sys.stdin.isatty():
         raise Invalid(
             "Nobody can be asked here whether to remove that.",
@@ -129,7 +155,7 @@ def _remove(workspace: Workspace, plan: Plan) -> Collection:
     return done
 
 
-def _conclude(done: Collection) -> None:
+def _conclude(done: Collection | GcDone) -> None:
     size = bytes_text(done.blob_bytes + done.output_bytes)
     click.echo(f"Removed {_many(done.blobs, 'blob')} and {_many(done.outputs, 'file')}: {size}.")
 

@@ -1,7 +1,10 @@
-"""`upturn runs`: finding runs, removing them from what is shown, and restoring them."""
+"""`upturn runs`: finding runs, removing and restoring them, and moving them between stores."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -64,6 +67,100 @@ def restore_command(runs: tuple[str, ...], where: str, why: str) -> None:
     from upturn.api.runs import RESTORE
 
     _change(RESTORE, runs, where, why, "Restored")
+
+
+@command.command("export")
+@click.argument("runs", nargs=-1, metavar="[RUN]...")
+@click.option("--where", default="", metavar="TEXT", help="All runs that fit.")
+@click.option("--group", default="", metavar="NAME", help="All runs of a group (an experiment).")
+@click.option("--children/--no-children", default=True, show_default=True, help="Their children.")
+@click.option("--without-artifacts", is_flag=True, help="Leave out values of tasks from 1 MiB on.")
+@click.option("-o", "--output", default="runs.tar.zst", show_default=True, metavar="FILE")
+def export_command(
+    runs: tuple[str, ...],
+    where: str,
+    group: str,
+    children: bool,
+    without_artifacts: bool,
+    output: str,
+) -> None:
+    """Write runs with everything that they refer to into a file; - is stdout."""
+    from upturn.core.size import bytes_text
+    from upturn.develop.transfer import export_runs
+    from upturn.stores.workspace import open_workspace
+
+    workspace = open_workspace()
+    try:
+        to = sys.stdout.buffer if output == "-" else output
+        with _telling("exporting") as told:
+            done = export_runs(
+                runs,
+                to,
+                where=where,
+                group=group,
+                children=children,
+                artifacts=not without_artifacts,
+                workspace=workspace,
+                told=told,
+            )
+    finally:
+        workspace.close()
+    size = bytes_text(done.blob_bytes)
+    what = f"{_many(done.points, 'point')} and {_many(done.blobs, 'blob')} ({size})"
+    where_to = "" if output == "-" else f" to {output}"
+    click.echo(f"Exported {_many(len(done.runs), 'run')} with {what}{where_to}.", err=output == "-")
+    if done.missing:
+        gone = f"{_many(done.missing, 'blob')} that they refer to had been removed before."
+        click.echo(gone, err=True)
+
+
+@command.command("import")
+@click.argument("file", metavar="FILE")
+@click.option("--project", default="", metavar="NAME", help="The project that they come into.")
+def import_command(file: str, project: str) -> None:
+    """Bring in the runs of a file that `export` has written; - is stdin."""
+    from upturn.cli.changed import changed
+    from upturn.core.size import bytes_text
+    from upturn.develop.transfer import import_runs
+    from upturn.stores.workspace import open_workspace
+
+    workspace = open_workspace()
+    try:
+        source = sys.stdin.buffer if file == "-" else file
+        with _telling("importing") as told:
+            done = import_runs(source, project=project, workspace=workspace, told=told)
+        if done.changed:
+            changed(workspace, "runs.import", "", ", ".join(done.runs))
+    finally:
+        workspace.close()
+    if not done.changed:
+        click.echo(f"{_many(len(done.runs), 'run')}: everything was here already.")
+        return
+    size = bytes_text(done.blob_bytes)
+    what = f"{_many(done.points, 'point')} and {_many(done.blobs, 'blob')} ({size})"
+    old = len(done.runs) - len(done.new)
+    also = f"; {old} more were here already" if old else ""
+    click.echo(f"Imported {_many(len(done.new), 'run')} with {what}{also}.")
+    for named, name in done.versions.items():
+        if named != name:
+            click.echo(f"{named} is {name} here.")
+
+
+@contextmanager
+def _telling(what: str) -> Generator[Callable[[str], None]]:
+    """What shows at a terminal which run it is at."""
+    from upturn.cli.render import console
+
+    out = console(stderr=True)
+    if not out.is_terminal:
+        yield lambda _: None
+        return
+    with out.status(what) as status:
+        yield lambda run: status.update(f"{what} run/{run}")
+
+
+def _many(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _change(

@@ -13,6 +13,7 @@ The blob store sees to it that a use and a removal at the same moment can't both
 """
 
 import contextlib
+import math
 import os
 import shutil
 import time
@@ -21,10 +22,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from upturn.core.blobstore import USE_MARGIN_S, Entry
+from upturn.core.errors import Invalid
 from upturn.core.ids import artifact_path, version_path
 from upturn.core.keeping import path_of, reachable, references
 from upturn.core.records import KINDS, Artifact, Collection, Record, Run, RunState, Task, Version
@@ -71,6 +74,11 @@ class Plan:
     forgotten_before: int  # microseconds since 1970
 
     @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to do."""
+        return not (self.blobs or self.outputs or self.forgotten)
+
+    @property
     def blob_bytes(self) -> int:
         """How much the blobs take."""
         return sum(self.blobs.values())
@@ -84,7 +92,15 @@ class Plan:
 def plan_collection(
     workspace: Workspace, *, older_than: timedelta = timedelta(days=30), keep_runs: int = 0
 ) -> Plan:
-    """What nothing refers to that is kept: versions, pins, and the runs that `kept_runs` gives."""
+    """What nothing refers to that is kept: versions, pins, and the runs that `kept_runs` gives.
+
+    Raises Invalid where a server keeps the store: outputs and what waits to be stored lie there.
+    """
+    if workspace.is_remote:
+        raise Invalid(
+            f"What the server {workspace.settings.server} keeps, it removes itself.",
+            hint="Ask it to, as an admin: upturn gc",
+        )
     began = time.time()
     since = utcnow() - older_than
     live = _live_since(workspace, older_than)
@@ -123,16 +139,22 @@ def plan_collection(
 
 
 def collect(
-    workspace: Workspace, plan: Plan, *, progress: Callable[[int], None] = lambda _: None
+    workspace: Workspace,
+    plan: Plan,
+    *,
+    by: str = "",
+    within_s: float | None = None,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> Collection:
     """Remove what the plan names and is still unused; what was removed, as it was recorded.
 
-    `progress` is called with how many blobs were looked at. When it is interrupted, what was
-    removed till then is recorded, and doing it again goes on.
+    `by` is who asked for it. `progress` is called with how many blobs were looked at. When it is
+    interrupted, or takes longer than `within_s`, what was removed till then is recorded as stopped,
+    and doing it again goes on.
     """
     record = Collection(
         status="began",
-        who=who(),
+        who=by or who(),
         at=utcnow(),
         older_than_s=plan.older_than.total_seconds(),
         keep_runs=plan.keep_runs,
@@ -144,20 +166,22 @@ def collect(
     workspace.meta.put(record)  # first: what is missing later has its explanation
     gone: Counter[str] = Counter()
     status = "stopped"
+    end = math.inf if within_s is None else time.monotonic() + within_s
     try:
-        forget(workspace, plan.forgotten, before=plan.forgotten_before)
+        forget(workspace, _until(end, plan.forgotten), before=plan.forgotten_before)
         # The records go before what they lead to: a memo without its output is only made again.
-        swept = workspace.blobs.sweep(plan.blobs, unused_since=plan.unused_since)
+        blobs = _until(end, plan.blobs)
+        swept = workspace.blobs.sweep(blobs, unused_since=plan.unused_since)
         for number, (digest, removed) in enumerate(swept, 1):
             if removed:
                 gone["blobs"] += 1
                 gone["blob_bytes"] += plan.blobs[digest]
             progress(number)
-        for path, size in plan.outputs.items():
+        for path in _until(end, plan.outputs):
             if _remove_output(path):
                 gone["outputs"] += 1
-                gone["output_bytes"] += size
-        status = "done"
+                gone["output_bytes"] += plan.outputs[path]
+        status = "done" if time.monotonic() < end else "stopped"
     finally:
         ended = msgspec.structs.replace(
             record,
@@ -167,6 +191,17 @@ def collect(
         )
         ended = workspace.meta.add(ended)
     return ended
+
+
+T = TypeVar("T")
+
+
+def _until(end: float, things: Iterable[T]) -> Iterator[T]:
+    """The things, as long as it is not `end` yet."""
+    for thing in things:
+        if time.monotonic() >= end:
+            return
+        yield thing
 
 
 def missing_from(workspace: Workspace, path: str) -> int:

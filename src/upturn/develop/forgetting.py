@@ -7,13 +7,14 @@ or made something for, by a pin, by a run that is kept and that it is part of.
 """
 
 from collections.abc import Iterable
+from itertools import islice
 
 from upturn.core.records import Version
 from upturn.core.tracking import Term
 from upturn.stores.workspace import Workspace
 
 _PAGE = 1_000
-_AT_ONCE = 200  # runs between two looks at whether to stop
+_AT_ONCE = 200  # runs in one call
 
 
 def forgettable(
@@ -36,7 +37,8 @@ def forgettable(
             return found
 
 
-def forget(workspace: Workspace, runs: list[str], *, before: int) -> None:
+def forget(workspace: Workspace, runs: Iterable[str], *, before: int) -> None:
     """Delete what these runs said, but for those that were restored meanwhile."""
-    for start in range(0, len(runs), _AT_ONCE):
-        workspace.tracking.forget(runs[start : start + _AT_ONCE], removed_before=before)
+    left = iter(runs)
+    while some := list(islice(left, _AT_ONCE)):
+        workspace.tracking.forget(some, removed_before=before)

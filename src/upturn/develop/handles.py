@@ -1,5 +1,7 @@
 """Run, Tasks and Task: handles to what was run, which read every value when it is asked for."""
 
+import io
+import os
 import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -21,6 +23,7 @@ from upturn.develop.fingerprint import Fingerprint
 from upturn.develop.layout import arguments_of
 from upturn.develop.measured import last_of, step_of
 from upturn.develop.output import output_text
+from upturn.develop.run_files import download_files, find_file, load_file, open_file
 from upturn.develop.runs import tasks_of, view_run
 from upturn.stores import values
 from upturn.stores.workspace import Workspace, open_workspace
@@ -146,6 +149,30 @@ class Run:
         """The files that it left, by path, with their bytes."""
         found = self._workspace.tracking.files(self.id)
         return {file.path: file.size_bytes for file in found}
+
+    def open(self, path: str) -> io.BufferedReader:
+        """One of its files, to read bytes of and to seek in. Raises NotFound.
+
+        >>> import upturn as up
+        >>> up.Run("k3f9").open("plots/roc.png").read()  # doctest: +SKIP
+
+        It is mapped: however large, it takes no memory. For text: `io.TextIOWrapper(run.open(…))`.
+        """
+        return open_file(self._workspace, find_file(self._workspace, self.id, path))
+
+    def load(self, path: str) -> Any:
+        """What was saved at a path: a table (Arrow's), an array, JSON, text, a value, else bytes.
+
+        Raises NotFound, and Corrupt for what is not what its name says.
+        """
+        return load_file(self._workspace, find_file(self._workspace, self.id, path))
+
+    def download(self, path: str = "", *, to: str | os.PathLike[str] = ".") -> Path:
+        """Bring a file, a folder of files, or all of them into the folder `to`; where it is then.
+
+        Raises NotFound, and Unavailable when it can't be written there.
+        """
+        return download_files(self._workspace, self.id, path, Path(to))
 
     @property
     def tasks(self) -> "Tasks":

@@ -75,7 +75,7 @@ class StoreApi:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         if path == wire.PREFIX:
             _refuse_other(method, "GET")
-            greeting = wire.Greeting(schema=SCHEMA, version=version("upturn"))
+            greeting = wire.Greeting(schema=SCHEMA, version=version("upturn"), role=ask.asker.role)
             await _send(send, wire.pack(greeting))
             return
         _refuse_schema(headers)

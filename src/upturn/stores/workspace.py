@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from upturn.core.access import Role
 from upturn.core.blobstore import BlobStore
 from upturn.core.errors import Invalid, Unavailable
 from upturn.core.metastore import MetaStore
@@ -89,6 +90,13 @@ def presume_met(settings: Settings) -> None:
     from upturn.stores.remote.connection import server_of
 
     server_of(settings.server, settings.token).presume_met()
+
+
+def role_at(settings: Settings) -> Role | None:
+    """What the settings' token may do at their server; None where that does not say."""
+    from upturn.stores.remote.connection import server_of
+
+    return server_of(settings.server, settings.token).greet().role
 
 
 def _served(settings: Settings) -> Workspace:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from upturn.core.access import Role
 from upturn.core.errors import Invalid, Problem, UpturnError, did_you_mean
 from upturn.core.records import KINDS, Record
 from upturn.stores.tables import bound, table_of
@@ -33,6 +34,7 @@ class Greeting(msgspec.Struct, frozen=True, kw_only=True):
     schema: int
     version: str
     name: str = "upturn"
+    role: Role | None = None  # of whoever asks
 
 
 class Put(Asked, frozen=True, kw_only=True):
