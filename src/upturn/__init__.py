@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from upturn.develop.joining import provide
+
 if TYPE_CHECKING:
     from upturn.core.errors import UpturnError as UpturnError
     from upturn.core.records import Endpoint as Endpoint
@@ -78,6 +80,7 @@ if TYPE_CHECKING:
     from upturn.stores.workspace import open_workspace as open_workspace
 
 __version__ = "0.1.0"
+provide(lambda: import_module("upturn.wiring").joining)
 
 _HOMES = {
     "UpturnError": "core.errors",

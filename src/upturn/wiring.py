@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import datetime
+import os
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from upturn.core.duty import Duty
 from upturn.core.errors import Invalid
+from upturn.core.ids import new_id
 from upturn.core.linear_policy import LinearPolicy
 from upturn.core.records import Alert, Approval, Arm, Check, Endpoint, Route, Version
 from upturn.deploy.endpoint import create_endpoint, get_endpoint
 from upturn.deploy.route import current_route, set_route
-from upturn.deploy.running import wait_until_served
+from upturn.deploy.running import (
+    asks_for_tokens,
+    reached_at,
+    running_server,
+    wait_until_served,
+)
 from upturn.stores.workspace import Workspace
 
 if TYPE_CHECKING:  # a steward that has duties to list needs none of it
     import numpy as np
     import pyarrow as pa
 
+    from upturn.develop.joining import Joining
     from upturn.improve.evidence import AlarmsSeen, ApprovalSeen, Trained, TrainingFailed
     from upturn.improve.log import StoredLog
     from upturn.improve.loop import Loop, Trains
     from upturn.model.adapters import Predictor
 
 SERVED_WITHIN_S = 30.0  # a server warms a version up before it routes to it
+_LONGEST_RUN = timedelta(days=90)  # a token of a run that was killed is known to nobody then
 
 
 class RealActions:
@@ -148,6 +158,56 @@ def bandit_parts(workspace: Workspace, endpoint: str) -> tuple[StoredLog, RealAc
     from upturn.improve.log import StoredLog
 
     return StoredLog(workspace, endpoint), route_actions(workspace, endpoint)
+
+
+@contextmanager
+def joining(workspace: Workspace, run: str) -> Generator[Joining]:
+    """What tasks of the run find in their environment, so that MLflow's code in them joins it.
+
+    Nothing, when no server of the store runs on this machine. Where such a server asks for a
+    token and there is none, the run has one of its own, until its end.
+    """
+    from functools import partial
+
+    from upturn.adapters.mlflow.joining import joined
+    from upturn.develop.joining import no_joining
+
+    settings = workspace.settings
+    if workspace.is_remote:
+        yield partial(joined, server=settings.server, token=settings.token, environ=os.environ)
+        return
+    running = running_server(workspace)
+    if running is None or not running.is_here:
+        yield no_joining
+        return
+    url = reached_at(running.url)
+    with _token_for(workspace, run, url) as token:
+        yield partial(joined, server=url, token=token, environ=os.environ)
+
+
+@contextmanager
+def _token_for(workspace: Workspace, run: str, url: str) -> Generator[str]:
+    """A token that the server takes of the run; '' where it asks for none."""
+    from upturn.core.time import utcnow
+    from upturn.core.who import who
+    from upturn.stores.tokens import make_token, revoke_token
+
+    if workspace.settings.token or not asks_for_tokens(url):
+        yield workspace.settings.token
+        return
+    project = workspace.settings.project
+    token, secret = make_token(
+        workspace.meta,
+        f"run {run} {new_id()}",
+        role="editor",
+        who=who(),
+        projects=(project,),
+        expires_at=utcnow() + _LONGEST_RUN,
+    )
+    try:
+        yield secret
+    finally:
+        revoke_token(workspace.meta, token, who=who())
 
 
 def duties() -> tuple[Duty[Workspace], ...]:

@@ -47,6 +47,18 @@ class InEnv(msgspec.Struct, frozen=True, kw_only=True):
     python: str
 
 
+class Setting(msgspec.Struct, frozen=True, kw_only=True):
+    """A variable that a task finds set, so that code of another tool in it joins the task's run.
+
+    It changes no result, and so it is no input. When the step sets it to something else than is
+    in `same`, it goes its own way, and the variables in `ends` are unset.
+    """
+
+    value: str
+    same: tuple[str, ...] = ()
+    ends: tuple[str, ...] = ()
+
+
 class Call(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt at a task."""
 
@@ -68,6 +80,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int | None = None  # that it may use, with all that it starts
     gpus: tuple[str, ...] = ()  # that it may use
     environ: dict[str, str | None] = {}  # variables that it runs with; None: without it
+    joining: dict[str, Setting] = {}  # more variables; may hold a secret, and is stored nowhere
     env: InEnv | None = None
 
 
@@ -113,6 +126,7 @@ class Finished(msgspec.Struct, frozen=True):
     reads: tuple[Read, ...] = ()
     changed: tuple[str, ...] = ()  # what changed while it was read
     lasting: tuple[Read, ...] = ()  # of the reads, those that the process remembers
+    spent: bool = False  # the process remembers more than another task may find
 
 
 class Failed(msgspec.Struct, frozen=True):
@@ -123,6 +137,7 @@ class Failed(msgspec.Struct, frozen=True):
     seconds: float
     kinds: tuple[str, ...] = ()  # names of the exception's class and of those that it derives from
     lasting: tuple[Read, ...] = ()  # as of Finished
+    spent: bool = False  # as of Finished
 
 
 Event = Started | Logged | Progressed | Finished | Failed

@@ -153,6 +153,20 @@ def fetch(url: str, path: str, *, timeout_s: float = 5.0) -> tuple[int, Any]:
         return 0, None
 
 
+def reached_at(url: str) -> str:
+    """The address at which this machine reaches a server that listens at the URL.
+
+    >>> reached_at("http://0.0.0.0:8600"), reached_at("http://[::]:8600")
+    ('http://127.0.0.1:8600', 'http://[::1]:8600')
+    """
+    return url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+
+
+def asks_for_tokens(url: str) -> bool:
+    """Whether the server wants to be shown a token by who asks from this machine."""
+    return fetch(url, "/version", timeout_s=1.0)[0] in _CLOSED
+
+
 def wait_until_served(
     workspace: Workspace,
     route: Route,

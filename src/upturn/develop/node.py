@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from upturn.core.errors import Problem
-from upturn.core.executor import FunctionRef, InEnv, Logged
+from upturn.core.executor import FunctionRef, InEnv, Logged, Setting
 from upturn.core.ids import task_path
 from upturn.core.records import Artifact, Input
 from upturn.develop.judge import Judge, Ruling
@@ -35,6 +35,7 @@ class Node:
     judge: Judge | None = None  # hears what it logs, and may end it
     literals: list[Artifact] = field(default_factory=list[Artifact])
     environ: dict[str, str | None] = field(default_factory=dict[str, str | None])  # declared
+    joining: dict[str, Setting] = field(default_factory=dict[str, Setting])
     instead: str | None = None  # digest of the value that takes the place of a failed output
     status: str = "waiting"
     waiting_for: int = 0

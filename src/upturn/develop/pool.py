@@ -192,8 +192,9 @@ class LocalPool:
         if isinstance(event, Started):
             worker.pid = event.pid
         elif isinstance(event, Finished | Failed):
-            if worker.call is not None and worker.call.gpus:
-                self._hang_up(worker)  # a process keeps the GPUs that it first used: it ends here
+            # A process keeps the GPUs that it first used: it ends here.
+            if event.spent or (worker.call is not None and worker.call.gpus):
+                self._hang_up(worker)
             worker.call = None
             worker.lasting = event.lasting
         self._events.append(event)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from upturn.core.errors import Corrupt, Invalid, Problem, StepFailed
-from upturn.core.executor import InEnv
+from upturn.core.executor import InEnv, Setting
 from upturn.core.ids import artifact_path, new_id
 from upturn.core.records import Artifact, Edge, Overlap, Run, RunState, RunStatus
 from upturn.core.rehearsing import rehearsing
@@ -26,6 +26,7 @@ from upturn.develop.fingerprint import fingerprint
 from upturn.develop.frames import problem_of
 from upturn.develop.functions import reference_to
 from upturn.develop.inputs import store_arguments
+from upturn.develop.joining import Joining, joining, no_joining
 from upturn.develop.judge import Judge
 from upturn.develop.node import Node
 from upturn.develop.options import RAISE
@@ -89,6 +90,7 @@ class Session:
     counts: Counter[str] = field(default_factory=Counter[str])
     codes: dict[Any, str] = field(default_factory=dict[Any, str])  # by step
     envs: dict[Env, InEnv] = field(default_factory=dict[Env, InEnv])
+    joining: Joining = no_joining
 
     def at_once(self, step: Step[..., Any]) -> int:
         """How many tasks of a step its cores and GPUs are enough for; at least one."""
@@ -138,6 +140,7 @@ class Session:
             kwargs=bound.kwargs,
             literals=literals,
             environ=values_of(step.options.environ),
+            joining=self._joining_of(step),
             instead=instead,
             judge=judge,
         )
@@ -195,7 +198,14 @@ class Session:
         )
         if known is not None:
             self.scheduler.recall(child_id)
-        child = Session(self.workspace, self.scheduler, run, codes=self.codes, envs=self.envs)
+        child = Session(
+            self.workspace,
+            self.scheduler,
+            run,
+            codes=self.codes,
+            envs=self.envs,
+            joining=self.joining,
+        )
         result, state = child.drive(flow, converted)
         if state.status != "done":
             problem = state.problem or Problem(code="run_failed", message="The child run failed.")
@@ -253,6 +263,11 @@ class Session:
             run=self.run.id, status=status, at=utcnow(), result=result, problem=problem
         )
         return self.workspace.meta.add(state)
+
+    def _joining_of(self, step: Step[..., Any]) -> dict[str, Setting]:
+        """What its next task finds in its environment. Who declares one of them has their own."""
+        found = self.joining(self.run, step.name, self.counts[step.name])
+        return found if found.keys().isdisjoint(step.options.environ) else {}
 
     def _env_of(self, step: Step[..., Any]) -> InEnv | None:
         env = step.options.env
@@ -315,7 +330,9 @@ def start_run(
                 )
                 scheduler.check()
                 if ended is None:
-                    _, ended = Session(workspace, scheduler, run).drive(flow, params)
+                    with joining(workspace, run.id) as found:
+                        session = Session(workspace, scheduler, run, joining=found)
+                        _, ended = session.drive(flow, params)
                 status = ended.status
             finally:
                 reporter.run_ended(run, status, time.monotonic() - began)

@@ -325,6 +325,7 @@ class Scheduler:
                 memory_bytes=node.options.memory_bytes,
                 gpus=node.gpus,
                 environ=node.environ,
+                joining=node.joining,
                 env=node.env,
             )
         )

@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from upturn.core.errors import Problem, UpturnError
 from upturn.core.executor import Call, Failed, File, Finished, Started, Stored
 from upturn.core.records import Artifact
 from upturn.core.settings import Settings
-from upturn.develop import carried, context, wire
+from upturn.develop import carried, context, joined, leavings, wire
 from upturn.develop.crossing import argument, function_of, with_way_out
 from upturn.develop.environ import running_with
 from upturn.develop.frames import kinds_of, problem_of
@@ -75,21 +76,27 @@ def _run(call: Call, sock: socket.socket, workspace: Workspace) -> None:
     if workspace.settings.system_metrics:
         sink.watch_system()
     began = time.perf_counter()
+    left = _Left()
     try:
         _redirect_output(call.output_file)
         if call.gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(call.gpus)
-        artifact, seen = _outcome(call, workspace)
+        artifact, seen = _outcome(call, workspace, left)
         seconds = time.perf_counter() - began
         message: object = Finished(
-            call.id, artifact, seconds, seen.reads, seen.changed, seen.lasting
+            call.id, artifact, seconds, seen.reads, seen.changed, seen.lasting, left.spent
         )
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001  # the one place that reports it
         seconds = time.perf_counter() - began
         message = Failed(
-            call.id, _problem(error, call), seconds, kinds_of(type(error)), remembered(workspace)
+            call.id,
+            _problem(error, call),
+            seconds,
+            kinds_of(type(error)),
+            remembered(workspace),
+            left.spent,
         )
     finally:
         context.task.set(None)
@@ -100,13 +107,36 @@ def _run(call: Call, sock: socket.socket, workspace: Workspace) -> None:
     tell(message)
 
 
-def _outcome(call: Call, workspace: Workspace) -> tuple[Artifact, Seen]:
+class _Left:
+    """What is left of a task in its process."""
+
+    def __init__(self) -> None:
+        self.spent = False
+
+    @contextlib.contextmanager
+    def cleared(self) -> Generator[None]:
+        """Clear up after what is done in here, and see whether something stays."""
+        then, failed = leavings.before(), True
+        try:
+            yield
+            failed = False
+        finally:
+            self.spent = leavings.clear_up(then, failed=failed)
+
+
+def _outcome(call: Call, workspace: Workspace, left: _Left) -> tuple[Artifact, Seen]:
     """Run the step; its output, stored, and what it read meanwhile."""
-    with running_with(call.environ), watching(workspace.settings, call) as reads:
+    with (
+        joined.with_settings(call.joining),
+        running_with(call.environ),
+        watching(workspace.settings, call) as reads,
+    ):
         function = function_of(call)
+        joined.keep()
         args = _value(call.args, call, workspace)
         kwargs = _value(call.kwargs, call, workspace)
-        result = function(*args, **kwargs)
+        with left.cleared():
+            result = function(*args, **kwargs)
         artifact = carried.save(workspace.blobs, result)
     return artifact, reads.finish()
 

@@ -104,6 +104,8 @@ class Application:
         if scope["type"] != "http":
             await self._rest(scope, receive, send)
             return
+        if scope["path"].startswith(mlflow.OF_TASK):
+            scope = mlflow.without_task(scope)
         observers = self.serving.observers
         if observers and SEEN not in scope:
             await observed(self, observers, scope, receive, send)

@@ -45,7 +45,9 @@ class MlflowApi:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        call = call_of(self._workspace, scope.get("upturn.asker"), utcnow())
+        call = call_of(
+            self._workspace, scope.get("upturn.asker"), utcnow(), scope.get("upturn.task")
+        )
         started, receive = _Started(send), _Heard(receive)
         try:
             answer = await self._answer(call, scope, receive)

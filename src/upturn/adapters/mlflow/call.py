@@ -6,6 +6,8 @@ from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from upturn.adapters.mlflow.reading import Ask
+from upturn.core.ids import task_path
+from upturn.core.records import Task
 from upturn.core.who import who
 from upturn.stores.workspace import Workspace
 
@@ -49,6 +51,29 @@ class Call:
     project: str  # where what is made goes
     asker: Asker
     now: datetime
+    task: tuple[str, str] | None = None  # that asks, if one does: its run, and its scope there
+
+    def scope_in(self, run: str) -> str:
+        """The scope in the run of what is logged now: the task's, or '' for the run itself."""
+        return self.task[1] if self.task is not None and self.task[0] == run else ""
+
+    @property
+    def task_path(self) -> str | None:
+        """The path of the task that asks, if there is such a task, of a run that it may see."""
+        if self.task is None:
+            return None
+        return self.known_task(f"run/{self.task[0]}/{self.task[1]}")
+
+    def known_task(self, path: str) -> str | None:
+        """The path, if it is that of a task of a run that who asks may see."""
+        parts = path.split("/")
+        if len(parts) != 4 or parts[0] != "run" or not parts[3].isdecimal():
+            return None
+        row = self.workspace.tracking.rows([parts[1]]).get(parts[1])
+        if row is None or not self.sees(row.project):
+            return None
+        task = self.workspace.meta.find(Task, parts[1], parts[2], int(parts[3]))
+        return None if task is None else task_path(task.run, task.step, task.index)
 
     def sees(self, project: str) -> bool:
         """Whether things of the project are for who asks."""
@@ -76,14 +101,19 @@ class Route:
     version: int | None = None
 
 
-def call_of(workspace: Workspace, asker: Asker | None, now: datetime) -> Call:
+def call_of(
+    workspace: Workspace,
+    asker: Asker | None,
+    now: datetime,
+    task: tuple[str, str] | None = None,
+) -> Call:
     """The circumstances; a token for one project alone works in that one."""
     asker = asker or Anyone(who())
     projects = asker.projects
     project = workspace.settings.project
     if projects is not None and project not in projects and projects:
         project = min(projects)
-    return Call(workspace, project, asker, now)
+    return Call(workspace, project, asker, now, task)
 
 
 class Nothing(Ask, frozen=True, kw_only=True):

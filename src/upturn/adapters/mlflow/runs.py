@@ -26,7 +26,7 @@ from upturn.adapters.mlflow.run_search import ordered, searched
 from upturn.adapters.mlflow.views import removed_of, status_of, view_of
 from upturn.core.errors import Invalid
 from upturn.core.naming import Removal
-from upturn.core.records import Run, RunState
+from upturn.core.records import Edge, Run, RunState
 from upturn.core.time import from_micros
 from upturn.core.tracking import RunRow
 
@@ -106,6 +106,8 @@ def create(call: Call, asked: CreateRun) -> Any:
         source="mlflow",
     )
     call.workspace.meta.add(run)
+    if (task := call.task_path) is not None:
+        call.workspace.meta.put(Edge(source=task, target=f"run/{run.id}", role="began"))
     call.workspace.tracking.log(run.id, tags={**tags, RUN_NAME: name})
     return {"run": runs_json(call, [get_run(call, run.id)])[0]}
 
@@ -125,7 +127,8 @@ def update(call: Call, asked: UpdateRun) -> Any:
     if row.source == "mlflow" and (status is not None or asked.end_time is not None):
         at = call.now if asked.end_time is None else from_micros(asked.end_time * 1000)
         call.workspace.meta.add(RunState(run=row.id, status=status or row.status, at=at))
-    if asked.run_name:
+    # A name that comes with a status is that of a new run, for which the client takes this one.
+    if asked.run_name and (row.source == "mlflow" or status is None):
         rename(call, row, asked.run_name)
     row = get_run(call, row.id)
     return {"run_info": info_json(row, locations(call, [row])[row.group])}

@@ -221,7 +221,19 @@ def _log(
     params: dict[str, str] | None = None,
     tags: dict[str, Any] | None = None,
 ) -> None:
-    call.workspace.tracking.log(row.id, points=points, params=params, tags=tags)
+    tracking, scope = call.workspace.tracking, call.scope_in(row.id)
+    try:
+        tracking.log(row.id, points=points, params=params, tags=tags, scope=scope)
+    except Conflict:
+        if not scope or not params:
+            raise
+        # Another task of the run had another value: this one's has its name before it.
+        known = tracking.params([row.id])[row.id]
+        apart = {
+            key if known.get(key, value) == value else f"{scope}/{key}": value
+            for key, value in params.items()
+        }
+        tracking.log(row.id, points=points, params=apart, tags=tags, scope=scope)
 
 
 def _set_tags(call: Call, row: RunRow, tags: dict[str, str]) -> None:

@@ -3,9 +3,13 @@
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from msgspec.structs import replace
+
 from upturn.adapters.mlflow.call import Call, Route
 from upturn.adapters.mlflow.errors import MISSING, MlflowError
+from upturn.adapters.mlflow.joining import TASK
 from upturn.adapters.mlflow.limits import check_name
+from upturn.adapters.mlflow.logged_models import tags_path
 from upturn.adapters.mlflow.model_nouns import (
     ACTIVE,
     MODEL_ID,
@@ -106,11 +110,11 @@ def create(call: Call, asked: CreateVersion) -> Any:
             call.workspace, model.name, below, source=asked.source, run=run or None, now=call.now
         )
     else:
-        import msgspec
-
         changed = {"model": model.name, "number": 0, "at": call.now, "run": run or None}
         source = same.source or own_location(same)
-        version = msgspec.structs.replace(same, **changed, source=source)
+        version = replace(same, **changed, source=source)
+    if (task := _task_of(call, asked.model_id)) is not None:
+        version = replace(version, task=task)
     made = put_version(
         call.workspace, version, who=call.asker.name, project=call.project, always=True
     )
@@ -308,6 +312,14 @@ def _mismatch(source: str, field: str) -> MlflowError:
         f"Invalid model version source: '{source}'. The {field} request parameter must identify "
         "the resource that contains the source."
     )
+
+
+def _task_of(call: Call, model_id: str) -> str | None:
+    """The task that registers the model, or in which it was logged: that is among its tags."""
+    if call.task is not None or not model_id:
+        return call.task_path
+    path = tags_path(model_id)
+    return call.known_task(call.workspace.tracking.tags([path])[path].get(TASK, ""))
 
 
 def _run_of(call: Call, model_id: str, same: Version | None) -> str:

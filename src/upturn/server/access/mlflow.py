@@ -3,6 +3,7 @@
 import re
 
 from upturn.core.access import Role
+from upturn.deploy.serve.asgi import Scope
 
 _PREFIX = re.compile(
     r"/(?:api|ajax-api)/\d+\.\d+/(?P<of>mlflow|mlflow-artifacts)/(?P<rest>.*)", re.DOTALL
@@ -27,6 +28,24 @@ _LOGS = re.compile(
     r"|traces(?:/.*)?"
     r"|logged-models/[^/]+/(?:params|tags)(?:/.*)?"
 )
+
+OF_TASK = "/run/"  # how the path begins when a task asks
+# run, step and index, as the task's path has them; what follows is the path of the request
+_OF_TASK = re.compile(r"/run/(?P<run>[^/]+)/(?P<scope>[^/]+/\d{1,9})(?P<path>/.*)", re.DOTALL)
+
+
+def without_task(scope: Scope) -> Scope:
+    """The request with the task in its path in the scope instead; as it is when it has none."""
+    found = _OF_TASK.fullmatch(scope["path"])
+    if found is None or not takes(found["path"]):
+        return scope
+    raw: bytes = scope.get("raw_path") or b""
+    return {
+        **scope,
+        "path": found["path"],
+        "raw_path": b"/" + raw.split(b"/", 5)[-1],
+        "upturn.task": (found["run"], found["scope"]),
+    }
 
 
 def takes(path: str) -> bool:
