@@ -9,7 +9,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-
 from hypothesis import given
 
 from contract.processes import kill_after, run, start
