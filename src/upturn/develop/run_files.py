@@ -57,7 +57,9 @@ def load_file(workspace: Workspace, file: StoredFile) -> Any:
                 import pyarrow as pa
                 import pyarrow.csv
 
-                return pyarrow.csv.read_csv(pa.BufferReader(pa.py_buffer(view)))
+                # The stubs of pyarrow know no files of its own here.
+                data: Any = pa.BufferReader(pa.py_buffer(view))
+                return pyarrow.csv.read_csv(data)
             case ".npy":
                 import numpy as np
 
