@@ -15,8 +15,10 @@ from hypothesis import given
 from contract.processes import finish, kill_after, run, start
 from contract.test_tracking import NOW, SLOW, Logged, calls_of, check_history, open_sqlite
 from contract.test_tracking import run as a_run
+from upturn.core.errors import Unavailable
 from upturn.core.naming import Removal
 from upturn.core.tracking import NO_STEP, Point
+from upturn.deploy.serve.problems import problem_headers
 from upturn.stores import migrate
 from upturn.stores.sqlite_tracking import SqliteTrackingStore
 from upturn.stores.tracking import forget, points
@@ -207,4 +209,50 @@ def test_others_write_while_runs_are_forgotten(
     assert store.history("c", "k") == written
     assert store.series(["a", "b"]) == {"a": [], "b": []}
     other.close()
+    store.close()
+
+
+def test_a_store_that_another_process_holds_is_unavailable_and_says_for_how_long(
+    tmp_path: Path,
+) -> None:
+    store = SqliteTrackingStore(tmp_path / "upturn.db", busy_s=0.05)
+    store.log("r", points=[Point("k", 1.0)])
+    other = sqlite3.connect(tmp_path / "upturn.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(Unavailable, match="locked") as caught:
+        store.log("r", points=[Point("k", 2.0, 1)], tags={"a": "b"})
+    assert problem_headers(caught.value)["retry-after"] == "1"
+    assert store.history("r", "k") == [Point("k", 1.0)]
+    other.execute("ROLLBACK")
+    other.close()
+    store.log("r", points=[Point("k", 2.0, 1)])
+    assert len(store.history("r", "k")) == 2
+    store.close()
+
+
+def test_on_a_full_disk_what_was_acknowledged_is_there_and_nothing_half(tmp_path: Path) -> None:
+    code = """
+        import resource
+        from upturn.core.errors import Unavailable
+        from upturn.core.tracking import Point
+        from upturn.stores.sqlite_tracking import SqliteTrackingStore
+        store = SqliteTrackingStore(sys.argv[1])
+        store.log("r", tags={"begun": "yes"})
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, -1))
+        call = 0
+        try:
+            for call in range(1_000):
+                points = [Point("k", 0.1 * i, call * 500 + i) for i in range(500)]
+                store.log("r", points=points, params={f"p{call}": "x"})
+        except Unavailable as error:
+            assert error.hint
+        resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))
+        store.log("r", points=[Point("k", 1.0, -1)])  # there is room again
+        print(call)
+    """
+    written = int(run(code, tmp_path / "upturn.db"))
+    assert 0 < written < 999
+    store = SqliteTrackingStore(tmp_path / "upturn.db")
+    assert len(store.params(["r"])["r"]) == written
+    assert [point.step for point in store.history("r", "k")] == list(range(-1, written * 500))
     store.close()
