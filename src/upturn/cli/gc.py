@@ -54,6 +54,8 @@ def command(older_than: str, keep_runs: int, dry_run: bool, yes: bool) -> int:
             click.echo("Nothing was removed.")
             return 0
         _conclude(_remove(workspace, plan))
+        if plan.forgotten:
+            click.echo(f"Forgot {_many(len(plan.forgotten), 'removed run')}.")
     finally:
         workspace.close()
     return 0
@@ -106,7 +108,9 @@ def _agreed(plan: Plan) -> bool:
             hint="Add --yes, or --dry-run to look only.",
         )
     size = bytes_text(plan.blob_bytes + plan.output_bytes)
-    return click.confirm(f"Remove {size}?", default=False)
+    many = len(plan.forgotten)
+    too = f", and what {_many(many, 'removed run')} logged" if many else ""
+    return click.confirm(f"Remove {size}{too}?", default=False)
 
 
 def _remove(workspace: Workspace, plan: Plan) -> Collection:
