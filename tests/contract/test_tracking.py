@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from contract.remote import remote_stores
 from upturn.core.errors import Conflict, Invalid, Unavailable
 from upturn.core.metastore import MetaStore
-from upturn.core.naming import Removal
+from upturn.core.naming import Description, Removal
 from upturn.core.records import Edge, Run, RunState
 from upturn.core.time import micros
 from upturn.core.tracking import (
@@ -289,6 +289,43 @@ def test_files_are_found_below_a_path_and_nowhere_else(store: TrackingStore) -> 
     assert store.remove_files("r", under="model") == 2
     assert store.remove_files("r", under="model") == 0
     assert [one.path for one in store.files("other")] == ["model/x"]
+
+
+def test_runs_that_were_removed_before_are_forgotten_and_no_others(stores: Stores) -> None:
+    meta, store = stores
+    for name in ("old", "new", "back", "here"):
+        meta.put(run(name, params={"depth": 3}))
+        store.log(name, points=[Point("k", 1.0, i) for i in range(9_000)], tags={"a": "b"})
+        store.log(name, points=[Point("k", 2.0)], params={"lr": "0.1"}, scope="train/0")
+        store.put_file(file("a.txt", f"of {name}", name=name))
+        meta.put(Description(path=f"run/{name}", text="A note.", who="ada", at=NOW))
+    for name, days, removed in (("old", 0, 1), ("new", 2, 1), ("back", 0, 1), ("back", 0, 0)):
+        at = NOW + timedelta(days=days)
+        meta.put(Removal(path=f"run/{name}", removed=bool(removed), who="ada", at=at))
+    before = {name: everything(stores, name) for name in ("new", "back", "here")}
+    assert store.kept_files(but=["old"]) == {"of new", "of back", "of here"}
+    runs = ["old", "new", "back", "here", "never"]
+    store.forget(runs, removed_before=micros(NOW + timedelta(days=1)))
+    assert everything(stores, "old") == ([], {}, {}, [], {}, None)
+    assert {name: everything(stores, name) for name in before} == before
+    assert store.kept_files() == {"of new", "of back", "of here"}
+    assert store.forgetting() == []
+    meta.put(Removal(path="run/old", removed=False, who="ada", at=NOW))
+    assert names(store, removed=None) == ["back", "here", "new"]
+    assert meta.get(Run, "old").params == {"depth": 3}
+
+
+def everything(stores: Stores, name: str) -> tuple[Any, ...]:
+    """Return what is found of a run."""
+    meta, store = stores
+    return (
+        store.history(name, "k"),
+        store.params([name])[name],
+        store.tags([f"run/{name}"])[f"run/{name}"],
+        store.files(name),
+        store.rows([name]),
+        meta.find(Description, f"run/{name}"),
+    )
 
 
 # Search

@@ -63,6 +63,7 @@ def command(older_than: str, keep_runs: int, dry_run: bool, yes: bool) -> int:
             click.echo("Nothing was removed.")
             return 0
         _conclude(_remove(workspace, plan))
+        _conclude_forgotten(shown)
     finally:
         workspace.close()
     return 0
@@ -86,6 +87,7 @@ def _ask_server(older_than: str, keep_runs: int, *, dry_run: bool, yes: bool) ->
         while True:
             _conclude(done)
             if done.finished:
+                _conclude_forgotten(plan)
                 return 0
             done = client.call(MAKE, asked)
 
@@ -132,7 +134,9 @@ def _agreed(plan: GcPlan) -> bool:
             hint="Add --yes, or --dry-run to look only.",
         )
     size = bytes_text(plan.blob_bytes + plan.output_bytes)
-    return click.confirm(f"Remove {size}?", default=False)
+    many = plan.forgotten
+    too = f", and what {_many(many, 'removed run')} logged" if many else ""
+    return click.confirm(f"Remove {size}{too}?", default=False)
 
 
 def _remove(workspace: Workspace, plan: Plan) -> Collection:
@@ -158,6 +162,11 @@ def _remove(workspace: Workspace, plan: Plan) -> Collection:
 def _conclude(done: Collection | GcDone) -> None:
     size = bytes_text(done.blob_bytes + done.output_bytes)
     click.echo(f"Removed {_many(done.blobs, 'blob')} and {_many(done.outputs, 'file')}: {size}.")
+
+
+def _conclude_forgotten(plan: GcPlan) -> None:
+    if plan.forgotten:
+        click.echo(f"Forgot {_many(plan.forgotten, 'removed run')}.")
 
 
 def _many(number: int, noun: str) -> str:

@@ -170,8 +170,10 @@ def collect(
     try:
         forget(workspace, _until(end, plan.forgotten), before=plan.forgotten_before)
         # The records go before what they lead to: a memo without its output is only made again.
-        blobs = _until(end, plan.blobs)
-        swept = workspace.blobs.sweep(blobs, unused_since=plan.unused_since)
+        blobs = dict(plan.blobs)
+        for digest in workspace.tracking.kept_files() if plan.forgotten else ():
+            blobs.pop(digest, None)  # of a run that was restored meanwhile
+        swept = workspace.blobs.sweep(_until(end, blobs), unused_since=plan.unused_since)
         for number, (digest, removed) in enumerate(swept, 1):
             if removed:
                 gone["blobs"] += 1

@@ -52,11 +52,15 @@ def refuse(error: sqlite3.Error, path: Path) -> NoReturn:
     hint = _HINTS.get(code)
     if hint is not None:
         raise Unavailable(
-            f"The store {path} can't be used now: {error}.", hint=hint, path=str(path)
+            f"The store {path} can't be used now: {error}.",
+            hint=hint,
+            path=str(path),
+            retry_after_s=_RETRY_S.get(code, 30),
         ) from error
     raise error
 
 
+_RETRY_S = {sqlite3.SQLITE_BUSY: 1, sqlite3.SQLITE_LOCKED: 1}  # the rest takes somebody
 _HINTS = {
     sqlite3.SQLITE_BUSY: "Another process holds it; try again.",
     sqlite3.SQLITE_LOCKED: "Another process holds it; try again.",

@@ -14,8 +14,10 @@ import pytest
 import upturn as up
 from unit.develop.steps import double, measured, numbers, scaled, total
 from upturn.core.errors import Invalid, NotFound
+from upturn.core.naming import Removal
 from upturn.core.records import Collection, Exhibit, Run, RunState, Task, TaskState
 from upturn.core.time import utcnow
+from upturn.core.tracking import StoredFile
 from upturn.develop.collect import MARGIN_S, absence, collect, kept_runs, plan_collection
 from upturn.develop.handles import Run as RunHandle
 from upturn.develop.pins import list_pins, put_pin
@@ -222,7 +224,12 @@ def test_a_registered_version_keeps_its_whole_lineage(workspace: Workspace, note
 
     handle: RunHandle = training.run(c=0.5)
     version = handle.result()
+    workspace.tracking.log(handle.id, tags={"team": "a"})
+    path = f"run/{handle.id}"
+    workspace.meta.put(Removal(path=path, removed=True, who="ada", at=utcnow()))
     clear(workspace)
+    assert workspace.tracking.tags([path]) == {path: {"team": "a"}}
+    assert workspace.tracking.rows([handle.id])[handle.id].removed_at is not None
     kept = stored(workspace)
     assert {version.artifact, version.data} <= kept
     for step in ("rows", "fitted", "register"):
@@ -376,6 +383,38 @@ def test_what_cannot_be_pinned_is_told(workspace: Workspace, note: str) -> None:
         put_pin(workspace, "artifact/abc", pinned=True)
     with pytest.raises(NotFound, match="No artifact"):
         put_pin(workspace, f"artifact/{'0' * 64}", pinned=True)
+
+
+def test_a_removed_run_comes_back_whole_until_it_is_forgotten(workspace: Workspace) -> None:
+    with up.track("fit") as tracked:
+        up.log(auc=0.5)
+    row = workspace.tracking.rows([tracked.id])[tracked.id]
+    digest = workspace.blobs.put([b"a file of the run"])
+    file = StoredFile(run=row.id, path="a.txt", digest=digest, size_bytes=17, at=row.started_at)
+    workspace.tracking.put_file(file)
+
+    def hide(*, removed: bool) -> None:
+        path = f"run/{row.id}"
+        workspace.meta.put(Removal(path=path, removed=removed, who="ada", at=utcnow()))
+
+    hide(removed=True)
+    clear(workspace, older_than=timedelta(days=30))
+    hide(removed=False)
+    assert workspace.tracking.files(row.id) == [file]
+    assert digest in stored(workspace)
+    hide(removed=True)
+    plan = plan_collection(workspace, older_than=AT_ONCE)
+    assert plan.forgotten == [row.id]
+    hide(removed=False)
+    age(workspace)
+    collect(workspace, plan)  # which was made before it was restored
+    assert workspace.tracking.files(row.id) == [file]
+    hide(removed=True)
+    clear(workspace)
+    assert workspace.tracking.rows([row.id]) == {}
+    assert workspace.tracking.series([row.id]) == {row.id: []}
+    assert digest not in stored(workspace)
+    assert workspace.meta.get(Run, row.id).flow == row.flow
 
 
 @up.step

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,12 +12,16 @@ import msgspec
 import pytest
 from hypothesis import given
 
-from contract.processes import kill_after, run, start
-from contract.test_tracking import SLOW, Logged, calls_of, check_history
+from contract.processes import finish, kill_after, run, start
+from contract.test_tracking import NOW, SLOW, Logged, calls_of, check_history, open_sqlite
+from contract.test_tracking import run as a_run
+from upturn.core.errors import Unavailable
+from upturn.core.naming import Removal
 from upturn.core.tracking import NO_STEP, Point
+from upturn.deploy.serve.problems import problem_headers
 from upturn.stores import migrate
 from upturn.stores.sqlite_tracking import SqliteTrackingStore
-from upturn.stores.tracking import points
+from upturn.stores.tracking import forget, points
 
 WRITER = """
     from upturn.core.tracking import Point
@@ -135,4 +140,119 @@ def test_runs_and_metrics_of_an_older_store_are_carried_over(tmp_path: Path) -> 
     (loss,) = store.history("r1", "loss")
     assert math.isnan(loss.value)
     assert loss.step == NO_STEP
+    store.close()
+
+
+@pytest.fixture
+def removed(tmp_path: Path) -> Path:
+    """Return the file of a store with two large runs that were removed."""
+    path = tmp_path / "upturn.db"
+    meta, store = open_sqlite(tmp_path)
+    for name in ("a", "b"):
+        meta.put(a_run(name))
+        for begin in range(0, 70_000, 10_000):
+            store.log(name, points=[Point("k", 1.0 * i, i) for i in range(begin, begin + 10_000)])
+        store.log(name, points=[Point(f"k{i}", 1.0) for i in range(500)], tags={"a": "b"})
+        store.log(name, params={f"p{i}": "x" for i in range(2_500)})
+        meta.put(Removal(path=f"run/{name}", removed=True, who="ada", at=NOW))
+    store.close()
+    meta.close()
+    return path
+
+
+def test_a_killed_forgetting_is_ended_by_the_next_and_nothing_is_found_meanwhile(
+    removed: Path,
+) -> None:
+    code = """
+        from upturn.stores import sqlite_tracking
+        from upturn.stores.tracking import forget
+        forget.LONGEST_S = 0.0
+        calls = iter(range(12))
+        def pause(_):
+            if next(calls, None) is None:
+                os.kill(os.getpid(), 9)
+        sqlite_tracking.time.sleep = pause
+        store = sqlite_tracking.SqliteTrackingStore(sys.argv[1])
+        store.forget(["a", "b"], removed_before=2**62)
+    """
+    finish(start(code, removed), status=-9)
+    meta, store = open_sqlite(removed.parent)
+    assert set(store.forgetting()) <= {"a", "b"}
+    assert store.forgetting() != []
+    meta.put(Removal(path="run/b", removed=False, who="ada", at=NOW))  # too late
+    assert store.rows(["a", "b"]) == {}
+    store.forget([], removed_before=0)
+    assert store.forgetting() == []
+    with sqlite3.connect(removed) as connection:
+        for table in ("point_batch", "point_pack", "series", "param", "tag", "forgetting"):
+            assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table
+    connection.close()
+    store.close()
+    meta.close()
+
+
+def test_others_write_while_runs_are_forgotten(
+    removed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = SqliteTrackingStore(removed)
+    other = SqliteTrackingStore(removed, busy_s=0.0)  # fails at once when it would have to wait
+    written: list[Point] = []
+
+    def write(_: float) -> None:
+        written.append(Point("k", 1.0, len(written)))
+        other.log("c", points=written[-1:])
+
+    monkeypatch.setattr(forget, "LONGEST_S", 0.0)
+    monkeypatch.setattr(time, "sleep", write)
+    store.forget(["a", "b"], removed_before=2**62)
+    assert len(written) > 10
+    assert store.history("c", "k") == written
+    assert store.series(["a", "b"]) == {"a": [], "b": []}
+    other.close()
+    store.close()
+
+
+def test_a_store_that_another_process_holds_is_unavailable_and_says_for_how_long(
+    tmp_path: Path,
+) -> None:
+    store = SqliteTrackingStore(tmp_path / "upturn.db", busy_s=0.05)
+    store.log("r", points=[Point("k", 1.0)])
+    other = sqlite3.connect(tmp_path / "upturn.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(Unavailable, match="locked") as caught:
+        store.log("r", points=[Point("k", 2.0, 1)], tags={"a": "b"})
+    assert problem_headers(caught.value)["retry-after"] == "1"
+    assert store.history("r", "k") == [Point("k", 1.0)]
+    other.execute("ROLLBACK")
+    other.close()
+    store.log("r", points=[Point("k", 2.0, 1)])
+    assert len(store.history("r", "k")) == 2
+    store.close()
+
+
+def test_on_a_full_disk_what_was_acknowledged_is_there_and_nothing_half(tmp_path: Path) -> None:
+    code = """
+        import resource
+        from upturn.core.errors import Unavailable
+        from upturn.core.tracking import Point
+        from upturn.stores.sqlite_tracking import SqliteTrackingStore
+        store = SqliteTrackingStore(sys.argv[1])
+        store.log("r", tags={"begun": "yes"})
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, -1))
+        call = 0
+        try:
+            for call in range(1_000):
+                points = [Point("k", 0.1 * i, call * 500 + i) for i in range(500)]
+                store.log("r", points=points, params={f"p{call}": "x"})
+        except Unavailable as error:
+            assert error.hint
+        resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))
+        store.log("r", points=[Point("k", 1.0, -1)])  # there is room again
+        print(call)
+    """
+    written = int(run(code, tmp_path / "upturn.db"))
+    assert 0 < written < 999
+    store = SqliteTrackingStore(tmp_path / "upturn.db")
+    assert len(store.params(["r"])["r"]) == written
+    assert [point.step for point in store.history("r", "k")] == list(range(-1, written * 500))
     store.close()

@@ -37,7 +37,7 @@ def add_batch(connection: sqlite3.Connection, run: str, count: int, body: bytes)
     ).fetchone() or (0, 0)
     number, until = number + 1, until + count
     connection.execute("INSERT INTO point_batch VALUES (?, ?, ?, ?)", (run, number, until, body))
-    if until >= _LOOSE and until >= _LOOSE_EACH * _series_count(connection, run):
+    if until >= _LOOSE and _has_at_most(connection, run, until // _LOOSE_EACH):
         _pack(connection, run)
     elif number >= _BATCHES:
         body = _bodies(connection, run)
@@ -92,8 +92,10 @@ def _slice(columns: Columns, after: int, limit: int | None) -> Columns:
     return Columns(*(column[after:end] for column in columns))
 
 
-def _series_count(connection: sqlite3.Connection, run: str) -> int:
-    return connection.execute("SELECT count(*) FROM series WHERE run = ?", (run,)).fetchone()[0]
+def _has_at_most(connection: sqlite3.Connection, run: str, most: int) -> bool:
+    """Whether a run has no more series, without counting all that it has."""
+    sql = "SELECT 1 FROM series WHERE run = ? LIMIT 1 OFFSET ?"
+    return connection.execute(sql, (run, most)).fetchone() is None
 
 
 def _bodies(connection: sqlite3.Connection, run: str) -> bytes:

@@ -142,7 +142,7 @@ def _ways(
         sql = f"SELECT count(*) FROM (SELECT 1 FROM run_now WHERE {condition} LIMIT ?)"
         values = [value for term in scope for value in term.parameters]
         count = connection.execute(sql, (*values, most + 1)).fetchone()[0]
-    return narrowed(connection, search.where, most=min(most, count)), count > most
+    return narrowed(connection, search.where, most=min(most, count // 2)), count > most
 
 
 def _rows_of(connection: sqlite3.Connection, runs: list[str]) -> list[RunRow]:
