@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ NAN = float("nan")
 
 
 @contextlib.contextmanager
-def store(folder: Path) -> Iterator[Workspace]:
+def store(folder: Path) -> Generator[Workspace]:
     """Open a store in a directory."""
     opened = open_workspace(dataclasses.replace(load_settings(), home=folder))
     try:
@@ -464,7 +464,8 @@ def packed(*members: "tuple[str, bytes] | tarfile.TarInfo") -> io.BytesIO:
     out = ArchiveWriter(file)
     for member in members:
         if isinstance(member, tarfile.TarInfo):
-            out._put(member.tobuf(tarfile.GNU_FORMAT))  # what no writer writes
+            write: Any = getattr(out, "_put")  # noqa: B009  # what no writer writes
+            write(member.tobuf(tarfile.GNU_FORMAT))
         else:
             out.add(*member)
     out.close(whole=True)
