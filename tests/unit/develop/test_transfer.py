@@ -409,6 +409,20 @@ def test_what_is_not_a_runs_stays_where_it_is(
     assert [row.id for row in there.tracking.search(None).rows] == ["aaa111"]
 
 
+def test_what_was_removed_does_not_come_back_unasked(here: Workspace, tmp_path: Path) -> None:
+    put_run(here, "parent")
+    put_run(here, "child1", parent="parent")
+    put_version(here, "parent")
+    for path in ("run/child1", "version/storm:1", "logged/m-parent"):
+        here.meta.put(Removal(path=path, removed=True, who="ana", at=NOW))
+    file = tmp_path / "runs.tar.zst"
+    assert export_runs(["parent"], file, workspace=here).runs == ("parent",)
+    text = contents(file)["runs/parent/records.jsonl"]
+    assert '"kind":"version"' not in text
+    assert '"kind":"logged_model"' not in text
+    assert set(export_runs(["child1"], file, workspace=here).runs) == {"parent", "child1"}
+
+
 # Files that are not as they were written
 
 
