@@ -5,7 +5,7 @@ import dataclasses
 import io
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from upturn.stores.workspace import Workspace, open_workspace
 
 
 @contextlib.contextmanager
-def at(url: str, home: Path, token: str = "") -> Iterator[Workspace]:
+def at(url: str, home: Path, token: str = "") -> Generator[Workspace]:
     """Open a server's store, as a client with a home of its own."""
     settings = dataclasses.replace(load_settings(), home=home, server=url, token=token)
     opened = open_workspace(settings)

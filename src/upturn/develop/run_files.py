@@ -54,12 +54,9 @@ def load_file(workspace: Workspace, file: StoredFile) -> Any:
 
                 return pyarrow.parquet.read_table(pa.BufferReader(pa.py_buffer(view)))
             case ".csv":
-                import pyarrow as pa
                 import pyarrow.csv
 
-                # The stubs of pyarrow know no files of its own here.
-                data: Any = pa.BufferReader(pa.py_buffer(view))
-                return pyarrow.csv.read_csv(data)
+                return pyarrow.csv.read_csv(io.BytesIO(view))
             case ".npy":
                 import numpy as np
 

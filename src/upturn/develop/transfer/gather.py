@@ -8,7 +8,7 @@ import msgspec
 from upturn.core.errors import Conflict, Invalid, NotFound
 from upturn.core.ids import task_path, version_path
 from upturn.core.logged_models import LoggedModel, LoggedModelState, Trace
-from upturn.core.naming import Description
+from upturn.core.naming import Description, Removal
 from upturn.core.query import parse_where
 from upturn.core.records import (
     Artifact,
@@ -85,10 +85,17 @@ def with_what_they_need(
             todo += [(other, False) for other in _referred(workspace, run)]
         if down:
             whole.add(id)
-            todo += [(child.id, True) for child in workspace.meta.select(Run, parent=id)]
+            below = workspace.meta.select(Run, parent=id)
+            todo += [(one.id, True) for one in below if _is_shown(workspace, f"run/{one.id}")]
     for run in found.values():
         _check_ended(workspace, run)
     return _parents_first(found)
+
+
+def _is_shown(workspace: Workspace, path: str) -> bool:
+    """Whether nobody has removed it: what was removed does not come back elsewhere unasked."""
+    removal = workspace.meta.find(Removal, path)
+    return removal is None or not removal.removed
 
 
 def _referred(workspace: Workspace, run: Run) -> set[str]:
@@ -170,13 +177,21 @@ def gathered(workspace: Workspace, run: Run, traces: Traces, *, seen: set[str]) 
         model = meta.find(LoggedModel, use.model)
         if model is not None and model.run is None:
             models[model.id] = model
-    models = {id: model for id, model in models.items() if id not in seen}
+    models = {
+        id: model
+        for id, model in models.items()
+        if id not in seen and _is_shown(workspace, f"logged/{id}")
+    }
     seen |= models.keys()
     section.records += models.values()
     for id in models:
         section.records += meta.select(LoggedModelState, id=id)
     section.records += [_unnumbered(trace) for trace in traces.of(run)]
-    section.records += meta.select(Version, run=run.id)
+    section.records += [
+        version
+        for version in meta.select(Version, run=run.id)
+        if _is_shown(workspace, version_path(version.model, version.number))
+    ]
     for path in sorted(section.paths):
         said = meta.find(Description, path)
         if said is not None:

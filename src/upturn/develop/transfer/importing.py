@@ -35,6 +35,7 @@ from upturn.develop.transfer.placing import (
     missing_files,
     numbers_in,
     placed,
+    wanted_blobs,
 )
 from upturn.develop.transfer.section import Section, from_lines
 from upturn.stores.remote.failures import Refused
@@ -117,6 +118,7 @@ class _Checked:
     """What is known of a file that was read through."""
 
     blobs: dict[str, int] = field(default_factory=dict[str, int])
+    wanted: set[str] = field(default_factory=set[str])  # of the blobs
     runs: list[str] = field(default_factory=list[str])
     new: list[str] = field(default_factory=list[str])
     points: int = 0
@@ -202,6 +204,7 @@ class _Check:
                 raise damaged(f"run {run.id} is part of one that it does not have")
         check_against(self._workspace, section, project=self._project)
         self._check_role(section)
+        self._found.wanted |= wanted_blobs(self._workspace, section)
         self._files |= {one.digest: run.id for one in section.files}
         self._found.runs.append(run.id)
         if self._workspace.meta.find(Run, run.id) is None:
@@ -302,7 +305,7 @@ class _Import:
         )
 
     def _blob(self, member: Member, reader: ArchiveReader) -> None:
-        if self._workspace.blobs.has(member.digest):
+        if member.digest not in self._checked.wanted or self._workspace.blobs.has(member.digest):
             return
         writer = self._workspace.blobs.writing()
         try:

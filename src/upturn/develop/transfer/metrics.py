@@ -8,8 +8,8 @@ from typing import Any
 from upturn.core.tracking import Point, TrackingStore
 from upturn.develop.transfer.archive import damaged
 
-ROWS = 500_000  # in a part
-_AT_ONCE = 100_000  # points that are read together
+ROWS = 250_000  # in a part
+_AT_ONCE = 50_000  # points that are read together
 _LOGGED = 20_000  # points in a transaction
 _COLUMNS = ("run", "name", "scope", "step", "at", "value")
 _MOST_ROWS = 1_000_000  # of a part that is read

@@ -22,7 +22,7 @@ from upturn.core.records import (
 from upturn.core.tracking import StoredFile
 from upturn.develop.output import output_file
 from upturn.develop.transfer.kinds import FIXED
-from upturn.develop.transfer.section import Section, key_of, same_but
+from upturn.develop.transfer.section import Section, digests_of, key_of, same_but
 from upturn.model.catalog import naming
 from upturn.stores.groups import make_group
 from upturn.stores.workspace import Workspace
@@ -275,6 +275,13 @@ def missing_files(workspace: Workspace, section: Section) -> list[StoredFile]:
         for file in section.files
         if (file.run, file.path) not in there and not _is_output_here(workspace, file)
     ]
+
+
+def wanted_blobs(workspace: Workspace, section: Section) -> set[str]:
+    """The digests of the blobs that the section refers to; what was printed here is a file here."""
+    own = {file.digest for file in section.files if _is_output_here(workspace, file)}
+    others = {file.digest for file in section.files if not _is_output_here(workspace, file)}
+    return (set(digests_of(section)) - own) | others
 
 
 def _is_output_here(workspace: Workspace, file: StoredFile) -> bool:
