@@ -1,6 +1,7 @@
 """MLflow's own client in steps of flows: it joins the run, with nothing set by hand."""
 
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from hashlib import sha256
