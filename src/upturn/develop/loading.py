@@ -66,6 +66,8 @@ def lookup(module: ModuleType, qualified: str) -> Any:
 def third_party_imports(path: Path) -> list[str]:
     """Names of the modules outside the file's own directory that it imports at its top level.
 
+    Of MLflow's client: anywhere.
+
     Read from its syntax, so that a fork server can import them while the driver does the same; the
     project's own modules are followed.
     """
@@ -95,8 +97,14 @@ def _collect(path: Path, root: Path, names: list[str], seen: dict[Path, None]) -
         own = [file for name in modules + members if (file := _own_file(name, root)) is not None]
         for file in own:
             _collect(file, root, names, seen)
-        if id(node) in top and not own:
-            names += [n for n in modules if n.partition(".")[0] not in sys.stdlib_module_names]
+        if not own:
+            names += [n for n in modules if _is_to_preload(n, at_top=id(node) in top)]
+
+
+def _is_to_preload(module: str, *, at_top: bool) -> bool:
+    distribution = module.partition(".")[0]
+    # A worker in which MLflow was used is no one's after that: the next one has it already.
+    return distribution == "mlflow" or (at_top and distribution not in sys.stdlib_module_names)
 
 
 def _imported(node: ast.AST) -> tuple[list[str], list[str]]:

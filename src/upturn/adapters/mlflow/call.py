@@ -58,6 +58,11 @@ class Call:
         return self.task[1] if self.task is not None and self.task[0] == run else ""
 
     @property
+    def task_run(self) -> str | None:
+        """The run of the task that asks, if one does."""
+        return self.task[0] if self.task is not None and self.task_path is not None else None
+
+    @property
     def task_path(self) -> str | None:
         """The path of the task that asks, if there is such a task, of a run that it may see."""
         if self.task is None:

@@ -198,7 +198,7 @@ def create(call: Call, asked: CreateModel) -> Any:
     made = LoggedModel(
         id=f"m-{uuid4().hex}",
         group=experiment.group.id,
-        run=asked.source_run_id or None,
+        run=asked.source_run_id or call.task_run,
         name=asked.name or f"model-{uuid4().hex[:8]}",
         type=asked.model_type,
         who=call.asker.name,
