@@ -7,7 +7,8 @@ from upturn.core.access import Role
 _PREFIX = re.compile(
     r"/(?:api|ajax-api)/\d+\.\d+/(?P<of>mlflow|mlflow-artifacts)/(?P<rest>.*)", re.DOTALL
 )
-_OUTSIDE = ("/get-artifact", "/model-versions/get-artifact", "/health", "/version")  # of the API
+_OTLP = "/v1/traces"
+_OUTSIDE = ("/get-artifact", "/model-versions/get-artifact", "/health", "/version", _OTLP)
 # POST, for the questions are long; nothing is changed.
 _QUESTIONS = {
     "search",
@@ -44,6 +45,8 @@ def role_of(method: str, path: str) -> tuple[Role, bool]:
     >>> role_of("POST", "/api/2.0/mlflow/registered-models/alias")
     ('deployer', True)
     """
+    if path == _OTLP:
+        return "editor", False
     found = _PREFIX.fullmatch(path)
     of, rest = (found["of"], found["rest"].rstrip("/")) if found else ("", "")
     reads = method in ("GET", "HEAD", "OPTIONS")
