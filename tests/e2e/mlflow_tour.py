@@ -82,6 +82,8 @@ def main(uri: str) -> None:
         mlflow.flush_async_logging()
     assert len(client.get_metric_history(background.info.run_id, "m")) == 50
 
+    _traced(client, experiment)
+
     client.delete_run(number)
     deleted = client.search_runs([experiment], run_view_type=ViewType.DELETED_ONLY)
     assert [one.info.run_id for one in deleted] == [number]
@@ -90,6 +92,40 @@ def main(uri: str) -> None:
     assert client.get_experiment(experiment).lifecycle_stage == "deleted"
     client.restore_experiment(experiment)
     print(f"mlflow {mlflow.__version__} is at home")
+
+
+def _traced(client: MlflowClient, experiment: str) -> None:
+    @mlflow.trace
+    def part(x: int) -> int:
+        return x + 1
+
+    @mlflow.trace(attributes={"deep": [1, {"a": None}]})
+    def whole(x: int) -> int:
+        return part(x) * 2
+
+    assert whole(1) == 4
+    low = client.start_trace("low", experiment_id=experiment, tags={"t": "1"})
+    client.end_trace(low.request_id, status="ERROR")
+    if hasattr(mlflow, "flush_trace_async_logging"):
+        mlflow.flush_trace_async_logging()
+    newest, oldest = client.search_traces([experiment])
+    assert [len(newest.data.spans), len(oldest.data.spans)] == [1, 2]
+    (failed,) = client.search_traces([experiment], filter_string="status = 'ERROR'")
+    number = failed.info.request_id
+    assert failed.info.tags["t"] == "1"
+    client.set_trace_tag(number, "k", "v")
+    assert client.search_traces([experiment], filter_string="tags.k = 'v'")
+    client.delete_trace_tag(number, "t")
+    assert "t" not in client.get_trace(number).info.tags
+    if hasattr(mlflow, "log_expectation"):
+        mlflow.log_feedback(trace_id=number, name="good", value=False)
+        mlflow.log_expectation(trace_id=number, name="answer", value={"is": [4]})
+        held = client.get_trace(number).info.assessments
+        assert {one.name: one.value for one in held} == {"good": False, "answer": {"is": [4]}}
+    assert client.delete_traces(experiment, trace_ids=[number]) == 1
+    _refused("RESOURCE_DOES_NOT_EXIST", client.get_trace, number)
+    assert client.delete_traces(experiment, max_timestamp_millis=2**42) == 1
+    assert not client.search_traces([experiment])
 
 
 def _refused(code: str, do: Callable[..., object], *args: object) -> None:

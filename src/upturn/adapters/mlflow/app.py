@@ -35,6 +35,7 @@ _STARTS = tuple({prefix.split("mlflow/")[0] + "mlflow" for prefix in _PREFIXES})
 _ROOT = {"/get-artifact": "get-artifact"}  # what MLflow has outside its API
 _OTLP = "/v1/traces"  # where clients first try to leave spans
 _NO_OTLP = "REST OTLP span logging is not supported: spans are kept as files of their traces."
+_OUTSIDE = (*_ROOT, _OTLP, "/graphql")
 _BODY_MOST = 64 * 1024 * 1024
 _DROPPED_MOST = 2 * 1024 * 1024 * 1024
 _log = logging.getLogger("upturn.mlflow")
@@ -50,7 +51,7 @@ class MlflowApi:
 
     def takes(self, path: str) -> bool:
         """Whether the path is MLflow's to answer, be it with an error."""
-        return path.startswith(_STARTS) or path in _PLAIN or path in _ROOT or path == _OTLP
+        return path.startswith(_STARTS) or path in _PLAIN or path in _OUTSIDE
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

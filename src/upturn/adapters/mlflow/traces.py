@@ -387,7 +387,8 @@ def _search(call: Call, asked: Search) -> tuple[list[Trace], str]:
     start = offset_of(asked.page_token)
     shown = traces_of(call, [str(int(one)) for one in experiments])
     fitting = [one for one in shown if _fits(call, one, clauses)]
-    fitting.sort(key=lambda one: (began_ms(one), one.at), reverse=True)
+    fitting.reverse()  # what came last is first, among those that began at once
+    fitting.sort(key=began_ms, reverse=True)
     if any("asc" in one.lower().split() for one in asked.order_by):
         fitting.reverse()
     end = start + most

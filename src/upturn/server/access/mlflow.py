@@ -7,8 +7,11 @@ from upturn.core.access import Role
 _PREFIX = re.compile(
     r"/(?:api|ajax-api)/\d+\.\d+/(?P<of>mlflow|mlflow-artifacts)/(?P<rest>.*)", re.DOTALL
 )
-_OTLP = "/v1/traces"
-_OUTSIDE = ("/get-artifact", "/model-versions/get-artifact", "/health", "/version", _OTLP)
+_REFUSED: dict[str, Role] = {
+    "/v1/traces": "editor",
+    "/graphql": "viewer",
+}  # at once, in MLflow's form
+_OUTSIDE = ("/get-artifact", "/model-versions/get-artifact", "/health", "/version", *_REFUSED)
 # POST, for the questions are long; nothing is changed.
 _QUESTIONS = {
     "search",
@@ -45,8 +48,8 @@ def role_of(method: str, path: str) -> tuple[Role, bool]:
     >>> role_of("POST", "/api/2.0/mlflow/registered-models/alias")
     ('deployer', True)
     """
-    if path == _OTLP:
-        return "editor", False
+    if path in _REFUSED:
+        return _REFUSED[path], False
     found = _PREFIX.fullmatch(path)
     of, rest = (found["of"], found["rest"].rstrip("/")) if found else ("", "")
     reads = method in ("GET", "HEAD", "OPTIONS")
