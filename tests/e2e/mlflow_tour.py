@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
 
@@ -82,6 +83,11 @@ def main(uri: str) -> None:
         mlflow.flush_async_logging()
     assert len(client.get_metric_history(background.info.run_id, "m")) == 50
 
+    if mlflow.__version__.startswith("2."):
+        _traced_as_before(client, experiment)
+    else:
+        _traced(client, experiment)
+
     client.delete_run(number)
     deleted = client.search_runs([experiment], run_view_type=ViewType.DELETED_ONLY)
     assert [one.info.run_id for one in deleted] == [number]
@@ -90,6 +96,62 @@ def main(uri: str) -> None:
     assert client.get_experiment(experiment).lifecycle_stage == "deleted"
     client.restore_experiment(experiment)
     print(f"mlflow {mlflow.__version__} is at home")
+
+
+def _traced(client: MlflowClient, experiment: str) -> None:
+    @mlflow.trace
+    def part(x: int) -> int:
+        return x + 1
+
+    @mlflow.trace(attributes={"deep": [1, {"a": None}]})
+    def whole(x: int) -> int:
+        return part(x) * 2
+
+    assert whole(1) == 4
+    low = client.start_trace("low", experiment_id=experiment, tags={"t": "1"})
+    client.end_trace(low.request_id, status="ERROR")
+    mlflow.flush_trace_async_logging()
+    newest, oldest = client.search_traces([experiment])
+    assert [len(newest.data.spans), len(oldest.data.spans)] == [1, 2]
+    (failed,) = client.search_traces([experiment], filter_string="status = 'ERROR'")
+    number = failed.info.request_id
+    assert failed.info.tags["t"] == "1"
+    client.set_trace_tag(number, "k", "v")
+    assert client.search_traces([experiment], filter_string="tags.k = 'v'")
+    client.delete_trace_tag(number, "t")
+    assert "t" not in client.get_trace(number).info.tags
+    mlflow.log_feedback(trace_id=number, name="good", value=False)
+    mlflow.log_expectation(trace_id=number, name="answer", value={"is": [4]})
+    held = client.get_trace(number).info.assessments
+    assert {one.name: one.value for one in held} == {"good": False, "answer": {"is": [4]}}
+    assert client.delete_traces(experiment, trace_ids=[number]) == 1
+    _refused("RESOURCE_DOES_NOT_EXIST", client.get_trace, number)
+    assert client.delete_traces(experiment, max_timestamp_millis=2**42) == 1
+    assert not client.search_traces([experiment])
+
+
+def _traced_as_before(client: Any, experiment: str) -> None:
+    """What a client of version 2 sends when a span ends, whatever OpenTelemetry it runs with."""
+    from mlflow.entities import TraceData
+    from mlflow.entities.trace_status import TraceStatus
+
+    sends = client._tracking_client
+    begun = sends.start_trace(experiment, 1000, {"meta": "apple"}, {"t": "1"})
+    assert begun.status == TraceStatus.IN_PROGRESS
+    number = begun.request_id
+    ended = sends.end_trace(number, 3500, TraceStatus.ERROR, {"more": "pear"}, {"u": "2"})
+    assert (ended.execution_time_ms, ended.status) == (2500, TraceStatus.ERROR)
+    assert ended.request_metadata["meta"] == "apple"
+    sends._upload_trace_data(ended, TraceData())
+    client.set_trace_tag(number, "k", "v")
+    client.delete_trace_tag(number, "t")
+    found = client.get_trace(number).info
+    assert (found.tags["k"], found.tags["u"], "t" in found.tags) == ("v", "2", False)
+    for text in ("status = 'ERROR'", "tags.k = 'v'", "timestamp_ms >= 1000"):
+        (trace,) = client.search_traces([experiment], filter_string=text)
+        assert trace.info.request_id == number
+    assert client.delete_traces(experiment, max_timestamp_millis=2**42) == 1
+    assert not client.search_traces([experiment])
 
 
 def _refused(code: str, do: Callable[..., object], *args: object) -> None:

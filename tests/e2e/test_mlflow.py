@@ -430,7 +430,7 @@ def test_files_by_hand(server: Server, client: MlflowClient, experiment: str) ->
     assert server.ask("PUT", f"{url}/d/page.html", b"<b>").status == 200
     reply = server.get(f"/get-artifact?run_uuid={run}&path=d/page.html")
     assert reply.raw == b"<b>"
-    assert reply.headers["content-disposition"] == 'attachment; filename="page.html"'
+    assert reply.headers["content-disposition"] == "attachment; filename=page.html"
     assert reply.headers["x-content-type-options"] == "nosniff"
     assert server.get(f"{url}/d").status == 400
     assert server.get(f"{url}/none").status == 404

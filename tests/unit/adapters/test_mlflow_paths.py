@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from upturn.adapters.mlflow.errors import MlflowError
 from upturn.adapters.mlflow.paths import artifact_path_of, plain_path
+from upturn.adapters.mlflow.places import media_of
 
 OUT = [
     "..",
@@ -104,3 +105,20 @@ def test_which_artifacts_are_ours() -> None:
     assert artifact_path_of("mlflow-artifacts://host:5000/0/abc") == "0/abc"
     for uri in ("s3://bucket/x", "file:///etc", "/etc", "mlflow-artifacts:/x?y=1", "http://[x"):
         assert artifact_path_of(uri) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "media"),
+    [
+        ("a/b.json", "text/plain"),
+        ("MLmodel", "text/plain"),
+        ("mlproject", "text/plain"),
+        ("json", "text/plain"),
+        ("page.html", "text/html"),
+        ("c.png", "image/png"),
+        ("b.pkl", "application/octet-stream"),
+        ("nothing", "application/octet-stream"),
+    ],
+)
+def test_what_people_read_is_plain_text(name: str, media: str) -> None:
+    assert media_of(name) == media

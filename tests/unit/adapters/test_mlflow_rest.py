@@ -265,6 +265,17 @@ def test_searches_that_cannot_be(api: Api, asked: dict[str, Any]) -> None:
 # Runs
 
 
+def test_an_end_that_is_said_of_a_run_that_goes_on_is_kept(api: Api) -> None:
+    run = api.run()
+    said = api.post("runs/update", run_id=run, status="RUNNING", end_time=789)["run_info"]
+    found = api.get("runs/get", run_id=run)["run"]
+    assert said == found["info"]
+    assert (said["status"], said["end_time"]) == ("RUNNING", 789)
+    assert [tag["key"] for tag in found["data"]["tags"]] == ["mlflow.runName"]
+    api.post("runs/update", run_id=run, status="FINISHED", end_time=987)
+    assert api.get("runs/get", run_id=run)["run"]["info"]["end_time"] == 987
+
+
 def test_a_run_is_a_run_of_ours(api: Api, workspace: Workspace) -> None:
     made = api.post(
         "runs/create",

@@ -10,7 +10,14 @@ import msgspec
 
 from upturn.adapters.mlflow import proxy
 from upturn.adapters.mlflow.call import ROLES, Call, Role, Route, call_of
-from upturn.adapters.mlflow.errors import FORBIDDEN, INTERNAL, NO_ENDPOINT, MlflowError, translated
+from upturn.adapters.mlflow.errors import (
+    FORBIDDEN,
+    INTERNAL,
+    NO_ENDPOINT,
+    NOT_IMPLEMENTED,
+    MlflowError,
+    translated,
+)
 from upturn.adapters.mlflow.places import Download
 from upturn.adapters.mlflow.proxy import InThread
 from upturn.adapters.mlflow.reading import check_content_type, from_body, from_query
@@ -26,6 +33,9 @@ _PREFIXES = {
 }
 _STARTS = tuple({prefix.split("mlflow/")[0] + "mlflow" for prefix in _PREFIXES})
 _ROOT = {"/get-artifact": "get-artifact"}  # what MLflow has outside its API
+_OTLP = "/v1/traces"  # where clients first try to leave spans
+_NO_OTLP = "REST OTLP span logging is not supported: spans are kept as files of their traces."
+_OUTSIDE = (*_ROOT, _OTLP, "/graphql")
 _BODY_MOST = 64 * 1024 * 1024
 _DROPPED_MOST = 2 * 1024 * 1024 * 1024
 _log = logging.getLogger("upturn.mlflow")
@@ -41,7 +51,7 @@ class MlflowApi:
 
     def takes(self, path: str) -> bool:
         """Whether the path is MLflow's to answer, be it with an error."""
-        return path.startswith(_STARTS) or path in _PLAIN or path in _ROOT
+        return path.startswith(_STARTS) or path in _PLAIN or path in _OUTSIDE
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -76,6 +86,8 @@ class MlflowApi:
         if path in _PLAIN:
             return _PLAIN[path]
         method: str = scope["method"]
+        if path == _OTLP and method == "POST":  # in the words that have a client keep files
+            raise MlflowError(_NO_OTLP, NOT_IMPLEMENTED)
         if proxy.takes(path):
             refuse_role(call, "viewer" if method == "GET" else "editor")
             return await proxy.answer(call, scope, receive, self._in_thread)

@@ -13,6 +13,7 @@ from upturn.core.tracking import RunRow, Series
 
 RUN_NAME = "mlflow.runName"
 PARENT = "mlflow.parentRunId"
+END = "upturn.end_time"  # a tag that keeps what a client said of the end of a run that goes on
 _AT_ONCE = 500  # runs that are asked for in one go
 Number = float | str
 
@@ -68,8 +69,8 @@ def last_points(series: Iterable[Series]) -> list[Series]:
     return list(last.values())
 
 
-def info_json(row: RunRow, location: str) -> dict[str, Any]:
-    """What a run is, and how it stands."""
+def info_json(row: RunRow, location: str, end: str | None = None) -> dict[str, Any]:
+    """What a run is, and how it stands; `end` is what its tag END says."""
     info: dict[str, Any] = {
         "run_uuid": row.id,
         "experiment_id": row.group or DEFAULT,
@@ -83,6 +84,8 @@ def info_json(row: RunRow, location: str) -> dict[str, Any]:
     }
     if row.ended_at is not None:
         info["end_time"] = row.ended_at // 1000
+    elif end is not None:
+        info["end_time"] = int(end)
     return info
 
 
@@ -108,7 +111,7 @@ def _some(call: Call, rows: Sequence[RunRow], places: dict[str, str]) -> list[di
         models.setdefault(use.run, []).append(use)
     return [
         {
-            "info": info_json(row, places[row.group]),
+            "info": info_json(row, places[row.group], tags[f"run/{row.id}"].get(END)),
             "data": _data(row, series[row.id], params[row.id], tags[f"run/{row.id}"]),
             "inputs": _inputs(datasets.get(row.id, ()), models.get(row.id, ())),
             "outputs": _outputs(models.get(row.id, ())),
@@ -124,6 +127,7 @@ def _data(
         tags = {RUN_NAME: row.name, **tags}
     if row.parent and PARENT not in tags:
         tags = {**tags, PARENT: row.parent}
+    tags = {name: value for name, value in tags.items() if name != END}
     parts = {
         "metrics": [
             {

@@ -18,6 +18,12 @@ OF_VERSION = "version/"  # how the owners begin whose files are read alone
 OWN = "upturn"  # below it are versions that our own code registered
 _OTHERS = {"models": re.compile(r"m-[0-9a-f]{32}"), "traces": re.compile(r"tr-[\w-]{1,64}")}
 
+_TEXT = (
+    r"txt|log|err|cfg|conf|cnf|cf|ini|properties|prop|hocon|toml|ya?ml|xml|json|js|py3?|csv|tsv|md|rst"
+    r"|ipynb|MLmodel|MLproject|mlproject"
+)
+_READ = re.compile(rf"(?:.*\.)?(?:{_TEXT})", re.DOTALL)  # what people read
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -103,8 +109,8 @@ def download(call: Call, place: Place) -> Download:
 
 
 def media_of(name: str) -> str:
-    """What a file is, going by its name."""
-    if name.rpartition("/")[2] in ("MLmodel", "MLproject") or name.endswith((".yaml", ".yml")):
+    """What a file is, going by its name; what people read is plain text, as in MLflow."""
+    if _READ.fullmatch(name.rpartition("/")[2]):
         return "text/plain"
     return mimetypes.guess_type(name)[0] or "application/octet-stream"
 

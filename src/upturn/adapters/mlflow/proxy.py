@@ -41,6 +41,7 @@ _UPLOAD_MOST = 10 * 1024 * 1024  # of what a browser sends
 _FILE = re.compile(
     r"/(?:ajax-)?api/2\.0/mlflow-artifacts/(artifacts|mpu|presigned)(?:/(.*))?", re.DOTALL
 )
+_TOKEN = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)  # what needs no quotes in a header
 _UPLOADS = ("/ajax-api/2.0/mlflow/upload-artifact", "/api/2.0/mlflow/upload-artifact")
 
 
@@ -123,7 +124,8 @@ def disposition(name: str) -> bytes:
     """The header that makes a browser keep a file rather than show it."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     plain = re.sub(r"[^ !#-\[\]-~]", "", plain) or "download"
-    text = f'attachment; filename="{plain}"'
+    quoted = plain if _TOKEN.fullmatch(plain) else f'"{plain}"'
+    text = f"attachment; filename={quoted}"
     if plain != name:
         text += f"; filename*=UTF-8''{quote(name, safe='')}"
     return text.encode("ascii")

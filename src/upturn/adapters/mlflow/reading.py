@@ -77,7 +77,7 @@ def query_items(query: bytes) -> list[tuple[str, str]]:
 
 def from_values(kind: type[A], given: Mapping[str, Any]) -> A:
     """The request from JSON values. Raises MlflowError for the first field that does not fit."""
-    values = {_snake(name): _plain(value) for name, value in given.items() if value is not None}
+    values = {snake(name): _plain(value) for name, value in given.items() if value is not None}
     if "run_uuid" in values:  # what older clients call it
         values.setdefault("run_id", values["run_uuid"])
     for field in msgspec.structs.fields(kind):
@@ -134,7 +134,8 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _snake(name: str) -> str:
+def snake(name: str) -> str:
+    """A field's name in snake_case, in which it may as well have come."""
     return re.sub(r"(?<=[a-z0-9])([A-Z])", lambda found: "_" + found[1].lower(), name)
 
 

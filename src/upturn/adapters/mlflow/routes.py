@@ -17,6 +17,8 @@ _MODULES = (
     "versions",
     "logged_models",
     "traces",
+    "spans",
+    "assessments",
 )
 
 

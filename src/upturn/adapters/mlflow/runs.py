@@ -12,6 +12,7 @@ from upturn.adapters.mlflow.experiments import active_experiment
 from upturn.adapters.mlflow.inputs import runs_of_datasets
 from upturn.adapters.mlflow.limits import RESULTS_MOST, check_results, check_time
 from upturn.adapters.mlflow.nouns import (
+    END,
     PARENT,
     RUN_NAME,
     active_run,
@@ -31,6 +32,7 @@ from upturn.core.time import from_micros
 from upturn.core.tracking import RunRow
 
 _FIRST = "amber brisk calm clever eager fair gentle keen lively lucid merry nimble quiet swift"
+GOING = ("running", "queued")
 _SECOND = "ash birch crane elm finch fox hare heron lark lynx maple otter pine robin swan wren"
 
 
@@ -125,13 +127,20 @@ def update(call: Call, asked: UpdateRun) -> Any:
         check_time(asked.end_time, "end_time")
     # Code inside a task may open its flow's run and close it again: the run goes on.
     if row.source == "mlflow" and (status is not None or asked.end_time is not None):
-        at = call.now if asked.end_time is None else from_micros(asked.end_time * 1000)
-        call.workspace.meta.add(RunState(run=row.id, status=status or row.status, at=at))
+        status = status or row.status
+        at = call.now
+        if asked.end_time is not None and status not in GOING:
+            at = from_micros(asked.end_time * 1000)
+        call.workspace.meta.add(RunState(run=row.id, status=status, at=at))
+        if asked.end_time is not None and status in GOING:
+            call.workspace.tracking.log(row.id, tags={END: str(asked.end_time)})
     # A name that comes with a status is that of a new run, for which the client takes this one.
-    if asked.run_name and (row.source == "mlflow" or status is None):
+    if asked.run_name and (row.source == "mlflow" or asked.status is None):
         rename(call, row, asked.run_name)
     row = get_run(call, row.id)
-    return {"run_info": info_json(row, locations(call, [row])[row.group])}
+    path = f"run/{row.id}"
+    end = None if row.ended_at is not None else call.workspace.tracking.tags([path])[path].get(END)
+    return {"run_info": info_json(row, locations(call, [row])[row.group], end)}
 
 
 def rename(call: Call, row: RunRow, name: str) -> None:

@@ -8,7 +8,11 @@ from upturn.deploy.serve.asgi import Scope
 _PREFIX = re.compile(
     r"/(?:api|ajax-api)/\d+\.\d+/(?P<of>mlflow|mlflow-artifacts)/(?P<rest>.*)", re.DOTALL
 )
-_OUTSIDE = ("/get-artifact", "/model-versions/get-artifact", "/health", "/version")  # of the API
+_REFUSED: dict[str, Role] = {
+    "/v1/traces": "editor",
+    "/graphql": "viewer",
+}  # at once, in MLflow's form
+_OUTSIDE = ("/get-artifact", "/model-versions/get-artifact", "/health", "/version", *_REFUSED)
 # POST, for the questions are long; nothing is changed.
 _QUESTIONS = {
     "search",
@@ -63,6 +67,8 @@ def role_of(method: str, path: str) -> tuple[Role, bool]:
     >>> role_of("POST", "/api/2.0/mlflow/registered-models/alias")
     ('deployer', True)
     """
+    if path in _REFUSED:
+        return _REFUSED[path], False
     found = _PREFIX.fullmatch(path)
     of, rest = (found["of"], found["rest"].rstrip("/")) if found else ("", "")
     reads = method in ("GET", "HEAD", "OPTIONS")
