@@ -67,10 +67,12 @@ def naming(
     who = who or who_is_it()
     said: list[Record] = []
     found = workspace.meta.find(Model, name)
-    if found is None or found.renamed_to is not None:
-        project = project or workspace.settings.project
+    removed = is_removed(workspace, model_path(name))
+    if found is None or found.renamed_to is not None or removed:
+        kept = None if found is None or found.renamed_to is not None else found.project
+        project = kept or project or workspace.settings.project
         said.append(Model(name=name, project=project, who=who, created_at=now, at=now))
-    if is_removed(workspace, model_path(name)):
+    if removed:
         said.append(Removal(path=model_path(name), removed=False, who=who, at=now))
     return said
 

@@ -28,7 +28,9 @@ MODELS = Grammar(
     attributes=("name",),
     listed=frozenset({"name"}),
     nullable=(),
-    ordered=("name", "timestamp", "last_updated_timestamp", "creation_timestamp"),
+    ordered=("name", "timestamp", "last_updated_timestamp"),
+    quoting=False,
+    registry=True,
     ops={"attribute": LIST_OPS, "tag": TEXT_OPS},
 )
 VERSIONS = Grammar(
@@ -39,6 +41,8 @@ VERSIONS = Grammar(
     listed=frozenset({"name", "run_id"}),
     nullable=(),
     ordered=("name", "version_number", "creation_timestamp", "last_updated_timestamp"),
+    quoting=False,
+    registry=True,
     ops={"number": NUMBER_OPS, "attribute": LIST_OPS, "tag": TEXT_OPS},
 )
 Pair = tuple[SeenVersion, dict[str, int]]
@@ -99,7 +103,6 @@ _MODEL_KEYS: dict[str, Callable[[Seen], Any]] = {
     "name": lambda seen: seen.model.name,
     "timestamp": lambda seen: seen.updated_at,
     "last_updated_timestamp": lambda seen: seen.updated_at,
-    "creation_timestamp": lambda seen: seen.model.created_at,
 }
 _VERSION_KEYS: dict[str, Callable[[Pair], Any]] = {
     "name": lambda pair: pair[0].version.model,
@@ -138,9 +141,16 @@ def _asks_for_prompts(clause: Clause) -> bool:
 def _orders(order: Sequence[str], grammar: Grammar) -> list[tuple[str, bool]]:
     found: list[tuple[str, bool]] = []
     for text in order:
+        words = text.split()
+        if grammar is MODELS and words and words[0].rstrip(",") not in grammar.ordered:
+            raise MlflowError(
+                f"Invalid order by key '{words[0]}' specified. Valid keys are "
+                "'{'name', 'timestamp'}'"
+            )
         kind, key, ascending = parse_order(text, grammar)
         if kind != "attribute":
-            raise MlflowError(f"Invalid order_by entity: {kind}")
+            known = ", ".join(map(repr, grammar.ordered))
+            raise MlflowError(f"Invalid order by key '{key}' specified. Valid keys are {{{known}}}")
         same = "last_updated_timestamp" if key == "timestamp" else key
         if any(same == known for known, _ in found):
             raise MlflowError(f"`order_by` contains duplicate fields: {list(order)}")

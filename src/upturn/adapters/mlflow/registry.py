@@ -3,7 +3,7 @@
 from typing import Any
 
 from upturn.adapters.mlflow.call import Call, Route
-from upturn.adapters.mlflow.errors import EXISTS, MISSING, MlflowError
+from upturn.adapters.mlflow.errors import EXISTS, MISSING, MlflowError, wrong_type
 from upturn.adapters.mlflow.limits import check_name
 from upturn.adapters.mlflow.model_nouns import (
     PROMPT,
@@ -111,8 +111,10 @@ def create(call: Call, asked: CreateModel) -> Any:
     check_model_name(asked.name)
     tags = tags_of(asked.tags)
     existing = find_model(call.workspace, asked.name)
-    if existing is not None and not is_removed(call.workspace, model_path(asked.name)):
-        _refuse_existing(call, asked.name, tags)
+    if existing is not None:
+        removed = is_removed(call.workspace, model_path(asked.name))
+        if not removed or not call.sees(existing.project):
+            _refuse_existing(call, asked.name, tags)
     who = call.asker.name
     try:
         create_model(
@@ -219,10 +221,7 @@ def search_versions(call: Call, asked: Search) -> Any:
 def _most(asked: Search, usual: int, limit: int) -> int:
     most = usual if asked.max_results is None else asked.max_results
     if most > limit:
-        raise MlflowError(
-            f"Invalid value {most} for parameter 'max_results' supplied: It must be at most "
-            f"{limit}, but got value {most}"
-        )
+        raise wrong_type("max_results", str(most))  # as MLflow says it of what its query has
     if most < 1:
         raise MlflowError(
             f"Invalid value for max_results. It must be a positive integer, but got {most}"
