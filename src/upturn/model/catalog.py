@@ -1,13 +1,13 @@
 """Catalog: models as named things, made, described, renamed, removed and restored."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import msgspec
 
 from upturn.core.errors import Conflict, Invalid
 from upturn.core.ids import version_path
-from upturn.core.naming import Description, Model, Proposal, Protection, Removal
+from upturn.core.naming import Description, Model, Proposal, Protection, Removal, Tagging
 from upturn.core.record import Record
 from upturn.core.records import Alias, Edge, Version
 from upturn.core.who import who as who_is_it
@@ -93,6 +93,22 @@ def describe(
     """Say what a thing is, in Markdown."""
     said = Description(path=path, text=text, who=who or who_is_it(), at=now)
     return workspace.meta.add(said)
+
+
+def tag(
+    workspace: Workspace,
+    path: str,
+    tags: Mapping[str, str | None],
+    *,
+    now: datetime,
+    who: str | None = None,
+) -> None:
+    """Set tags of a model or a version, None removes one, and note that they were set."""
+    workspace.tracking.tag(path, tags)
+    who = who or who_is_it()
+    workspace.meta.put(
+        *(Tagging(path=path, name=name, value=tags[name], who=who, at=now) for name in tags)
+    )
 
 
 def description_of(workspace: Workspace, path: str) -> str:
@@ -220,6 +236,14 @@ def rename_model(
             said.append(msgspec.structs.replace(one, model=to, seq=0))
     workspace.meta.put(*said)
     return new
+
+
+def came_by_renaming(workspace: Workspace, model: str, at: datetime) -> bool:
+    """Whether what is of a model since then was written again when the model got its name."""
+    return any(
+        one.renamed_to is None and one.created_at < one.at and at < one.at
+        for one in workspace.meta.select(Model, name=model)
+    )
 
 
 def _moved_versions(

@@ -15,7 +15,7 @@ from upturn.core.ids import version_path
 from upturn.core.naming import Description, Model, Removal, Stage
 from upturn.core.records import Alias, Version
 from upturn.core.time import micros
-from upturn.model.catalog import find_model
+from upturn.model.catalog import find_model, tag
 from upturn.model.finding import current_name, is_removed, model_path
 
 VALUE_MOST = 100_000  # characters of a tag's value
@@ -267,13 +267,12 @@ def version_json(seen: SeenVersion, aliases: Mapping[str, int]) -> dict[str, Any
         "source": version.source or own_location(version),
         "status": "READY",
     }
-    if seen.description is not None:
-        said["description"] = seen.description
+    said["description"] = seen.description or ""
     if version.run is not None:
         said["run_id"] = version.run
-    for name, tag in (("run_link", RUN_LINK), ("model_id", MODEL_ID)):
-        if tag in seen.tags:
-            said[name] = seen.tags[tag]
+    for name, kept in (("run_link", RUN_LINK), ("model_id", MODEL_ID)):
+        if kept in seen.tags:
+            said[name] = seen.tags[kept]
     tags = {key: value for key, value in seen.tags.items() if not key.startswith(OF_VERSION)}
     if tags:
         said["tags"] = tags_json(tags)
@@ -295,9 +294,14 @@ def tags_json(tags: Mapping[str, str]) -> list[dict[str, str]]:
 
 def tags_of(given: Iterable[KeyValue]) -> dict[str, str]:
     """Tags that a request gives, checked; of one that is there twice, the last."""
-    for tag in given:
-        check_model_tag(tag.key, tag.value)
-    return {tag.key: tag.value for tag in given}
+    for one in given:
+        check_model_tag(one.key, one.value)
+    return {one.key: one.value for one in given}
+
+
+def tag_by_itself(call: Call, path: str, key: str, value: str | None) -> None:
+    """Set a tag of a model or a version, or (None) take it away, and have webhooks told."""
+    tag(call.workspace, path, {key: value}, now=call.now, who=call.asker.name)
 
 
 def millis(at: datetime) -> int:

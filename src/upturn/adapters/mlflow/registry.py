@@ -18,6 +18,7 @@ from upturn.adapters.mlflow.model_nouns import (
     model_json,
     seen_model,
     stage_of,
+    tag_by_itself,
     tags_of,
     version_json,
 )
@@ -244,7 +245,7 @@ def set_tag(call: Call, asked: SetModelTag) -> None:
     check_model_name(asked.name)
     check_model_tag(asked.key, asked.value)
     model = get_model(call, asked.name)
-    call.workspace.tracking.tag(model_path(model.name), {asked.key: asked.value})
+    tag_by_itself(call, model_path(model.name), asked.key, asked.value)
 
 
 def delete_tag(call: Call, asked: SetModelTag) -> None:
@@ -252,7 +253,7 @@ def delete_tag(call: Call, asked: SetModelTag) -> None:
     check_model_name(asked.name)
     check_name(asked.key, "key")
     model = get_model(call, asked.name)
-    call.workspace.tracking.tag(model_path(model.name), {asked.key: None})
+    tag_by_itself(call, model_path(model.name), asked.key, None)
 
 
 def set_model_alias(call: Call, asked: SetAlias) -> None:

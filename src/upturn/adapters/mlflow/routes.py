@@ -17,6 +17,7 @@ _MODULES = (
     "versions",
     "logged_models",
     "traces",
+    "webhooks",
 )
 
 

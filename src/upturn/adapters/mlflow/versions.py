@@ -22,6 +22,7 @@ from upturn.adapters.mlflow.model_nouns import (
     own_location,
     seen_model,
     stage_of,
+    tag_by_itself,
     tags_of,
     version_json,
 )
@@ -216,15 +217,14 @@ def set_tag(call: Call, asked: VersionTag) -> None:
     number_of(asked.version)
     check_model_tag(asked.key, asked.value)
     version = get_version(call, asked.name, asked.version)
-    path = version_path(version.model, version.number)
-    call.workspace.tracking.tag(path, {asked.key: asked.value})
+    tag_by_itself(call, version_path(version.model, version.number), asked.key, asked.value)
 
 
 def delete_tag(call: Call, asked: VersionTag) -> None:
     """Take a tag from a version."""
     check_name(asked.key, "key")
     version = get_version(call, asked.name, asked.version)
-    call.workspace.tracking.tag(version_path(version.model, version.number), {asked.key: None})
+    tag_by_itself(call, version_path(version.model, version.number), asked.key, None)
 
 
 def _answer(call: Call, version: Version) -> dict[str, Any]:
