@@ -328,6 +328,9 @@ CALLS: dict[str, Call] = {
     "tracking.put_file": _call(asks.PutFile, tracking.put_file, "editor"),
     "tracking.files": _call(asks.Files, tracking.files),
     "tracking.remove_files": _call(asks.Files, tracking.remove_files, "editor"),
+    "tracking.find_models": _call(asks.Catalog, tracking.find_models),
+    "tracking.find_versions": _call(asks.Catalog, tracking.find_versions),
+    "tracking.find_latest": _call(asks.Names, tracking.find_latest),
     "tracking.kept_files": _call(wire.Nothing, tracking.kept_files),
 }
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from upturn.core.catalog import CatalogSearch, ModelPage, VersionPage, VersionRow
 from upturn.core.errors import Invalid
 from upturn.core.tracking import (
     Curve,
@@ -19,6 +20,7 @@ from upturn.core.tracking import (
     Where,
 )
 from upturn.stores.connections import Connections
+from upturn.stores.tracking import catalog
 from upturn.stores.tracking.curve import chosen
 from upturn.stores.tracking.points import as_points, read_all, read_some
 from upturn.stores.tracking.search import COLUMNS, Search, find, run_row
@@ -184,6 +186,18 @@ class SqliteTrackingStore:
             "SELECT DISTINCT digest FROM run_file LEFT JOIN run_now ON run_now.run = run_file.run "
         )
         return {row[0] for row in self._rows(f"{sql} WHERE removed_at IS NULL")}
+
+    def find_models(self, search: CatalogSearch) -> ModelPage:
+        """A page of the models that fit; see TrackingStore.find_models."""
+        return self._connections.read(lambda connection: catalog.find_models(connection, search))
+
+    def find_versions(self, search: CatalogSearch) -> VersionPage:
+        """A page of the versions that fit; see TrackingStore.find_versions."""
+        return self._connections.read(lambda connection: catalog.find_versions(connection, search))
+
+    def find_latest(self, models: Sequence[str]) -> list[VersionRow]:
+        """The newest version of each stage, by model and number."""
+        return self._connections.read(lambda connection: catalog.find_latest(connection, models))
 
     def close(self) -> None:
         """Release files and connections."""

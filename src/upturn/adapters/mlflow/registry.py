@@ -14,9 +14,9 @@ from upturn.adapters.mlflow.model_nouns import (
     check_model_tag,
     get_model,
     get_version,
-    latest_versions,
     model_json,
     seen_model,
+    seen_version,
     stage_of,
     tag_by_itself,
     tags_of,
@@ -234,7 +234,7 @@ def latest(call: Call, asked: LatestVersions) -> Any:
     """The newest version of each stage."""
     seen = seen_model(call, get_model(call, asked.name))
     wanted = set(map(stage_of, asked.stages)) or set(STAGES)
-    found = [one for one in latest_versions(seen) if one.stage in wanted]
+    found = [one for one in seen.latest if one.stage in wanted]
     if not found:
         return {}
     return {"model_versions": [version_json(one, seen.aliases) for one in found]}
@@ -288,18 +288,17 @@ def by_alias(call: Call, asked: Aliased) -> Any:
     check_model_name(asked.name)
     check_alias(asked.alias)
     model = get_model(call, asked.name)
-    seen = seen_model(call, model)
     if asked.alias.lower() == "latest":
-        if not seen.versions:
+        seen = seen_model(call, model)
+        if not seen.latest:
             raise MlflowError(f"Latest version not found for model {model.name}.", MISSING)
-        return {"model_version": version_json(seen.versions[-1], seen.aliases)}
-    number = aliases_of(call.workspace, model.name).get(asked.alias)
+        return {"model_version": version_json(seen.latest[-1], seen.aliases)}
+    aliases = aliases_of(call.workspace, model.name)
+    number = aliases.get(asked.alias)
     if number is None:
         raise MlflowError(f"Registered model alias {asked.alias} not found.")
-    for one in seen.versions:
-        if one.version.number == number:
-            return {"model_version": version_json(one, seen.aliases)}
-    raise MlflowError(f"Model Version (name={model.name}, version={number}) not found", MISSING)
+    version = get_version(call, model.name, str(number))
+    return {"model_version": version_json(seen_version(call, version), aliases)}
 
 
 def _answer(call: Call, name: str) -> dict[str, Any]:

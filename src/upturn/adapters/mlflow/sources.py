@@ -14,7 +14,6 @@ from upturn.adapters.mlflow.model_nouns import (
     PROMPT,
     get_model,
     get_version,
-    latest_versions,
     own_location,
     seen_model,
     stage_of,
@@ -153,7 +152,7 @@ def _number(call: Call, model: str, version: str) -> str:
         return version
     stage = None if version.lower() == "latest" else stage_of(version)
     seen = seen_model(call, get_model(call, model))
-    found = [one for one in latest_versions(seen) if stage in (None, one.stage)]
+    found = [one for one in seen.latest if stage in (None, one.stage)]
     if not found:
         raise MlflowError(
             f"No versions of model with name '{model}'"

@@ -13,14 +13,13 @@ from upturn.adapters.mlflow.model_nouns import (
     MODEL_ID,
     PROMPT,
     RUN_LINK,
-    SeenVersion,
     check_model_name,
     check_model_tag,
     get_model,
     get_version,
     number_of,
     own_location,
-    seen_model,
+    seen_version,
     stage_of,
     tag_by_itself,
     tags_of,
@@ -29,6 +28,7 @@ from upturn.adapters.mlflow.model_nouns import (
 from upturn.adapters.mlflow.own_models import offer
 from upturn.adapters.mlflow.reading import Ask, KeyValue
 from upturn.adapters.mlflow.sources import Source, source_of, stored_at
+from upturn.core.catalog import CatalogSearch, Compare, VersionRow
 from upturn.core.ids import version_path
 from upturn.core.naming import Stage
 from upturn.core.records import Version
@@ -37,6 +37,7 @@ from upturn.model.catalog import describe, remove_version
 from upturn.model.mlflow_model import version_of_files
 from upturn.model.registry import put_version
 
+_ALL = 1_000_000  # versions of a model
 _VERSIONS = "mlflow.modelVersions"  # the tag of a logged model that says so
 
 
@@ -188,16 +189,22 @@ def transition(call: Call, asked: Transition) -> Any:
     said: list[Stage] = []
     if asked.archive_existing_versions:
         said += [
-            _stage(one.version, "Archived", who, call)
-            for one in seen_model(call, get_model(call, version.model)).versions
-            if one.stage == stage and one.version.number != version.number
+            Stage(model=row.model, number=row.number, stage="Archived", who=who, at=call.now)
+            for row in _in_stage(call, version.model, stage)
+            if row.number != version.number
         ]
-    call.workspace.meta.put(*said, _stage(version, stage, who, call))
+    moved = Stage(model=version.model, number=version.number, stage=stage, who=who, at=call.now)
+    call.workspace.meta.put(*said, moved)
     return _answer(call, version)
 
 
-def _stage(version: Version, stage: str, who: str, call: Call) -> Stage:
-    return Stage(model=version.model, number=version.number, stage=stage, who=who, at=call.now)
+def _in_stage(call: Call, model: str, stage: str) -> tuple[VersionRow, ...]:
+    where = (
+        Compare("attribute", "name", "=", model),
+        Compare("attribute", "stage", "=", stage),
+    )
+    search = CatalogSearch(where=where, limit=_ALL)
+    return call.workspace.tracking.find_versions(search).rows
 
 
 def download_uri(call: Call, asked: FetchedVersion) -> Any:
@@ -229,9 +236,7 @@ def delete_tag(call: Call, asked: VersionTag) -> None:
 
 def _answer(call: Call, version: Version) -> dict[str, Any]:
     aliases = aliases_of(call.workspace, version.model)
-    seen = seen_model(call, get_model(call, version.model))
-    found: SeenVersion = next(one for one in seen.versions if one.version.number == version.number)
-    return {"model_version": version_json(found, aliases)}
+    return {"model_version": version_json(seen_version(call, version), aliases)}
 
 
 ROUTES = (
