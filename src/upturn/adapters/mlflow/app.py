@@ -9,6 +9,7 @@ from urllib.parse import unquote
 import msgspec
 
 from upturn.adapters.mlflow import proxy
+from upturn.adapters.mlflow.about import about, about_new
 from upturn.adapters.mlflow.call import ROLES, Call, Role, Route, call_of
 from upturn.adapters.mlflow.errors import FORBIDDEN, INTERNAL, NO_ENDPOINT, MlflowError, translated
 from upturn.adapters.mlflow.places import Download
@@ -26,6 +27,7 @@ _PREFIXES = {
 }
 _STARTS = tuple({prefix.split("mlflow/")[0] + "mlflow" for prefix in _PREFIXES})
 _ROOT = {"/get-artifact": "get-artifact"}  # what MLflow has outside its API
+_ABOUT = "upturn.path"  # where the audit log looks for what a request was about
 _BODY_MOST = 64 * 1024 * 1024
 _DROPPED_MOST = 2 * 1024 * 1024 * 1024
 _log = logging.getLogger("upturn.mlflow")
@@ -85,17 +87,23 @@ class MlflowApi:
             body = await whole_body(receive)
             if method in ("POST", "PUT"):
                 check_content_type(scope["headers"])
-        return await self._in_thread(_do, call, route, query, body, fields)
+        return await self._in_thread(_do, call, scope, route, query, body, fields)
 
 
 def _do(
-    call: Call, route: Route, query: bytes, body: bytes, fields: dict[str, str]
+    call: Call, scope: Scope, route: Route, query: bytes, body: bytes, fields: dict[str, str]
 ) -> bytes | Download:
     if query and route.method in ("GET", "DELETE") and not body:
         asked = from_query(route.asks, query, fields)
     else:
         asked = from_body(route.asks, body, fields)
+    if route.method != "GET" and (thing := about(route.path, asked)):
+        scope[_ABOUT] = thing  # be it refused or done
     answer = route.do(call, asked)
+    if route.method == "POST" and isinstance(answer, dict):
+        made: dict[str, Any] = answer
+        if thing := about_new(route.path, made):
+            scope[_ABOUT] = thing
     if isinstance(answer, Download):
         return answer
     return b"{}" if answer is None else msgspec.json.encode(answer)
