@@ -7,7 +7,7 @@ import msgspec
 
 from upturn.core.errors import Conflict, Invalid
 from upturn.core.ids import version_path
-from upturn.core.naming import Description, Model, Proposal, Protection, Removal, Tagging
+from upturn.core.naming import Description, Model, Proposal, Protection, Removal, Stage, Tagging
 from upturn.core.record import Record
 from upturn.core.records import Alias, Edge, Version
 from upturn.core.who import who as who_is_it
@@ -250,11 +250,14 @@ def _moved_versions(
     workspace: Workspace, name: str, to: str, *, who: str, now: datetime
 ) -> list[Record]:
     said: list[Record] = []
+    stages = {one.number: one for one in workspace.meta.last_each(Stage, model=name)}
     for version in workspace.meta.select(Version, model=name):
         was, now_at = version_path(name, version.number), version_path(to, version.number)
         said.append(msgspec.structs.replace(version, model=to))
         said.append(Edge(source=was, target=now_at, role="renamed"))
         said += _moved(workspace, was, now_at)
+        if version.number in stages:
+            said.append(msgspec.structs.replace(stages[version.number], model=to, seq=0))
         if is_removed(workspace, was):
             said.append(Removal(path=now_at, removed=True, who=who, at=now))
         else:  # whoever takes the old name again begins without them

@@ -26,12 +26,19 @@ def of_registry(record: Record) -> list[Statement]:
 
 def carry_registry(connection: sqlite3.Connection) -> None:
     """Fill the tables from the records of a store that is older than they are."""
+    models: dict[str, Model] = {}
     for kind in _BY_KIND:
         decode = table_of(kind).decode
         rows = connection.execute(f'SELECT body FROM "{kind.table}" ORDER BY put_order').fetchall()
         for (body,) in rows:
-            for statement, parameters in of_registry(decode(body)):
+            record = decode(body)
+            if isinstance(record, Model):
+                models[record.name] = record
+            for statement, parameters in of_registry(record):
                 connection.execute(statement, parameters)
+    for model in models.values():
+        if model.renamed_to is not None:  # whatever was restored before it was
+            connection.execute("UPDATE model_now SET shown = 0 WHERE name = ?", (model.name,))
 
 
 def _model(record: Any) -> list[Statement]:
