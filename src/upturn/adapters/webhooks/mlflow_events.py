@@ -105,7 +105,7 @@ def _model(workspace: Workspace, record: Any) -> MlflowEvent | None:
     if model.renamed_to is not None or model.created_at != model.at:
         return None  # it is called otherwise, and not new
     path = model_path(model.name)
-    tags = _tags(workspace, path)
+    tags = _first_tags(workspace, path, model.at)
     text = _text(workspace, path) or ""
     kind = "prompt" if _says_prompt(tags) else "registered_model"
     if kind == "prompt":
@@ -119,7 +119,7 @@ def _version(workspace: Workspace, record: Any) -> MlflowEvent | None:
     if came_by_renaming(workspace, version.model, version.at):
         return None
     path = version_path(version.model, version.number)
-    tags = _tags(workspace, path)
+    tags = _first_tags(workspace, path, version.at)
     data: dict[str, Any] = {"name": version.model, "version": str(version.number)}
     kind = "prompt_version" if _is_prompt(workspace, version.model) else "model_version"
     if kind == "prompt_version":
@@ -194,6 +194,12 @@ def _event(
 def _tags(workspace: Workspace, path: str) -> dict[str, str]:
     tags = workspace.tracking.tags([path])[path]
     return {key: value for key, value in tags.items() if not key.startswith(_OURS)}
+
+
+def _first_tags(workspace: Workspace, path: str, at: datetime) -> dict[str, str]:
+    """The tags that it was made with: those that were set by themselves are told of so."""
+    later = {one.name for one in workspace.meta.select(Tagging, path=path) if one.at > at}
+    return {key: value for key, value in _tags(workspace, path).items() if key not in later}
 
 
 def _text(workspace: Workspace, path: str) -> str | None:
