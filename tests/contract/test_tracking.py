@@ -8,15 +8,18 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contract.remote import remote_stores
+from upturn.core.catalog import CatalogSearch, Compare, Key
 from upturn.core.errors import Conflict, Invalid, Unavailable
 from upturn.core.metastore import MetaStore
-from upturn.core.naming import Description, Removal
-from upturn.core.records import Edge, Run, RunState
+from upturn.core.naming import Description, Model, Removal, Stage
+from upturn.core.records import Edge, Environment, Run, RunState, Version
+from upturn.core.schema import Profile, Signature
 from upturn.core.time import micros
 from upturn.core.tracking import (
     Both,
@@ -705,3 +708,64 @@ def test_a_closed_store_is_unavailable(opener: Opener) -> None:
     store.close()
     with pytest.raises(Unavailable):
         store.log("r", tags={"a": "b"})
+
+
+# Models and versions
+
+
+def test_pages_of_models_and_versions(stores: Stores) -> None:
+    meta, store = stores
+    for index, name in enumerate(("alpha", "beta", "gamma")):
+        at = NOW + timedelta(seconds=index)
+        meta.put(Model(name=name, project=f"p{index % 2}", who="t", created_at=at, at=at))
+        for number in (1, 2):
+            meta.put(a_version(name, number, at))
+    meta.put(Stage(model="beta", number=1, stage="Production", who="t", at=NOW))
+    meta.put(Removal(path="version/gamma:2", removed=True, who="t", at=NOW + timedelta(hours=1)))
+    store.tag("model/alpha", {"team": "blue"})
+
+    def models(**said: Any) -> list[str]:
+        return [row.name for row in store.find_models(CatalogSearch(**said)).rows]
+
+    assert models() == ["alpha", "beta", "gamma"]
+    assert models(projects=("p0",)) == ["alpha", "gamma"]
+    assert models(order=(Key("updated", descending=True),)) == ["gamma", "beta", "alpha"]
+    assert models(where=(Compare("attribute", "name", "ILIKE", "%A_A"),)) == []
+    assert models(where=(Compare("attribute", "name", "IN", ("beta", "x")),)) == ["beta"]
+    assert models(where=(Compare("tag", "team", "LIKE", "b%"),)) == ["alpha"]
+    assert models(with_tag=("team", "BLUE")) == ["alpha"]
+    assert models(without_tag=("team", "blue")) == ["beta", "gamma"]
+
+    search, found = CatalogSearch(limit=2, order=(Key("created"),)), list[tuple[str, int]]()
+    while True:
+        page = store.find_versions(search)
+        found += [(row.model, row.number) for row in page.rows]
+        if not page.after:
+            break
+        search = msgspec.structs.replace(search, after=page.after)
+    every = [(name, number) for name in ("alpha", "beta", "gamma") for number in (2, 1)]
+    assert found == [one for one in every if one != ("gamma", 2)]
+    latest = store.find_latest(["beta", "gamma"])
+    assert [(row.model, row.number, row.stage) for row in latest] == [
+        ("beta", 1, "Production"),
+        ("beta", 2, "None"),
+        ("gamma", 1, "None"),
+    ]
+    for wrong in ({"after": ("x", "y", "z")}, {"where": (Compare("attribute", "x", "=", 1),)}):
+        with pytest.raises(Invalid):
+            store.find_models(CatalogSearch(**wrong))
+
+
+def a_version(model: str, number: int, at: datetime) -> Version:
+    return Version(
+        model=model,
+        number=number,
+        artifact="",
+        data=None,
+        signature=Signature(inputs=(), target=None, output="json"),
+        profile=Profile(rows=0, columns=()),
+        environment=Environment(python="", distributions={}),
+        run=None,
+        task=None,
+        at=at,
+    )

@@ -1,5 +1,6 @@
 """MLflow's own client against our registry: logged, registered, loaded, served, and back."""
 
+import json
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,18 +12,21 @@ import pandas as pd
 import pytest
 
 from e2e.serving import Project, Server
+from e2e.test_hooks import receiver
 from unit.model.models import NUMBERS, flights, lightgbm_classifier
 from upturn.core.records import Version
 from upturn.core.time import utcnow
 from upturn.model.adapters import load_predictor
 from upturn.model.registry import get_version, register_version, set_alias
 from upturn.model.tables import to_arrow
+from waiting import until
 
 with warnings.catch_warnings():  # its own imports are its own business
     warnings.simplefilter("ignore")
     import mlflow
     import mlflow.pyfunc
     from mlflow import MlflowClient
+    from mlflow.entities.webhook import WebhookEvent
     from mlflow.exceptions import MlflowException
 
 pytestmark = pytest.mark.filterwarnings("default")
@@ -273,6 +277,32 @@ def test_traces_are_kept(client: MlflowClient) -> None:
     assert client.get_trace(trace.info.trace_id).info.tags["k"] == "v"
     assert client.delete_traces(experiment, trace_ids=[trace.info.trace_id]) == 1
     assert not client.search_traces([experiment])
+
+
+def test_webhooks_and_prompts_by_the_client(client: MlflowClient) -> None:
+    types = ("model_version_alias.created", "prompt_version.created")
+    events = [WebhookEvent.from_str(type) for type in types]
+    with receiver() as got:
+        hook = client.create_webhook("ci", got.url, events, secret="geheim", description="d")
+        assert client.get_webhook(hook.webhook_id).events == events
+        assert client.test_webhook(hook.webhook_id).success
+        client.create_registered_model("told")
+        client.create_model_version("told", "s3://b/p")
+        client.set_registered_model_alias("told", "best", "1")
+        mlflow.genai.register_prompt("greeting", "Hi {{name}}", tags={"tone": "kind"})
+        until(lambda: len(got.got) >= 3)
+        told = [json.loads(body) for _, body in got.got[1:]]
+        said = {f"{one['entity']}.{one['action']}": one["data"] for one in told}
+        assert said[types[0]] == {"name": "told", "alias": "best", "version": "1"}
+        assert said[types[1]]["template"] == "Hi {{name}}"
+        client.update_webhook(hook.webhook_id, status="DISABLED", name="cd")
+        assert [(one.name, str(one.status)) for one in client.list_webhooks()] == [
+            ("cd", "DISABLED")
+        ]
+        client.delete_webhook(hook.webhook_id)
+    assert mlflow.genai.load_prompt("greeting", version=1).template == "Hi {{name}}"
+    with pytest.raises(MlflowException, match="not found"):
+        client.get_webhook(hook.webhook_id)
 
 
 def test_what_is_not_there_is_said_in_the_clients_form(server: Server) -> None:

@@ -37,26 +37,44 @@ def do_here(workspace: Workspace, operation: Operation[Q, A], request: Q) -> A:
 
 
 def thing_of(operation: Operation[Q, A], request: Q) -> str:
-    """The thing that a request is about: what its path names."""
-    return path_named(
+    """The thing that a request is about: what its path names, or else the request itself."""
+    named = path_named(
         {
             name: str(getattr(request, name))
             for name in request.__struct_fields__
             if f"{{{name}}}" in operation.path or f"{{{name}:path}}" in operation.path
-        }
+        },
+        operation.path,
     )
+    if named:
+        return named
+    noun = _noun(operation.path)
+    for name in (noun, f"{noun}s", "name"):
+        said: object = getattr(request, name, None)
+        if isinstance(said, str) and said:
+            return f"{noun}/{said}"
+        if isinstance(said, tuple | list) and said:
+            return f"{noun}/{','.join(map(str, said))}"  # pyright: ignore[reportUnknownArgumentType]
+    return ""
 
 
-def path_named(fields: dict[str, str]) -> str:
+def path_named(fields: dict[str, str], template: str) -> str:
     """The path of the thing that fields of an operation's path name.
 
-    >>> path_named({"model": "delays", "version": "7"}), path_named({"run": "k3f9x2"})
-    ('version/delays:7', 'run/k3f9x2')
+    >>> path_named({"model": "delays", "version": "7"}, "/api/v1/models/{model}/versions/{version}")
+    'version/delays:7'
+    >>> path_named({"name": "ci"}, "/api/v1/hooks/{name}")
+    'hook/ci'
     """
     model = fields.get("model")
     number = fields.get("version") or fields.get("number")
     if model is not None and number is not None:
         return f"version/{model}:{number}"
     for kind, name in fields.items():
-        return f"{kind}/{name}"
+        return f"{_noun(template) if kind == 'name' else kind}/{name}"
     return ""
+
+
+def _noun(template: str) -> str:
+    """What a path's first segment has several of: 'hook' of '/api/v1/hooks/{name}'."""
+    return template.removeprefix("/api/v1/").partition("/")[0].removesuffix("s")

@@ -7,7 +7,7 @@ from datetime import datetime
 
 import msgspec
 
-from upturn.adapters.webhooks.duty import send
+from upturn.adapters.webhooks.duty import send, send_example
 from upturn.adapters.webhooks.events import TEST, Event
 from upturn.adapters.webhooks.shelf import (
     deliveries_of,
@@ -22,7 +22,8 @@ from upturn.api.operation import Ask, Operation, Page, Request
 from upturn.api.visible import hidden
 from upturn.core.errors import NotFound, Unavailable
 from upturn.core.ids import new_id
-from upturn.core.notices import DeliveryStatus, Hook
+from upturn.core.notices import DeliveryStatus, Hook, HookForm
+from upturn.core.posting import Answer
 
 _TEST_S = 10.0
 
@@ -38,6 +39,8 @@ class HookSeen(msgspec.Struct, frozen=True, kw_only=True):
     who: str
     at: datetime
     secret: str = ""
+    form: HookForm = "upturn"  # whose messages it is sent
+    title: str = ""  # what MLflow calls it
 
 
 class DeliverySeen(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,6 +138,10 @@ def _remove(ask: Ask, request: OneHook) -> HookSeen:
 def _test(ask: Ask, request: OneHook) -> Tested:
     """Send it a message of type hook.test now, once; what its receiver answered."""
     hook = _visible(ask, request.name)
+    public_only = ask.workspace.settings.public_hooks
+    if hook.form == "mlflow":
+        answer = send_example(hook, hook.events[0], ask.now, public_only=public_only)
+        return _taken(hook, answer)
     event = Event(
         id=f"msg_{new_id(24)}",
         type=TEST,
@@ -148,8 +155,12 @@ def _test(ask: Ask, request: OneHook) -> Tested:
         event.id,
         event.body(),
         timeout_s=_TEST_S,
-        public_only=ask.workspace.settings.public_hooks,
+        public_only=public_only,
     )
+    return _taken(hook, answer)
+
+
+def _taken(hook: Hook, answer: Answer) -> Tested:
     if not answer.taken:
         raise NotTaken(f"The receiver of {hook.name!r} answered {answer.status} {answer.said}.")
     return Tested(answer.status, answer.said)
@@ -197,6 +208,8 @@ def _seen(hook: Hook) -> HookSeen:
         paused=hook.paused,
         who=hook.who,
         at=hook.at,
+        form=hook.form,
+        title=hook.title,
     )
 
 

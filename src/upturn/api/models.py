@@ -29,6 +29,7 @@ from upturn.model.catalog import (
     rename_model,
     restore_model,
     restore_version,
+    tag,
 )
 from upturn.model.difference import Difference, difference
 from upturn.model.finding import get_version, list_models, list_versions, model_path
@@ -277,7 +278,7 @@ def _card_of(ask: Ask, version: Version) -> Card:
 
 def _say(ask: Ask, path: str, text: str | None, tags: dict[str, Any]) -> None:
     if tags:
-        ask.workspace.tracking.tag(path, tags)
+        tag(ask.workspace, path, tags, now=ask.now, who=ask.asker.name)
     if text is not None:
         describe(ask.workspace, path, text, now=ask.now, who=ask.asker.name)
 

@@ -3,8 +3,11 @@
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
+
 from upturn.api.operation import Ask
 from upturn.api.store_access import Projects, may_see, refuse_below, refuse_narrow
+from upturn.core.catalog import CatalogSearch
 from upturn.core.errors import NotFound
 from upturn.deploy.serve.problems import Forbidden
 from upturn.stores.remote import wire_tracking as wire
@@ -85,6 +88,33 @@ def search(ask: Ask, asked: wire.Search) -> Any:
         limit=asked.limit,
         cursor=asked.cursor,
     )
+
+
+def find_models(ask: Ask, asked: wire.Catalog) -> Any:
+    """A page of models, in the projects that are whoever asks'."""
+    return ask.workspace.tracking.find_models(_within(ask, asked.search))
+
+
+def find_versions(ask: Ask, asked: wire.Catalog) -> Any:
+    """A page of versions, in the projects that are whoever asks'."""
+    return ask.workspace.tracking.find_versions(_within(ask, asked.search))
+
+
+def find_latest(ask: Ask, asked: wire.Names) -> Any:
+    """The newest versions of models."""
+    projects = Projects(ask)
+    seen = [name for name in asked.names if may_see(ask, projects.of_model(name))]
+    return ask.workspace.tracking.find_latest(seen)
+
+
+def _within(ask: Ask, search: CatalogSearch) -> CatalogSearch:
+    theirs = ask.asker.projects
+    if theirs is None:
+        return search
+    if ask.workspace.settings.project in theirs:
+        theirs = theirs | {""}  # models from before they were of a project
+    asked = theirs if search.projects is None else theirs & set(search.projects)
+    return msgspec.structs.replace(search, projects=tuple(sorted(asked)))
 
 
 def rows(ask: Ask, asked: wire.Names) -> Any:

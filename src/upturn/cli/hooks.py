@@ -142,7 +142,7 @@ def _list(as_json: bool) -> None:
         ("hook", "url", "events", ""),
         [
             (
-                plain(one.name),
+                plain(f"{one.name} ({one.title})" if one.title else one.name),
                 plain(one.url),
                 plain(", ".join(one.events)),
                 "paused" if one.paused else "",

@@ -8,7 +8,7 @@ from upturn.core.record import Record
 
 Role = Literal["viewer", "editor", "deployer", "admin"]  # each may do what those before it may
 ROLES: tuple[Role, ...] = ("viewer", "editor", "deployer", "admin")
-Via = Literal["http", "cli", "python"]
+Via = Literal["http", "mlflow", "cli", "python"]
 VIA: ContextVar[Via] = ContextVar("via", default="python")  # by what this process is asked
 
 

@@ -74,6 +74,21 @@ class Removal(Record, frozen=True, kw_only=True):
     at: datetime
 
 
+class Tagging(Record, frozen=True, kw_only=True):
+    """That a tag of a model or a version was set, or (None) taken away, by itself."""
+
+    table = "tagging"
+    key = ("path", "seq")
+    sequence = "seq"
+
+    path: str  # 'model/delays', 'version/delays:7'
+    seq: int = 0
+    name: str
+    value: str | None
+    who: str
+    at: datetime
+
+
 class Protection(Record, frozen=True, kw_only=True):
     """Whether an alias of a model is only moved to what somebody else approved; the last holds."""
 

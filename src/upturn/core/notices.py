@@ -5,6 +5,7 @@ from typing import Literal
 
 from upturn.core.record import Record
 
+HookForm = Literal["upturn", "mlflow"]
 DeliveryStatus = Literal["due", "done", "failed"]
 
 
@@ -22,13 +23,16 @@ class Hook(Record, frozen=True, kw_only=True):
     seq: int = 0
     url: str
     events: tuple[str, ...]  # 'version', 'run.failed', …: see develop/notices
-    secret: str  # 'whsec_…'
+    secret: str  # 'whsec_…'; in MLflow's form any text, or none
     project: str
     paused: bool = False
     removed: bool = False
     who: str
     at: datetime
     since: datetime  # of the first record since it was there anew
+    form: HookForm = "upturn"  # whose messages and headers it is sent
+    title: str = ""  # what MLflow calls it: names of its webhooks need not differ
+    description: str = ""
 
 
 class Delivery(Record, frozen=True, kw_only=True):

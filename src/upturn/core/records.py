@@ -11,7 +11,16 @@ from upturn.core.errors import Problem
 from upturn.core.findings import Alert, Approval, Check, Decision, Mute, Verdict
 from upturn.core.linear_policy import LinearPolicy
 from upturn.core.logged_models import LoggedModel, LoggedModelState, Trace
-from upturn.core.naming import Description, Group, Model, Proposal, Protection, Removal, Stage
+from upturn.core.naming import (
+    Description,
+    Group,
+    Model,
+    Proposal,
+    Protection,
+    Removal,
+    Stage,
+    Tagging,
+)
 from upturn.core.notices import Delivery, Hook
 from upturn.core.record import Record
 from upturn.core.schedules import Position, Schedule, Tick
@@ -428,4 +437,5 @@ KINDS: tuple[type[Record], ...] = (
     LoggedModel,
     LoggedModelState,
     Trace,
+    Tagging,
 )

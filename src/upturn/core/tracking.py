@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from upturn.core.catalog import CatalogSearch, ModelPage, VersionPage, VersionRow
 from upturn.core.records import RunStatus
 
 NO_STEP = -1  # of a value that a task logged without a step
@@ -239,6 +240,21 @@ class TrackingStore(Protocol):
 
     def forgetting(self) -> list[str]:
         """The runs whose deletion was begun, and not ended."""
+        ...
+
+    def find_models(self, search: CatalogSearch) -> ModelPage:
+        """A page of the models that are shown and fit, by name unless told otherwise.
+
+        Raises Invalid for a search that can't be, and for an `after` that is none of its pages'.
+        """
+        ...
+
+    def find_versions(self, search: CatalogSearch) -> VersionPage:
+        """A page of the versions that are shown and fit, by model and newest number first."""
+        ...
+
+    def find_latest(self, models: Sequence[str]) -> list[VersionRow]:
+        """The newest version of each stage of each of the models, by model and number."""
         ...
 
     def close(self) -> None:

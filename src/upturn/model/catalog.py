@@ -1,13 +1,13 @@
 """Catalog: models as named things, made, described, renamed, removed and restored."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import msgspec
 
 from upturn.core.errors import Conflict, Invalid
 from upturn.core.ids import version_path
-from upturn.core.naming import Description, Model, Proposal, Protection, Removal
+from upturn.core.naming import Description, Model, Proposal, Protection, Removal, Stage, Tagging
 from upturn.core.record import Record
 from upturn.core.records import Alias, Edge, Version
 from upturn.core.who import who as who_is_it
@@ -67,10 +67,12 @@ def naming(
     who = who or who_is_it()
     said: list[Record] = []
     found = workspace.meta.find(Model, name)
-    if found is None or found.renamed_to is not None:
-        project = project or workspace.settings.project
+    removed = is_removed(workspace, model_path(name))
+    if found is None or found.renamed_to is not None or removed:
+        kept = None if found is None or found.renamed_to is not None else found.project
+        project = kept or project or workspace.settings.project
         said.append(Model(name=name, project=project, who=who, created_at=now, at=now))
-    if is_removed(workspace, model_path(name)):
+    if removed:
         said.append(Removal(path=model_path(name), removed=False, who=who, at=now))
     return said
 
@@ -91,6 +93,22 @@ def describe(
     """Say what a thing is, in Markdown."""
     said = Description(path=path, text=text, who=who or who_is_it(), at=now)
     return workspace.meta.add(said)
+
+
+def tag(
+    workspace: Workspace,
+    path: str,
+    tags: Mapping[str, str | None],
+    *,
+    now: datetime,
+    who: str | None = None,
+) -> None:
+    """Set tags of a model or a version, None removes one, and note that they were set."""
+    workspace.tracking.tag(path, tags)
+    who = who or who_is_it()
+    workspace.meta.put(
+        *(Tagging(path=path, name=name, value=tags[name], who=who, at=now) for name in tags)
+    )
 
 
 def description_of(workspace: Workspace, path: str) -> str:
@@ -220,15 +238,26 @@ def rename_model(
     return new
 
 
+def came_by_renaming(workspace: Workspace, model: str, at: datetime) -> bool:
+    """Whether what is of a model since then was written again when the model got its name."""
+    return any(
+        one.renamed_to is None and one.created_at < one.at and at < one.at
+        for one in workspace.meta.select(Model, name=model)
+    )
+
+
 def _moved_versions(
     workspace: Workspace, name: str, to: str, *, who: str, now: datetime
 ) -> list[Record]:
     said: list[Record] = []
+    stages = {one.number: one for one in workspace.meta.last_each(Stage, model=name)}
     for version in workspace.meta.select(Version, model=name):
         was, now_at = version_path(name, version.number), version_path(to, version.number)
         said.append(msgspec.structs.replace(version, model=to))
         said.append(Edge(source=was, target=now_at, role="renamed"))
         said += _moved(workspace, was, now_at)
+        if version.number in stages:
+            said.append(msgspec.structs.replace(stages[version.number], model=to, seq=0))
         if is_removed(workspace, was):
             said.append(Removal(path=now_at, removed=True, who=who, at=now))
         else:  # whoever takes the old name again begins without them

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+from upturn.core.catalog import CatalogSearch
 from upturn.core.errors import Invalid, NotFound, did_you_mean
 from upturn.core.ids import version_path
 from upturn.core.naming import Model, Removal
@@ -12,6 +13,7 @@ from upturn.stores.workspace import Workspace
 CHAMPION = "champion"
 _REF = re.compile(r"(?P<model>[^:@]*)(?::(?P<number>\d+)|@(?P<alias>[^:@]+))?")
 _RENAMES = 50
+_ALL = 1_000_000_000
 
 
 def model_path(name: str) -> str:
@@ -77,6 +79,8 @@ def newest_version(workspace: Workspace, model: str) -> Version | None:
 
 def list_models(workspace: Workspace, *, removed: bool = False) -> list[str]:
     """The names of all models that there are, or of those that were removed, sorted."""
+    if not removed:
+        return [row.name for row in workspace.tracking.find_models(CatalogSearch(limit=_ALL)).rows]
     models = {one.name: one for one in workspace.meta.last_each(Model)}
     names = {version.model for version in workspace.meta.last_each(Version)} | set(models)
     gone = {
@@ -85,7 +89,7 @@ def list_models(workspace: Workspace, *, removed: bool = False) -> list[str]:
         if one.removed and one.path.startswith("model/")
     }
     moved = {name for name, one in models.items() if one.renamed_to is not None}
-    return sorted(name for name in names - moved if (name in gone) == removed)
+    return sorted((names - moved) & gone)
 
 
 def list_versions(workspace: Workspace, model: str, *, removed: bool = False) -> list[Version]:

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import msgspec
 
+from upturn.api.here import thing_of
 from upturn.api.operation import AnyOperation, Ask, Asker, Page
 from upturn.api.resources import PREFIX, all_operations, operations_of, resources
 from upturn.core.errors import Invalid, NotFound, UpturnError, did_you_mean
@@ -29,6 +30,7 @@ from upturn.stores.tables import plain
 from upturn.stores.workspace import Workspace
 
 ASKER = "upturn.asker"  # in a request's scope: who asks
+PATH = "upturn.path"  # likewise: what thing it is about, for the audit log
 BODY_BYTES = 64 * 2**20
 _ROLES = ("viewer", "editor", "deployer", "admin")
 _QUERIED = ("GET", "DELETE")
@@ -110,6 +112,8 @@ class Api:
             request = from_body(operation.asks, path, body, media)
         packed = MSGPACK in headers.get(b"accept", b"")
         ask = Ask(self._workspace, asker, utcnow())
+        if operation.method != "GET":
+            scope[PATH] = thing_of(operation, request)
         data = await self._in_thread(_do, operation, ask, request, wanted, packed)
         kind = MSGPACK if packed else _JSON
         about = {"content-type": kind.decode(), "cache-control": "no-cache"}

@@ -9,6 +9,7 @@ from upturn.core.errors import Invalid
 SCHEMA = 7  # the number of the last file in migrations/
 _WAIT_S = 10.0
 _CARRIED = 5  # the migration after which runs and metrics are put into the tables that it makes
+_REGISTRY = 6  # likewise models and versions
 
 
 def migrate(connection: sqlite3.Connection, path: object) -> None:
@@ -57,6 +58,10 @@ def _apply(connection: sqlite3.Connection, number: int) -> None:
                 from upturn.stores.tracking.carry import carry_over
 
                 carry_over(connection)
+            elif number == _REGISTRY:
+                from upturn.stores.registry_projection import carry_registry
+
+                carry_registry(connection)
             connection.execute(f"PRAGMA user_version = {number}")
         connection.execute("COMMIT")
     except BaseException:

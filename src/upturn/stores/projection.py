@@ -13,6 +13,7 @@ from upturn.core.naming import Group, Removal
 from upturn.core.record import Record
 from upturn.core.records import Run, RunState
 from upturn.core.time import micros
+from upturn.stores.registry_projection import of_registry
 from upturn.stores.tables import plain
 
 Statement = tuple[str, tuple[Any, ...]]
@@ -22,7 +23,7 @@ _ENDED = ("done", "failed", "cancelled", "skipped")
 def projected(record: Record) -> list[Statement]:
     """The statements that keep the tables in step with a record that is put."""
     project = _BY_KIND.get(type(record))
-    return [] if project is None else project(record)
+    return [*([] if project is None else project(record)), *of_registry(record)]
 
 
 def number_of(text: str) -> float | None:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from upturn.core.catalog import CatalogSearch, ModelPage, VersionPage, VersionRow
 from upturn.core.errors import Invalid
 from upturn.core.tracking import (
     Curve,
@@ -20,6 +21,7 @@ from upturn.core.tracking import (
     Where,
 )
 from upturn.stores.connections import Connections, connections_to
+from upturn.stores.tracking import catalog
 from upturn.stores.tracking.curve import chosen
 from upturn.stores.tracking.forget import begin, begun, go_on
 from upturn.stores.tracking.points import (
@@ -213,6 +215,18 @@ class SqliteTrackingStore:
     def forgetting(self) -> list[str]:
         """The runs whose deletion was begun, and not ended."""
         return self._connections.read(begun)
+
+    def find_models(self, search: CatalogSearch) -> ModelPage:
+        """A page of the models that fit; see TrackingStore.find_models."""
+        return self._connections.read(lambda connection: catalog.find_models(connection, search))
+
+    def find_versions(self, search: CatalogSearch) -> VersionPage:
+        """A page of the versions that fit; see TrackingStore.find_versions."""
+        return self._connections.read(lambda connection: catalog.find_versions(connection, search))
+
+    def find_latest(self, models: Sequence[str]) -> list[VersionRow]:
+        """The newest version of each stage, by model and number."""
+        return self._connections.read(lambda connection: catalog.find_latest(connection, models))
 
     def close(self) -> None:
         """Release files and connections."""

@@ -43,6 +43,8 @@ NATIVE = [
     "point_pack",
     "run_file",
     "receipt",
+    "model_now",
+    "version_now",
     "forgetting",
 ]
 

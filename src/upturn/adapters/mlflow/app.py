@@ -9,6 +9,7 @@ from urllib.parse import unquote
 import msgspec
 
 from upturn.adapters.mlflow import proxy
+from upturn.adapters.mlflow.about import about, about_new
 from upturn.adapters.mlflow.call import ROLES, Call, Role, Route, call_of
 from upturn.adapters.mlflow.errors import (
     FORBIDDEN,
@@ -36,6 +37,7 @@ _ROOT = {"/get-artifact": "get-artifact"}  # what MLflow has outside its API
 _OTLP = "/v1/traces"  # where clients first try to leave spans
 _NO_OTLP = "REST OTLP span logging is not supported: spans are kept as files of their traces."
 _OUTSIDE = (*_ROOT, _OTLP, "/graphql")
+_ABOUT = "upturn.path"  # where the audit log looks for what a request was about
 _BODY_MOST = 64 * 1024 * 1024
 _DROPPED_MOST = 2 * 1024 * 1024 * 1024
 _log = logging.getLogger("upturn.mlflow")
@@ -99,17 +101,23 @@ class MlflowApi:
             body = await whole_body(receive)
             if method in ("POST", "PUT"):
                 check_content_type(scope["headers"])
-        return await self._in_thread(_do, call, route, query, body, fields)
+        return await self._in_thread(_do, call, scope, route, query, body, fields)
 
 
 def _do(
-    call: Call, route: Route, query: bytes, body: bytes, fields: dict[str, str]
+    call: Call, scope: Scope, route: Route, query: bytes, body: bytes, fields: dict[str, str]
 ) -> bytes | Download:
     if query and route.method in ("GET", "DELETE") and not body:
         asked = from_query(route.asks, query, fields)
     else:
         asked = from_body(route.asks, body, fields)
+    if route.method != "GET" and (thing := about(route.path, asked)):
+        scope[_ABOUT] = thing  # be it refused or done
     answer = route.do(call, asked)
+    if route.method == "POST" and isinstance(answer, dict):
+        made: dict[str, Any] = answer
+        if thing := about_new(route.path, made):
+            scope[_ABOUT] = thing
     if isinstance(answer, Download):
         return answer
     return b"{}" if answer is None else msgspec.json.encode(answer)

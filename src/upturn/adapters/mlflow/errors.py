@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from upturn.core.errors import Conflict, Invalid, NotFound, Unavailable, UpturnError
+from upturn.core.errors import Conflict, Invalid, NotFound, Unapproved, Unavailable, UpturnError
 
 INVALID = "INVALID_PARAMETER_VALUE"
 MISSING = "RESOURCE_DOES_NOT_EXIST"
@@ -36,6 +36,7 @@ SEE = " See the API docs for more information about request parameters."
 _CODES: tuple[tuple[type[UpturnError], str], ...] = (
     (NotFound, MISSING),
     (Invalid, INVALID),
+    (Unapproved, FORBIDDEN),
     (Conflict, EXISTS),
     (Unavailable, BUSY),
 )

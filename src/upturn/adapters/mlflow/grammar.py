@@ -52,6 +52,7 @@ class Grammar:
     ordered: tuple[str, ...] = ()  # attributes that one may order by
     ops: Mapping[str, frozenset[str]] = field(default_factory=dict)  # by kind
     quoting: bool = True  # whether messages put what is wrong in quotes
+    registry: bool = False  # whether messages are those of MLflow's registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +191,13 @@ def _clause(comparison: list[Token], grammar: Grammar) -> Clause:
         return Clause(kind, key, op)
     value = _value(kind, key, comparison[2], grammar)
     numeric = kind == "attribute" and key in grammar.numeric
+    if numeric and grammar.registry and isinstance(value, float):
+        raise MlflowError(f"Invalid value for numeric attribute '{key}': {value!r}")
     ops = grammar.ops.get("number" if numeric else kind, LIST_OPS)
     if op not in ops or isinstance(value, tuple) != (op in ("IN", "NOT IN")):
+        if grammar.registry:
+            of = f"attribute {key}" if numeric else kind
+            raise MlflowError(f"Invalid comparator for {of}: {op}")
         known = ", ".join(repr(one) for one in sorted(ops))
         raise MlflowError(f"Invalid comparator '{op}' not one of '{{{known}}}'")
     return Clause(kind, key, op, value)
@@ -204,6 +210,10 @@ def _identified(text: str, grammar: Grammar, attributes: tuple[str, ...]) -> tup
     elif "." in text:
         written, _, key = text.partition(".")
         kind = grammar.kinds.get(written.strip("`"), "")
+        if not kind and grammar.registry:
+            raise MlflowError(
+                f"Invalid entity type '{written.strip('`')}'. Valid entity types are {grammar.said}"
+            )
         if not kind:
             raise MlflowError(
                 f"Invalid entity type '{written.strip('`')}'. Valid values are {list(grammar.said)}"
@@ -212,9 +222,8 @@ def _identified(text: str, grammar: Grammar, attributes: tuple[str, ...]) -> tup
     else:
         kind, key = "attribute", text
     if kind == "attribute" and key not in attributes:
-        raise MlflowError(
-            f"Invalid attribute key '{key}' specified. Valid keys are '{list(attributes)}'"
-        )
+        known = f"{{{', '.join(map(repr, attributes))}}}" if grammar.registry else list(attributes)
+        raise MlflowError(f"Invalid attribute key '{key}' specified. Valid keys are '{known}'")
     if kind == "dataset" and key not in grammar.dataset:
         raise MlflowError(
             f"Invalid dataset key '{key}' specified. Valid keys are '{list(grammar.dataset)}'"
@@ -228,6 +237,10 @@ def _value(kind: str, key: str, token: Token, grammar: Grammar) -> Any:
             raise MlflowError(f"Expected numeric value type for metric. Found {token.text}")
         return float(token.text)
     if kind == "attribute" and key in grammar.numeric:
+        if grammar.registry and token.kind == "text" and token.text[1:-1].isdecimal():
+            return int(token.text[1:-1])
+        if grammar.registry and token.kind == "list":
+            raise _no_list(grammar)
         if token.kind != "number":
             raise MlflowError(
                 f"Expected numeric value type for numeric attribute: {key}. Found {token.text}"
@@ -237,16 +250,25 @@ def _value(kind: str, key: str, token: Token, grammar: Grammar) -> Any:
         return _unquoted(token.text)
     if token.kind == "list" and kind in ("attribute", "dataset"):
         if kind == "attribute" and key not in grammar.listed:
-            raise MlflowError(
-                f"Only {sorted(grammar.listed)} attributes support comparison with a list of "
-                "quoted string values."
-            )
+            raise _no_list(grammar)
         return _list(token.text)
+    if kind == "attribute" and grammar.registry:
+        raise MlflowError(
+            "Expected a quoted string value or a list of quoted string values for attributes. Got "
+            f"value {token.text}"
+        )
     said = {"attribute": "attributes", "dataset": "dataset attributes"}.get(kind)
     if said is not None:
         raise MlflowError(f"Expected a quoted string value for {said}. Got value {token.text}")
     raise MlflowError(
         f"Expected a quoted string value for {kind} (e.g. 'my-value'). Got value {token.text}"
+    )
+
+
+def _no_list(grammar: Grammar) -> MlflowError:
+    return MlflowError(
+        f"Only {sorted(grammar.listed)} attributes support comparison with a list of quoted string "
+        "values."
     )
 
 

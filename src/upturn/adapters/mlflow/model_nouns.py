@@ -11,19 +11,19 @@ from upturn.adapters.mlflow.call import Call
 from upturn.adapters.mlflow.errors import MISSING, MlflowError, bad_value, missing_value, too_long
 from upturn.adapters.mlflow.limits import KEY_MOST, check_name
 from upturn.adapters.mlflow.reading import KeyValue
+from upturn.core.catalog import CatalogSearch, Compare, ModelRow, VersionRow
 from upturn.core.ids import version_path
-from upturn.core.naming import Description, Model, Removal, Stage
+from upturn.core.naming import Description, Model
 from upturn.core.records import Alias, Version
-from upturn.core.time import micros
-from upturn.model.catalog import find_model
+from upturn.core.time import from_micros, micros
+from upturn.model.catalog import find_model, tag
 from upturn.model.finding import current_name, is_removed, model_path
 
 VALUE_MOST = 100_000  # characters of a tag's value
 _ALIAS_MOST = 255
 _ALIAS = re.compile(r"[\w\-]*")
 _NUMBERED = re.compile(r"[vV]\d+")
-NO_STAGE = "None"
-STAGES = (NO_STAGE, "Staging", "Production", "Archived")
+STAGES = ("None", "Staging", "Production", "Archived")
 ACTIVE = ("Staging", "Production")
 OF_VERSION = "upturn.version."  # tags in which what MLflow says of a version is kept
 RUN_LINK = f"{OF_VERSION}run_link"
@@ -33,13 +33,13 @@ PROMPT = "mlflow.prompt.is_prompt"
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A model with all that is said of it and of the versions that are shown."""
+    """A model with all that is said of it, and the newest version of each stage."""
 
     model: Model
     tags: dict[str, str]
     description: str | None
     aliases: dict[str, int]
-    versions: tuple["SeenVersion", ...]
+    latest: tuple["SeenVersion", ...]
     updated_at: datetime
 
 
@@ -141,91 +141,101 @@ def get_version(call: Call, name: str, version: str) -> Version:
         if 0 < number < 2**63 and not is_removed(call.workspace, model_path(name)):
             found = call.workspace.meta.find(Version, name, number)
     if found is None or is_removed(call.workspace, version_path(name, number)):
-        raise MlflowError(f"Model Version (name={name}, version={version}) not found", MISSING)
+        raise no_version(name, version)
     return found
 
 
 def seen_model(call: Call, model: Model) -> Seen:
     """The model with all that is said of it."""
-    return seen_models(call, [model])[0]
+    search = CatalogSearch(where=(Compare("attribute", "name", "=", model.name),), limit=1)
+    rows = call.workspace.tracking.find_models(search).rows
+    if not rows:  # somebody removed it just now
+        raise MlflowError(f"Registered Model with name={model.name} not found", MISSING)
+    return seen_models(call, rows)[0]
 
 
-def seen_models(call: Call, models: Sequence[Model]) -> list[Seen]:
-    """Models with all that is said of them, read together."""
-    meta = call.workspace.meta
-    names = [model.name for model in models]
-    versions: dict[str, list[Version]] = {name: [] for name in names}
-    for version in meta.select(Version, model=names) if names else []:
-        versions[version.model].append(version)
-    held = [version for found in versions.values() for version in found]
-    paths = [version_path(version.model, version.number) for version in held]
-    said = _Said(call, [*map(model_path, names), *paths])
-    stages = {(one.model, one.number): one for one in meta.last_each(Stage, model=names)}
-    aliases: dict[str, dict[str, int]] = {name: {} for name in names}
-    for alias in meta.last_each(Alias, model=names) if names else []:
-        if alias.number:
-            aliases[alias.model][alias.name] = alias.number
+def seen_models(call: Call, rows: Sequence[ModelRow]) -> list[Seen]:
+    """Models with all that is said of them and of their latest versions, read together."""
+    names = [row.name for row in rows]
+    if not names:
+        return []
+    workspace = call.workspace
+    models = {one.name: one for one in workspace.meta.last_each(Model, name=names)}
+    latest: dict[str, list[SeenVersion]] = {name: [] for name in names}
+    for one in seen_versions(call, workspace.tracking.find_latest(names)):
+        latest[one.version.model].append(one)
+    said, aliases = _Said(call, list(map(model_path, names))), aliases_by_model(call, names)
+    found: list[Seen] = []
+    for row in rows:
+        model, path = models.get(row.name) or find_model(workspace, row.name), model_path(row.name)
+        if model is not None:
+            updated, texts = from_micros(row.updated_at), said.text(path)
+            versions = tuple(latest[row.name])
+            found.append(Seen(model, said.tags[path], texts, aliases[row.name], versions, updated))
+    return found
+
+
+def seen_versions(call: Call, rows: Sequence[VersionRow]) -> list[SeenVersion]:
+    """Versions with all that is said of them, read together."""
+    if not rows:
+        return []
+    models, numbers = {row.model for row in rows}, {row.number for row in rows}
+    selected = call.workspace.meta.select(Version, model=list(models), number=list(numbers))
+    held = {(one.model, one.number): one for one in selected}
+    said = _Said(call, [version_path(row.model, row.number) for row in rows])
     return [
-        _seen(said, model, versions[model.name], stages, aliases[model.name]) for model in models
+        SeenVersion(
+            version=held[row.model, row.number],
+            tags=said.tags[path := version_path(row.model, row.number)],
+            description=said.text(path),
+            stage=row.stage,
+            updated_at=from_micros(row.updated_at),
+        )
+        for row in rows
+        if (row.model, row.number) in held
     ]
+
+
+def seen_version(call: Call, version: Version) -> SeenVersion:
+    """A version with all that is said of it."""
+    search = CatalogSearch(
+        where=(
+            Compare("attribute", "name", "=", version.model),
+            Compare("attribute", "number", "=", version.number),
+        ),
+        limit=1,
+    )
+    found = seen_versions(call, call.workspace.tracking.find_versions(search).rows)
+    if not found:  # somebody removed it just now
+        raise no_version(version.model, str(version.number))
+    return found[0]
+
+
+def no_version(model: str, version: str) -> MlflowError:
+    """That there is no such version."""
+    return MlflowError(f"Model Version (name={model}, version={version}) not found", MISSING)
+
+
+def aliases_by_model(call: Call, names: Sequence[str]) -> dict[str, dict[str, int]]:
+    """The numbers that aliases point to, by model and alias."""
+    found: dict[str, dict[str, int]] = {name: {} for name in names}
+    for alias in call.workspace.meta.last_each(Alias, model=list(names)) if names else []:
+        if alias.number:
+            found[alias.model][alias.name] = alias.number
+    return found
 
 
 class _Said:
     """What is said of things by their paths."""
 
     def __init__(self, call: Call, paths: Sequence[str]) -> None:
-        meta = call.workspace.meta
         self.tags = call.workspace.tracking.tags(paths)
-        self.texts = {one.path: one for one in meta.select(Description, path=list(paths))}
-        self.removals = {one.path: one for one in meta.select(Removal, path=list(paths))}
+        told = call.workspace.meta.select(Description, path=list(paths))
+        self._texts = {one.path: one.text for one in told}
 
     def text(self, path: str) -> str | None:
         """The description; None when nobody gave one."""
-        found = self.texts.get(path)
-        return found.text if found is not None else None
-
-    def is_removed(self, path: str) -> bool:
-        """Whether it is not shown."""
-        found = self.removals.get(path)
-        return found is not None and found.removed
-
-    def changed_at(self, path: str, at: datetime) -> datetime:
-        """When it was described last, or something else happened to it."""
-        found = self.texts.get(path)
-        return at if found is None else max(at, found.at)
-
-
-def _seen(
-    said: _Said,
-    model: Model,
-    versions: Iterable[Version],
-    stages: Mapping[tuple[str, int], Stage],
-    aliases: dict[str, int],
-) -> Seen:
-    shown: list[SeenVersion] = []
-    path = model_path(model.name)
-    updated = said.changed_at(path, model.at)
-    for version in versions:
-        at = version_path(model.name, version.number)
-        stage = stages.get((model.name, version.number))
-        staged = stage.at if stage else version.at
-        updated = max(updated, version.at, staged)
-        removal = said.removals.get(at)
-        if removal is not None:
-            updated = max(updated, removal.at)
-        if said.is_removed(at):
-            continue
-        changed = max(said.changed_at(at, version.at), staged)
-        shown.append(
-            SeenVersion(
-                version=version,
-                tags=said.tags[at],
-                description=said.text(at),
-                stage=stage.stage if stage else NO_STAGE,
-                updated_at=changed,
-            )
-        )
-    return Seen(model, said.tags[path], said.text(path), aliases, tuple(shown), updated)
+        return self._texts.get(path)
 
 
 def model_json(seen: Seen) -> dict[str, Any]:
@@ -238,9 +248,8 @@ def model_json(seen: Seen) -> dict[str, Any]:
     }
     if seen.description is not None:
         said["description"] = seen.description
-    latest = latest_versions(seen)
-    if latest:
-        said["latest_versions"] = [version_json(one, seen.aliases) for one in latest]
+    if seen.latest:
+        said["latest_versions"] = [version_json(one, seen.aliases) for one in seen.latest]
     if seen.tags:
         said["tags"] = tags_json(seen.tags)
     if seen.aliases:
@@ -248,11 +257,6 @@ def model_json(seen: Seen) -> dict[str, Any]:
             {"alias": alias, "version": str(number)} for alias, number in seen.aliases.items()
         ]
     return said
-
-
-def latest_versions(seen: Seen) -> list[SeenVersion]:
-    """The newest version of each stage."""
-    return list({one.stage: one for one in seen.versions}.values())
 
 
 def version_json(seen: SeenVersion, aliases: Mapping[str, int]) -> dict[str, Any]:
@@ -267,13 +271,12 @@ def version_json(seen: SeenVersion, aliases: Mapping[str, int]) -> dict[str, Any
         "source": version.source or own_location(version),
         "status": "READY",
     }
-    if seen.description is not None:
-        said["description"] = seen.description
+    said["description"] = seen.description or ""
     if version.run is not None:
         said["run_id"] = version.run
-    for name, tag in (("run_link", RUN_LINK), ("model_id", MODEL_ID)):
-        if tag in seen.tags:
-            said[name] = seen.tags[tag]
+    for name, kept in (("run_link", RUN_LINK), ("model_id", MODEL_ID)):
+        if kept in seen.tags:
+            said[name] = seen.tags[kept]
     tags = {key: value for key, value in seen.tags.items() if not key.startswith(OF_VERSION)}
     if tags:
         said["tags"] = tags_json(tags)
@@ -295,9 +298,14 @@ def tags_json(tags: Mapping[str, str]) -> list[dict[str, str]]:
 
 def tags_of(given: Iterable[KeyValue]) -> dict[str, str]:
     """Tags that a request gives, checked; of one that is there twice, the last."""
-    for tag in given:
-        check_model_tag(tag.key, tag.value)
-    return {tag.key: tag.value for tag in given}
+    for one in given:
+        check_model_tag(one.key, one.value)
+    return {one.key: one.value for one in given}
+
+
+def tag_by_itself(call: Call, path: str, key: str, value: str | None) -> None:
+    """Set a tag of a model or a version, or (None) take it away, and have webhooks told."""
+    tag(call.workspace, path, {key: value}, now=call.now, who=call.asker.name)
 
 
 def millis(at: datetime) -> int:

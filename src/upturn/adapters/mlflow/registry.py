@@ -3,7 +3,7 @@
 from typing import Any
 
 from upturn.adapters.mlflow.call import Call, Route
-from upturn.adapters.mlflow.errors import EXISTS, MISSING, MlflowError
+from upturn.adapters.mlflow.errors import EXISTS, MISSING, MlflowError, wrong_type
 from upturn.adapters.mlflow.limits import check_name
 from upturn.adapters.mlflow.model_nouns import (
     PROMPT,
@@ -14,10 +14,11 @@ from upturn.adapters.mlflow.model_nouns import (
     check_model_tag,
     get_model,
     get_version,
-    latest_versions,
     model_json,
     seen_model,
+    seen_version,
     stage_of,
+    tag_by_itself,
     tags_of,
     version_json,
 )
@@ -111,8 +112,10 @@ def create(call: Call, asked: CreateModel) -> Any:
     check_model_name(asked.name)
     tags = tags_of(asked.tags)
     existing = find_model(call.workspace, asked.name)
-    if existing is not None and not is_removed(call.workspace, model_path(asked.name)):
-        _refuse_existing(call, asked.name, tags)
+    if existing is not None:
+        removed = is_removed(call.workspace, model_path(asked.name))
+        if not removed or not call.sees(existing.project):
+            _refuse_existing(call, asked.name, tags)
     who = call.asker.name
     try:
         create_model(
@@ -219,10 +222,7 @@ def search_versions(call: Call, asked: Search) -> Any:
 def _most(asked: Search, usual: int, limit: int) -> int:
     most = usual if asked.max_results is None else asked.max_results
     if most > limit:
-        raise MlflowError(
-            f"Invalid value {most} for parameter 'max_results' supplied: It must be at most "
-            f"{limit}, but got value {most}"
-        )
+        raise wrong_type("max_results", str(most))  # as MLflow says it of what its query has
     if most < 1:
         raise MlflowError(
             f"Invalid value for max_results. It must be a positive integer, but got {most}"
@@ -234,7 +234,7 @@ def latest(call: Call, asked: LatestVersions) -> Any:
     """The newest version of each stage."""
     seen = seen_model(call, get_model(call, asked.name))
     wanted = set(map(stage_of, asked.stages)) or set(STAGES)
-    found = [one for one in latest_versions(seen) if one.stage in wanted]
+    found = [one for one in seen.latest if one.stage in wanted]
     if not found:
         return {}
     return {"model_versions": [version_json(one, seen.aliases) for one in found]}
@@ -245,7 +245,7 @@ def set_tag(call: Call, asked: SetModelTag) -> None:
     check_model_name(asked.name)
     check_model_tag(asked.key, asked.value)
     model = get_model(call, asked.name)
-    call.workspace.tracking.tag(model_path(model.name), {asked.key: asked.value})
+    tag_by_itself(call, model_path(model.name), asked.key, asked.value)
 
 
 def delete_tag(call: Call, asked: SetModelTag) -> None:
@@ -253,7 +253,7 @@ def delete_tag(call: Call, asked: SetModelTag) -> None:
     check_model_name(asked.name)
     check_name(asked.key, "key")
     model = get_model(call, asked.name)
-    call.workspace.tracking.tag(model_path(model.name), {asked.key: None})
+    tag_by_itself(call, model_path(model.name), asked.key, None)
 
 
 def set_model_alias(call: Call, asked: SetAlias) -> None:
@@ -288,18 +288,17 @@ def by_alias(call: Call, asked: Aliased) -> Any:
     check_model_name(asked.name)
     check_alias(asked.alias)
     model = get_model(call, asked.name)
-    seen = seen_model(call, model)
     if asked.alias.lower() == "latest":
-        if not seen.versions:
+        seen = seen_model(call, model)
+        if not seen.latest:
             raise MlflowError(f"Latest version not found for model {model.name}.", MISSING)
-        return {"model_version": version_json(seen.versions[-1], seen.aliases)}
-    number = aliases_of(call.workspace, model.name).get(asked.alias)
+        return {"model_version": version_json(seen.latest[-1], seen.aliases)}
+    aliases = aliases_of(call.workspace, model.name)
+    number = aliases.get(asked.alias)
     if number is None:
         raise MlflowError(f"Registered model alias {asked.alias} not found.")
-    for one in seen.versions:
-        if one.version.number == number:
-            return {"model_version": version_json(one, seen.aliases)}
-    raise MlflowError(f"Model Version (name={model.name}, version={number}) not found", MISSING)
+    version = get_version(call, model.name, str(number))
+    return {"model_version": version_json(seen_version(call, version), aliases)}
 
 
 def _answer(call: Call, name: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ _MODULES = (
     "traces",
     "spans",
     "assessments",
+    "webhooks",
 )
 
 

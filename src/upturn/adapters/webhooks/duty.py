@@ -14,18 +14,28 @@ import ipaddress
 import random
 import threading
 import time
+import uuid
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import msgspec
 
 from upturn.adapters.webhooks.events import Event, event_of, kinds, wants
+from upturn.adapters.webhooks.mlflow_events import (
+    EXAMPLES,
+    MlflowEvent,
+    body_of,
+    mlflow_event_of,
+    mlflow_kinds,
+)
 from upturn.adapters.webhooks.shelf import list_hooks, pause_hook
-from upturn.adapters.webhooks.signing import headers_of
+from upturn.adapters.webhooks.signing import headers_for
 from upturn.core.errors import NotFound, UpturnError
+from upturn.core.naming import Model
 from upturn.core.notices import Delivery, DeliveryStatus, Hook
 from upturn.core.posting import Answer, Unreached, post
 from upturn.core.record import Record
+from upturn.core.records import Version
 from upturn.core.schedules import Position
 from upturn.core.time import from_micros, utcnow
 from upturn.stores.workspace import Workspace
@@ -37,6 +47,8 @@ DELAYS_S = (5.0, 30.0, 120.0, 600.0, 1800.0, 7200.0, 21600.0, 43200.0, 43200.0)
 _JITTER = 0.2
 _AT_ONCE = 1000
 _GONE = 410  # by which a receiver says that it wants no more
+# Tags and descriptions that MLflow's messages tell of are written right after these.
+_COMPLETED = (Model, Version)
 _AWAY_S = 10.0  # after so long, another server may have told them meanwhile
 
 
@@ -53,6 +65,8 @@ class HookDuty:
         self._delays_s = tuple(delays_s)
         self._timeout_s = timeout_s
         self._read: dict[str, int] = {}
+        self._settled: dict[str, int] = {}  # what was there a look ago, by table
+        self._unsettled = False
         self._stored: dict[str, int] = {}
         self._due: dict[str, dict[str, Delivery]] = {}  # by hook and event
         self._tellers: dict[str, threading.Thread] = {}
@@ -67,7 +81,7 @@ class HookDuty:
             self._begin(workspace)
             self._stamp = None
         stamp = workspace.meta.stamp()
-        if stamp != self._stamp:
+        if stamp != self._stamp or self._unsettled:
             self._note(workspace, now)
             self._stamp = stamp
         self._looked = time.monotonic()
@@ -84,7 +98,7 @@ class HookDuty:
     def _begin(self, workspace: Workspace) -> None:
         """From where the last one stopped, whoever that was."""
         meta = workspace.meta
-        for kind in kinds():
+        for kind in _kinds():
             last = meta.find(Position, READER, kind.table)
             if last is None:
                 start = meta.position(kind)
@@ -100,21 +114,41 @@ class HookDuty:
 
     def _note(self, workspace: Workspace, now: datetime) -> None:
         """Note for each hook what happened, in the order in which it was put."""
-        for kind in kinds():
+        in_mlflows = any(hook.form == "mlflow" for hook in list_hooks(workspace))
+        self._unsettled = False
+        for kind in _kinds():
+            end = self._end(workspace, kind) if in_mlflows and kind in _COMPLETED else None
             while True:
                 news = workspace.meta.read_on(kind, self._read[kind.table], limit=_AT_ONCE)
+                if end is not None:
+                    news = [one for one in news if one[0] <= end]
                 if not news:
                     break
-                events = [event_of(workspace, record) for _, record in news]
                 hooks = list_hooks(workspace)  # after the records: none misses its event
                 made = [
                     _noted(hook, event, now)
-                    for event in events
-                    if event is not None
+                    for _, record in news
+                    for event in self._events(workspace, record, hooks)
                     for hook in hooks
                     if _concerns(hook, event)
                 ]
                 self._store(workspace, kind.table, news[-1][0], made, now)
+
+    def _end(self, workspace: Workspace, kind: type[Record]) -> int:
+        """Up to where to read a kind whose records are described and tagged just after."""
+        end, there = self._settled.get(kind.table, 0), workspace.meta.position(kind)
+        self._settled[kind.table] = there
+        self._unsettled |= there > end
+        return end
+
+    @staticmethod
+    def _events(
+        workspace: Workspace, record: Record, hooks: Sequence[Hook]
+    ) -> list[Event | MlflowEvent]:
+        found: list[Event | MlflowEvent | None] = [event_of(workspace, record)]
+        if any(hook.form == "mlflow" for hook in hooks):
+            found.append(mlflow_event_of(workspace, record))
+        return [event for event in found if event is not None]
 
     def _store(
         self, workspace: Workspace, table: str, position: int, made: list[Delivery], now: datetime
@@ -203,12 +237,18 @@ def send(
 ) -> Answer:
     """Post a message to a hook, signed. Raises Unreached when nobody answers."""
     data = body.encode()
-    headers = headers_of(hook.secret, event, int(time.time()), data)
+    headers = headers_for(hook, event, int(time.time()), data)
 
     def allowed(address: str) -> bool:
         return may_be_posted_to(address, public_only=public_only)
 
     return post(hook.url, data, headers, timeout_s=timeout_s, allowed=allowed)
+
+
+def send_example(hook: Hook, type: str, now: datetime, *, public_only: bool) -> Answer:
+    """Post an example of an event to a hook in MLflow's form. Raises Unreached as `send` does."""
+    body = body_of(type, now, EXAMPLES[type])
+    return send(hook, str(uuid.uuid4()), body, public_only=public_only)
 
 
 def may_be_posted_to(address: str, *, public_only: bool) -> bool:
@@ -235,16 +275,21 @@ def may_be_posted_to(address: str, *, public_only: bool) -> bool:
     return ip.is_global or not public_only
 
 
-def _concerns(hook: Hook, event: Event) -> bool:
+def _kinds() -> tuple[type[Record], ...]:
+    return tuple(dict.fromkeys((*kinds(), *mlflow_kinds())))
+
+
+def _concerns(hook: Hook, event: Event | MlflowEvent) -> bool:
     return (
         not hook.paused
+        and (hook.form == "mlflow") == isinstance(event, MlflowEvent)
         and hook.project == event.project
         and event.at >= hook.since
         and wants(hook.events, event.type)
     )
 
 
-def _noted(hook: Hook, event: Event, now: datetime) -> Delivery:
+def _noted(hook: Hook, event: Event | MlflowEvent, now: datetime) -> Delivery:
     return Delivery(
         hook=hook.name,
         event=event.id,

@@ -15,6 +15,7 @@ from upturn.core.naming import Model, Removal
 from upturn.core.record import Record
 from upturn.core.records import Alias, Endpoint, Run, RunState, Version
 from upturn.improve.ruling import QUIET
+from upturn.model.catalog import came_by_renaming
 from upturn.stores.workspace import Workspace
 
 TYPES = (
@@ -66,11 +67,14 @@ def wants(topics: tuple[str, ...], type: str) -> bool:
 
 def event_of(workspace: Workspace, record: Record) -> Event | None:
     """What a record tells of, if it is anything."""
-    return _BY_KIND[type(record)](workspace, record)
+    read = _BY_KIND.get(type(record))
+    return None if read is None else read(workspace, record)
 
 
 def _version(workspace: Workspace, record: Any) -> Event | None:
     version: Version = record
+    if came_by_renaming(workspace, version.model, version.at):
+        return None
     run = workspace.meta.find(Run, version.run) if version.run else None
     if run is not None and run.rehearsal:
         return None
@@ -89,6 +93,8 @@ def _version(workspace: Workspace, record: Any) -> Event | None:
 
 def _alias(workspace: Workspace, record: Any) -> Event | None:
     alias: Alias = record
+    if came_by_renaming(workspace, alias.model, alias.at):
+        return None
     before = workspace.meta.find(Alias, alias.model, alias.name, alias.seq - 1)
     return _event(
         record,

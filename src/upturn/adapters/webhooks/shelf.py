@@ -52,6 +52,11 @@ def put_hook(
     last = workspace.meta.find(Hook, name)
     if last is not None and last.removed:
         last = None
+    if last is not None and last.form != "upturn":
+        raise Conflict(
+            f"The hook {name!r} is one of MLflow's.",
+            hint="Change it by MLflow's client, or take it away: upturn hooks remove",
+        )
     if last is not None and last.project != project:
         raise Conflict(f"There is a hook {name!r} already.", hint="Call this one otherwise.")
     kept = last.secret if last is not None else new_secret()

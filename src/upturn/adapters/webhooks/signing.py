@@ -7,6 +7,7 @@ import hmac
 import secrets
 
 from upturn.core.errors import Invalid
+from upturn.core.notices import Hook
 
 PREFIX = "whsec_"
 _BYTES = 32  # of a secret that is made here
@@ -30,6 +31,28 @@ def key_of(secret: str) -> bytes:
             hint="It is whsec_ and 24 to 64 bytes in base64. Without one, a new one is made.",
         )
     return key
+
+
+def headers_for(hook: Hook, id: str, at_s: int, body: bytes) -> dict[str, str]:
+    """The headers of a message to a hook, in its form."""
+    if hook.form == "mlflow":
+        return mlflow_headers_of(hook.secret, id, at_s, body)
+    return headers_of(hook.secret, id, at_s, body)
+
+
+def mlflow_headers_of(secret: str, id: str, at_s: int, body: bytes) -> dict[str, str]:
+    """The headers as MLflow has them: the key is the secret's text, and there need be none.
+
+    >>> headers = mlflow_headers_of("geheim", "3f9", 1614265330, b"{}")
+    >>> headers["X-MLflow-Signature"]
+    'v1,bCsmx1aKETTpag5BY7csQAcvYXFwu205mJCgaRTikGU='
+    """
+    said = {"X-MLflow-Delivery-Id": id, "X-MLflow-Timestamp": str(at_s)}
+    if secret:
+        signed = b".".join((id.encode(), str(at_s).encode(), body))
+        digest = hmac.new(secret.encode(), signed, hashlib.sha256).digest()
+        said["X-MLflow-Signature"] = f"v1,{base64.b64encode(digest).decode()}"
+    return said
 
 
 def headers_of(secret: str, id: str, at_s: int, body: bytes) -> dict[str, str]:

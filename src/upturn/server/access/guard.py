@@ -105,7 +105,7 @@ class Guard:
                 who=asker.name,
                 token=asker.token,
                 role=asker.role,
-                via="http",
+                via=need.via,
                 action=need.action or scope[ACTION],
                 path=scope.get(PATH) or need.path,
                 status=status,

@@ -26,6 +26,7 @@ _QUESTIONS = {
 # What clients load by an alias or a stage changes at once: that is a release.
 _RELEASES = re.compile("registered-models/alias|model-versions/transition-stage")
 _LEAVES = re.compile(r"(?:webhooks|gateway|workspaces)(?:/.*)?")  # addresses, secrets, tenants
+_NOUNS = {"webhooks": "hook", "logged-models": "logged"}  # of what its path names
 # A run that logs into itself is not noted: the run says it all, and there are millions of it.
 _LOGS = re.compile(
     r"runs/(?:log-\w+|set-tag|delete-tag|outputs)"
@@ -57,6 +58,26 @@ def takes(path: str) -> bool:
     if path in _OUTSIDE:
         return True
     return path.startswith(("/api/", "/ajax-api/")) and _PREFIX.fullmatch(path) is not None
+
+
+def said_of(method: str, path: str) -> tuple[str, str]:
+    """What the audit log calls a request, and the thing that it is about, as the address says it.
+
+    >>> said_of("DELETE", "/api/2.0/mlflow/webhooks/3f9")
+    ('DELETE webhooks', 'hook/3f9')
+    """
+    found = _PREFIX.fullmatch(path)
+    rest = found["rest"].rstrip("/") if found else path
+    if found and found["of"] == "mlflow-artifacts":
+        parts = rest.split("/")  # artifacts/EXPERIMENT/RUN/artifacts/…
+        run = parts[2] if len(parts) > 3 and parts[3] == "artifacts" else ""
+        return f"{method} artifacts", f"run/{run}" if run else ""
+    of, _, below = rest.partition("/")
+    if of in _NOUNS:
+        id, _, more = below.partition("/")
+        action = f"{method} {of}/{more}" if more else f"{method} {of}"
+        return action, f"{_NOUNS[of]}/{id}" if id else ""
+    return f"{method} {rest}", ""
 
 
 def role_of(method: str, path: str) -> tuple[Role, bool]:

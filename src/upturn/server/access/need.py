@@ -10,7 +10,7 @@ from upturn.api.here import path_named
 from upturn.api.operation import AnyOperation
 from upturn.api.resources import PREFIX as API
 from upturn.api.resources import first_segment, operations_of, segments
-from upturn.core.access import Role
+from upturn.core.access import Role, Via
 from upturn.server.access import mlflow
 
 _READS = {"GET", "HEAD", "OPTIONS"}
@@ -42,6 +42,7 @@ class Need:
     path: str = ""  # of the thing that it is about, as far as the address says
     endpoint: str | None = None  # the endpoint that it is about
     whole: bool = False  # the answer tells of all projects
+    via: Via = "http"  # by which protocol
 
 
 def known_operations(segment: str) -> Sequence[AnyOperation]:
@@ -60,7 +61,8 @@ def needs(method: str, path: str, operations: Operations) -> Need:
         return _of_operation(method, path, operations)
     if mlflow.takes(path):
         role, noted = mlflow.role_of(method, path)
-        return Need(role=role, action=f"{method} {path}" if noted else "")
+        action, thing = mlflow.said_of(method, path) if noted else ("", "")
+        return Need(role=role, action=action, path=thing, via="mlflow")
     if path in (_PREDICT, _V2) or path.startswith((f"{_PREDICT}/", f"{_V2}/")):
         return _of_serving(method, path)
     if method in _READS:
@@ -95,7 +97,10 @@ def _of_operation(method: str, path: str, operations: Operations) -> Need:
             return Need(
                 role=operation.role,
                 action="" if asked in _READS else operation.name,
-                path=path_named({name: unquote(text) for name, text in found.groupdict().items()}),
+                path=path_named(
+                    {name: unquote(text) for name, text in found.groupdict().items()},
+                    operation.path,
+                ),
             )
     if method in _READS:
         return Need(role="viewer")

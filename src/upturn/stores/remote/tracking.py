@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from upturn.core.catalog import CatalogSearch, ModelPage, VersionPage, VersionRow
 from upturn.core.errors import Invalid, Unavailable
 from upturn.core.tracking import (
     Curve,
@@ -133,6 +134,18 @@ class RemoteTrackingStore:
     def forgetting(self) -> list[str]:
         """The runs whose deletion was begun, and not ended."""
         return self._call("tracking.forgetting", Nothing(), list[str])
+
+    def find_models(self, search: CatalogSearch) -> ModelPage:
+        """A page of the models that fit; see TrackingStore.find_models."""
+        return self._call("tracking.find_models", wire.Catalog(search=search), ModelPage)
+
+    def find_versions(self, search: CatalogSearch) -> VersionPage:
+        """A page of the versions that fit; see TrackingStore.find_versions."""
+        return self._call("tracking.find_versions", wire.Catalog(search=search), VersionPage)
+
+    def find_latest(self, models: Sequence[str]) -> list[VersionRow]:
+        """The newest version of each stage, by model and number."""
+        return self._call("tracking.find_latest", wire.Names(names=list(models)), list[VersionRow])
 
     def close(self) -> None:
         """Release this thread's connection."""

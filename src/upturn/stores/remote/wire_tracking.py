@@ -4,6 +4,7 @@ from typing import Any, cast
 
 import msgspec
 
+from upturn.core.catalog import CatalogSearch
 from upturn.core.errors import Invalid
 from upturn.core.tracking import Both, Either, Not, Order, Point, StoredFile, Term, Where
 from upturn.stores.remote.wire import Asked
@@ -65,6 +66,12 @@ class Search(Asked, frozen=True, kw_only=True):
     order: list[Order] = msgspec.field(default_factory=list[Order])
     limit: int = 100
     cursor: str = ""
+
+
+class Catalog(Asked, frozen=True, kw_only=True):
+    """Which models or versions."""
+
+    search: CatalogSearch
 
 
 class PutFile(Asked, frozen=True, kw_only=True):

@@ -170,7 +170,7 @@ def _compared(text: str, number_column: str, term: Term, *, number: bool) -> Sql
     if op in _PATTERNS:
         if number or not isinstance(value, str):
             raise Invalid(f"{term.name!r} can't be compared with {op} {value!r}: it takes text.")
-        return _like(text, op, value)
+        return like(text, op, value)
     if op in _LISTS:
         if not isinstance(value, list | tuple) or not value:
             raise Invalid(f"{op} takes a list of values, not {value!r}.")
@@ -198,7 +198,8 @@ def _compared(text: str, number_column: str, term: Term, *, number: bool) -> Sql
     return Sql(f"{number_column} {op} ?", (_number(value),))
 
 
-def _like(column: str, op: str, pattern: str) -> Sql:
+def like(column: str, op: str, pattern: str) -> Sql:
+    """A comparison with a pattern: LIKE tells the case of letters, ILIKE does not (of ASCII)."""
     if len(pattern) > _LONGEST_PATTERN or "\0" in pattern:
         raise Invalid(f"A pattern has at most {_LONGEST_PATTERN} characters, and no NUL.")
     sense = "NOT " if op.startswith("NOT ") else ""

@@ -210,8 +210,8 @@ def test_changes_are_noted_with_who_made_them_and_so_is_who_was_refused(served: 
     assert served.ask("POST", TOKENS, json={"name": "nobody"}).status_code == 401
     noted = served.workspace.meta.select(Audit)
     assert [(one.who[:5], one.action, one.status, one.path) for one in noted] == [
-        ("admin", "tokens.create", 201, ""),
-        ("admin", "tokens.create", 409, ""),
+        ("admin", "tokens.create", 201, "token/ci"),
+        ("admin", "tokens.create", 409, "token/ci"),
         ("viewe", "tokens.create", 403, ""),
         ("admin", "tokens.revoke", 200, "token/ci"),
     ]

@@ -38,7 +38,7 @@ def test_what_python_changes_is_noted_and_what_it_reads_is_not(workspace: Worksp
     client.call(REVOKE_TOKEN, RevokeToken(token="ci"))
     noted = workspace.meta.select(Audit)
     assert [(one.action, one.path, one.status, one.detail) for one in noted] == [
-        ("tokens.create", "", 201, ""),
+        ("tokens.create", "token/ci", 201, ""),
         ("tokens.revoke", "token/none", 404, "not_found"),
         ("tokens.revoke", "token/ci", 200, ""),
     ]

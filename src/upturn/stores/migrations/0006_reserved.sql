@@ -1,1 +1,0 @@
--- The number of the registry's tables: this file goes when they come.
