@@ -8,9 +8,10 @@ from upturn.api.operation import Ask, Asker
 from upturn.api.store_blobs import may_read, refuse_strange
 from upturn.api.visible import project_of
 from upturn.core.access import Role, reaches
+from upturn.core.errors import Conflict
 from upturn.core.naming import Group, Model
 from upturn.core.record import Record
-from upturn.core.records import Artifact, Edge, Endpoint, Memo, Run, TaskState
+from upturn.core.records import Artifact, Edge, Endpoint, Memo, Run, TaskState, Version
 from upturn.deploy.serve.problems import Forbidden
 
 
@@ -41,12 +42,17 @@ class Projects:
         self._own = ask.workspace.settings.project
         self._runs: dict[str, str | None] = {}
         self._models: dict[str, str] = {}
+        self._endpoints: dict[str, str] = {}  # that are just being put, with their models
 
     def hear(self, records: Iterable[Record]) -> None:
-        """Runs that are just being put."""
+        """Runs, models and endpoints that are just being put."""
         for record in records:
             if isinstance(record, Run) and self._meta.find(Run, record.id) is None:
                 self._runs[record.id] = record.project
+            elif isinstance(record, Model) and not self._knows(record.name):
+                self._models[record.name] = record.project
+            elif isinstance(record, Endpoint) and self._meta.find(Endpoint, record.name) is None:
+                self._endpoints[record.name] = record.model_name
 
     def of(self, record: Record) -> str | None:
         """The project of a record; None when it can't be told."""
@@ -56,7 +62,7 @@ class Projects:
         if table in _BY_RUN:
             return self.of_run(getattr(record, "run"))  # noqa: B009
         if isinstance(record, Model):
-            return self.of_model(record.name) if self._knows(record.name) else record.project
+            return self.of_model(record.name)
         if isinstance(record, Endpoint):
             return self.of_model(record.model_name)
         if isinstance(record, Group):
@@ -70,7 +76,18 @@ class Projects:
     def of_path(self, path: str) -> str | None:
         """The project of what a path names; None for what is in none, as bytes are."""
         kind, _, rest = path.partition("/")
-        return self.of_run(rest.partition("/")[0]) if kind == "run" else project_of(self._ask, path)
+        name = rest.partition("/")[0]
+        match kind:
+            case "run":
+                return self.of_run(name)
+            case "model":
+                return self.of_model(rest)
+            case "version":
+                return self.of_model(rest.rpartition(":")[0])
+            case "endpoint" | "route" if name in self._endpoints:
+                return self.of_model(self._endpoints[name])
+            case _:
+                return project_of(self._ask, path)
 
     def may_see(self, record: Record) -> bool:
         """Whether the record is whoever asks' to see."""
@@ -86,6 +103,8 @@ class Projects:
         table = type(record).table
         if table not in TOLD:
             refuse_narrow(self._ask.asker, f"{table} records")
+        if isinstance(record, Group) and record.seq == 1 and not self.may_see(record):
+            raise Conflict(f"There is a group {record.id} already.")  # of which they may not know
         if not isinstance(record, Artifact) and not self.may_see(record):
             raise Forbidden(
                 f"{self._ask.asker.name} may not put this {table}: it is of another project.",
@@ -123,8 +142,10 @@ class Projects:
             self._models[name] = self._own if found is None else found.project
         return self._models[name]
 
-    def _knows(self, name: str) -> bool:
-        return self._meta.find(Model, name) is not None
+    def _knows(self, model: str) -> bool:
+        """Whether there is such a model: versions of one that was never named are some."""
+        meta = self._meta
+        return meta.find(Model, model) is not None or meta.find(Version, model) is not None
 
 
 def may_see(ask: Ask, project: str | None) -> bool:
@@ -148,6 +169,6 @@ def _led_to(record: Record) -> list[str]:
 _SHARED = frozenset({"artifact", "code", "file", "environ"})  # named by what is in them
 _BY_PATH = ("description", "removal", "pin")
 _BY_RUN = ("run_state", "task", "task_state", "metric", "exhibit")
-_BY_MODEL = ("version", "alias", "route")
+_BY_MODEL = ("version", "alias", "route", "protection", "proposal", "stage")
 _OTHERS = ("run", "model", "endpoint", "group", "memo", "artifact", "edge")
 TOLD = frozenset({*_OTHERS, *_BY_RUN, *_BY_MODEL, *_BY_PATH})

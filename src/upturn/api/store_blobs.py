@@ -11,7 +11,7 @@ from upturn.api.visible import project_of, project_of_model
 from upturn.core.errors import UpturnError
 from upturn.core.ids import artifact_path
 from upturn.core.record import Record
-from upturn.core.records import Edge, Version
+from upturn.core.records import Artifact, Edge, Version
 from upturn.deploy.serve.problems import Forbidden
 
 _BYTES = ("artifact", "code")  # kinds of paths that name a blob by its digest
@@ -62,6 +62,8 @@ def _referred(record: Record) -> Iterator[str]:
     """The digests by which a record gives bytes away. Of a task they only say what it was given."""
     if isinstance(record, Edge):
         yield from filter(None, map(digest_in, (record.source, record.target)))
+    elif isinstance(record, Artifact):
+        yield record.digest
     elif type(record).table != "task":
         yield from filter(None, (getattr(record, name) for name in record.digests))
     output = getattr(record, "output", None)
