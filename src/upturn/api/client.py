@@ -1,5 +1,6 @@
 """Client: operations on this store, or over HTTP on the server that UPTURN_SERVER names."""
 
+import contextlib
 import http.client
 import os
 import select
@@ -113,10 +114,21 @@ class LocalClient(_Closing):
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """An answer that goes on, and the connection that it comes over: close that one."""
+    """An answer that goes on, what it comes over, and its end for other threads."""
 
     connection: http.client.HTTPConnection
     answer: http.client.HTTPResponse
+    sock: socket.socket
+
+    def hang_up(self) -> None:
+        """Let whoever reads from it come to the end."""
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Let go of it."""
+        self.answer.close()
+        self.connection.close()
 
 
 class HttpClient(_Closing):
@@ -191,7 +203,8 @@ class HttpClient(_Closing):
         connection = self._connect(timeout_s)
         try:
             connection.request("GET", self._base + path, None, {**self._headers, **headers})
-            return Stream(connection, connection.getresponse())
+            sock = connection.sock  # the connection forgets it when it is to be closed
+            return Stream(connection, connection.getresponse(), sock)
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             raise self._away(error) from None
