@@ -102,7 +102,7 @@ def test_what_is_not_there(store: BlobStore) -> None:
 def test_a_flipped_bit_is_found_before_the_last_part(disk: DiskBlobStore, at: int) -> None:
     data = bytearray(os.urandom(200_000))
     digest = disk.put([data])
-    path = Path(disk._path(digest))
+    path = Path(disk._path(digest))  # pyright: ignore[reportPrivateUsage]
     path.chmod(0o644)
     data[at] ^= 1
     path.write_bytes(data)
@@ -116,7 +116,7 @@ def test_a_flipped_bit_is_found_before_the_last_part(disk: DiskBlobStore, at: in
 
 def test_an_emptied_blob_is_found(disk: DiskBlobStore) -> None:
     digest = disk.put([b"something"])
-    path = Path(disk._path(digest))
+    path = Path(disk._path(digest))  # pyright: ignore[reportPrivateUsage]
     path.chmod(0o644)
     path.write_bytes(b"")
     with pytest.raises(Corrupt):
@@ -138,7 +138,7 @@ def test_a_writer_that_is_killed_leaves_no_blob(disk: DiskBlobStore) -> None:
             writer.write(b"x" * 1_000_000)
             print("wrote", flush=True)
     """
-    kill_after(start(code, disk._root), 3)
+    kill_after(start(code, disk._root), 3)  # pyright: ignore[reportPrivateUsage]
     assert list(disk.entries()) == []
 
 
@@ -157,7 +157,7 @@ def test_a_large_blob_takes_no_more_memory_than_its_parts(disk: DiskBlobStore) -
             pass
         print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
     """
-    assert int(run(code, disk._root)) < 16
+    assert int(run(code, disk._root)) < 16  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="no limit on files")
@@ -177,6 +177,6 @@ def test_a_full_disk_is_unavailable_and_leaves_nothing(disk: DiskBlobStore) -> N
             writer.abandon()
             print(error.hint)
     """
-    assert "Make room" in run(code, disk._root)
+    assert "Make room" in run(code, disk._root)  # pyright: ignore[reportPrivateUsage]
     assert list(disk.entries()) == []
     assert Unavailable.http_status == 503
