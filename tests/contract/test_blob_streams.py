@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from contract.processes import kill_after, run, start
+from contract.remote import remote_blobs
 from upturn.core.blobstore import BlobReader, BlobStore
 from upturn.core.errors import Corrupt, NotFound, Unavailable
 from upturn.stores.disk import DiskBlobStore
@@ -17,10 +18,20 @@ from upturn.stores.disk import DiskBlobStore
 MB = 1024 * 1024
 
 
-@pytest.fixture(params=["disk"])
+@pytest.fixture(params=["disk", "remote"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> BlobStore:
     """Return an empty store."""
-    return {"disk": DiskBlobStore}[request.param](tmp_path / "blobs")
+    if request.param == "disk":
+        return DiskBlobStore(tmp_path / "blobs")
+    server = request.getfixturevalue("store_server")
+    server.empty()
+    return remote_blobs(server)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> DiskBlobStore:
+    """Return an empty store of files, into which a test looks."""
+    return DiskBlobStore(tmp_path / "blobs")
 
 
 def all_of(reader: BlobReader, size: int) -> bytes:
@@ -73,12 +84,12 @@ def test_what_is_abandoned_leaves_nothing(store: BlobStore, tmp_path: Path) -> N
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_writing_what_is_there_already_keeps_one(store: BlobStore, tmp_path: Path) -> None:
+def test_writing_what_is_there_already_keeps_one(store: BlobStore) -> None:
     digest = store.put([b"x" * MB])
     writer = store.writing()
     writer.write(b"x" * MB)
     assert writer.finish() == digest
-    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 1
+    assert len(list(store.entries())) == 1
 
 
 def test_what_is_not_there(store: BlobStore) -> None:
@@ -88,14 +99,14 @@ def test_what_is_not_there(store: BlobStore) -> None:
 
 
 @pytest.mark.parametrize("at", [0, 100_000, 199_999])
-def test_a_flipped_bit_is_found_before_the_last_part(store: BlobStore, at: int) -> None:
+def test_a_flipped_bit_is_found_before_the_last_part(disk: DiskBlobStore, at: int) -> None:
     data = bytearray(os.urandom(200_000))
-    digest = store.put([data])
-    path = Path(store._path(digest))  # type: ignore[attr-defined]
+    digest = disk.put([data])
+    path = Path(disk._path(digest))  # pyright: ignore[reportPrivateUsage]
     path.chmod(0o644)
     data[at] ^= 1
     path.write_bytes(data)
-    reader = store.reading(digest)
+    reader = disk.reading(digest)
     got = reader.read(100_000)
     assert len(got) == 100_000
     with pytest.raises(Corrupt, match=digest):
@@ -103,13 +114,13 @@ def test_a_flipped_bit_is_found_before_the_last_part(store: BlobStore, at: int) 
     reader.close()
 
 
-def test_an_emptied_blob_is_found(store: BlobStore) -> None:
-    digest = store.put([b"something"])
-    path = Path(store._path(digest))  # type: ignore[attr-defined]
+def test_an_emptied_blob_is_found(disk: DiskBlobStore) -> None:
+    digest = disk.put([b"something"])
+    path = Path(disk._path(digest))  # pyright: ignore[reportPrivateUsage]
     path.chmod(0o644)
     path.write_bytes(b"")
     with pytest.raises(Corrupt):
-        store.reading(digest)
+        disk.reading(digest)
 
 
 def test_a_reader_keeps_what_is_deleted_meanwhile(store: BlobStore) -> None:
@@ -119,7 +130,7 @@ def test_a_reader_keeps_what_is_deleted_meanwhile(store: BlobStore) -> None:
     assert all_of(reader, 100) == b"x" * 1000
 
 
-def test_a_writer_that_is_killed_leaves_no_blob(store: BlobStore) -> None:
+def test_a_writer_that_is_killed_leaves_no_blob(disk: DiskBlobStore) -> None:
     code = """
         from upturn.stores.disk import DiskBlobStore
         writer = DiskBlobStore(sys.argv[1]).writing()
@@ -127,11 +138,11 @@ def test_a_writer_that_is_killed_leaves_no_blob(store: BlobStore) -> None:
             writer.write(b"x" * 1_000_000)
             print("wrote", flush=True)
     """
-    kill_after(start(code, store._root), 3)  # type: ignore[attr-defined]
-    assert list(store.entries()) == []
+    kill_after(start(code, disk._root), 3)  # pyright: ignore[reportPrivateUsage]
+    assert list(disk.entries()) == []
 
 
-def test_a_large_blob_takes_no_more_memory_than_its_parts(store: BlobStore) -> None:
+def test_a_large_blob_takes_no_more_memory_than_its_parts(disk: DiskBlobStore) -> None:
     code = """
         import resource
         from upturn.stores.disk import DiskBlobStore
@@ -146,11 +157,11 @@ def test_a_large_blob_takes_no_more_memory_than_its_parts(store: BlobStore) -> N
             pass
         print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
     """
-    assert int(run(code, store._root)) < 16  # type: ignore[attr-defined]
+    assert int(run(code, disk._root)) < 16  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="no limit on files")
-def test_a_full_disk_is_unavailable_and_leaves_nothing(store: BlobStore) -> None:
+def test_a_full_disk_is_unavailable_and_leaves_nothing(disk: DiskBlobStore) -> None:
     code = """
         import resource, signal
         from upturn.core.errors import Unavailable
@@ -166,6 +177,6 @@ def test_a_full_disk_is_unavailable_and_leaves_nothing(store: BlobStore) -> None
             writer.abandon()
             print(error.hint)
     """
-    assert "Make room" in run(code, store._root)  # type: ignore[attr-defined]
-    assert list(store.entries()) == []
+    assert "Make room" in run(code, disk._root)  # pyright: ignore[reportPrivateUsage]
+    assert list(disk.entries()) == []
     assert Unavailable.http_status == 503

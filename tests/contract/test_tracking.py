@@ -289,6 +289,8 @@ def test_files_are_found_below_a_path_and_nowhere_else(store: TrackingStore) -> 
     assert paths == ["model/MLmodel", "model/data/w"]
     assert [one.digest for one in store.files("r", under="a.txt")] == ["new"]
     assert len(store.files("r")) == 5
+    assert store.runs_with("new") == ["r"]
+    assert store.runs_with("none") == []
     assert store.remove_files("r", under="model") == 2
     assert store.remove_files("r", under="model") == 0
     assert [one.path for one in store.files("other")] == ["model/x"]

@@ -1,5 +1,6 @@
 """Client: operations on this store, or over HTTP on the server that UPTURN_SERVER names."""
 
+import contextlib
 import http.client
 import os
 import select
@@ -7,6 +8,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
@@ -110,6 +112,25 @@ class LocalClient(_Closing):
             self.workspace.close()
 
 
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """An answer that goes on, what it comes over, and its end for other threads."""
+
+    connection: http.client.HTTPConnection
+    answer: http.client.HTTPResponse
+    sock: socket.socket
+
+    def hang_up(self) -> None:
+        """Let whoever reads from it come to the end."""
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Let go of it."""
+        self.answer.close()
+        self.connection.close()
+
+
 class HttpClient(_Closing):
     """Asks a server. Each thread keeps a connection of its own."""
 
@@ -174,11 +195,19 @@ class HttpClient(_Closing):
                 self._drop()
                 if attempt == 1 and not fresh and method in _SAFE:
                     continue
-                raise Unavailable(
-                    f"The server at {self.url} can't be reached: {_reason(error)}.",
-                    hint="Does it run? UPTURN_SERVER says where it is asked.",
-                ) from None
+                raise self._away(error) from None
         raise AssertionError
+
+    def stream(self, path: str, headers: Mapping[str, str], *, timeout_s: float) -> Stream:
+        """An answer that comes as it is made, over a connection of its own."""
+        connection = self._connect(timeout_s)
+        try:
+            connection.request("GET", self._base + path, None, {**self._headers, **headers})
+            sock = connection.sock  # the connection forgets it when it is to be closed
+            return Stream(connection, connection.getresponse(), sock)
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise self._away(error) from None
 
     def close(self) -> None:
         """See Client."""
@@ -191,18 +220,24 @@ class HttpClient(_Closing):
         if connection is not None and connection.sock is not None and not _ended(connection.sock):
             return connection, False
         self._drop()
-        if self._secure:
-            connection = http.client.HTTPSConnection(
-                self._host,
-                self._port,
-                timeout=self._timeout_s,
-                context=ssl.create_default_context(),
-            )
-        else:
-            connection = http.client.HTTPConnection(self._host, self._port, timeout=self._timeout_s)
+        connection = self._connect(self._timeout_s)
         self._local.connection = connection
         self._open.add(connection)
         return connection, True
+
+    def _connect(self, timeout_s: float) -> http.client.HTTPConnection:
+        if not self._secure:
+            return http.client.HTTPConnection(self._host, self._port, timeout=timeout_s)
+        context = ssl.create_default_context()
+        return http.client.HTTPSConnection(
+            self._host, self._port, timeout=timeout_s, context=context
+        )
+
+    def _away(self, error: Exception) -> Unavailable:
+        return Unavailable(
+            f"The server at {self.url} can't be reached: {_reason(error)}.",
+            hint="Does it run? UPTURN_SERVER says where it is asked.",
+        )
 
     def _drop(self) -> None:
         connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)

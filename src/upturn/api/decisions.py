@@ -7,6 +7,7 @@ import msgspec
 from upturn.api.operation import AnyOperation, Ask, Operation, Page, Request
 from upturn.api.paging import LIMIT, Limit, cut, page_by, read_cursor
 from upturn.api.visible import hidden, may_see
+from upturn.core.errors import NotFound
 from upturn.core.records import Decision
 
 
@@ -77,7 +78,12 @@ def list_decisions(ask: Ask, request: ListDecisions) -> Page[Decision]:
 def get_decision(ask: Ask, request: GetDecision) -> Decision:
     """One decision, with its evidence and the state that it left behind."""
     _check(ask, request.loop)
-    return ask.workspace.meta.get(Decision, request.loop, request.seq)
+    found = None
+    if 0 < request.seq < 2**63:
+        found = ask.workspace.meta.find(Decision, request.loop, request.seq)
+    if found is None:
+        raise NotFound(f"Loop {request.loop!r} has made no decision {request.seq}.")
+    return found
 
 
 def _check(ask: Ask, loop: str) -> None:

@@ -7,6 +7,7 @@ import msgspec
 from upturn.api.operation import AnyOperation, Ask, Operation, Page, Request
 from upturn.api.paging import LIMIT, Limit, cut, page_by, read_cursor
 from upturn.api.visible import project_of_endpoint, seen_endpoint
+from upturn.core.errors import NotFound
 from upturn.core.records import Arm, Endpoint, Route
 
 
@@ -105,7 +106,12 @@ def list_routes(ask: Ask, request: ListRoutes) -> Page[RouteRow]:
 def get_route(ask: Ask, request: GetRoute) -> RouteRow:
     """One revision."""
     endpoint = seen_endpoint(ask, request.endpoint)
-    return _route(ask.workspace.meta.get(Route, endpoint.name, request.revision))
+    found = None
+    if 0 < request.revision < 2**63:
+        found = ask.workspace.meta.find(Route, endpoint.name, request.revision)
+    if found is None:
+        raise NotFound(f"Endpoint {endpoint.name!r} has no route {request.revision}.")
+    return _route(found)
 
 
 def rollback(ask: Ask, request: Rollback) -> RouteRow:

@@ -19,6 +19,7 @@ from upturn.adapters.webhooks.shelf import (
     shown_url,
 )
 from upturn.api.operation import Ask, Operation, Page, Request
+from upturn.api.paging import Limit, cut, read_cursor
 from upturn.api.visible import hidden
 from upturn.core.errors import NotFound, Unavailable
 from upturn.core.ids import new_id
@@ -83,10 +84,11 @@ class PutHook(Request, frozen=True, kw_only=True):
 
 
 class PastDeliveries(Request, frozen=True, kw_only=True):
-    """The last `limit` of what it was sent, newest first."""
+    """What it was sent, the last first."""
 
     name: str
-    limit: int = 50
+    cursor: str = ""
+    limit: Limit = 50
 
 
 def _list(ask: Ask, request: ListHooks) -> Page[HookSeen]:
@@ -175,12 +177,12 @@ class NotTaken(Unavailable):
 def _deliveries(ask: Ask, request: PastDeliveries) -> Page[DeliverySeen]:
     """What it was sent, newest first: of each event how it stands."""
     _visible(ask, request.name)
-    limit = min(max(request.limit, 1), 1000)
-    found = deliveries_of(ask.workspace, request.name, limit=limit)
+    after = read_cursor(request.cursor, tuple[str])[0] if request.cursor else ""
+    found = deliveries_of(ask.workspace, request.name, limit=request.limit + 1, after=after)
+    page = cut(found, request.limit, lambda one: (one.event,))
     names = DeliverySeen.__struct_fields__
-    return Page(
-        tuple(DeliverySeen(**{name: getattr(one, name) for name in names}) for one in found)
-    )
+    seen = (DeliverySeen(**{name: getattr(one, name) for name in names}) for one in page.items)
+    return Page(tuple(seen), page.cursor)
 
 
 def _set_paused(ask: Ask, name: str, *, paused: bool) -> HookSeen:

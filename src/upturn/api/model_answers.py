@@ -6,7 +6,8 @@ from typing import Any, Literal
 import msgspec
 
 from upturn.api.operation import Ask
-from upturn.core.errors import Invalid
+from upturn.api.visible import project_of_model
+from upturn.core.errors import Invalid, NotFound, did_you_mean
 from upturn.core.ids import version_path
 from upturn.core.naming import Model
 from upturn.core.records import Version
@@ -16,6 +17,7 @@ from upturn.model.finding import (
     current_name,
     get_version,
     is_removed,
+    list_models,
     list_versions,
     model_path,
     no_model,
@@ -62,11 +64,19 @@ def seen_model(ask: Ask, name: str, *, removed: bool = False) -> Model:
 
     Raises NotFound when not, when there is none, and unless it may be `removed`, when it was.
     """
-    name = current_name(ask.workspace, name)
-    found = find_model(ask.workspace, name)
-    if found is None or not ask.asker.may_see(found.project):
-        raise no_model(ask.workspace, name)
-    return found if removed else get_model(ask.workspace, name)
+    current = current_name(ask.workspace, name)
+    found = find_model(ask.workspace, current)
+    if found is not None and ask.asker.may_see(found.project):
+        return found if removed else get_model(ask.workspace, current)
+    if ask.asker.projects is None:
+        raise no_model(ask.workspace, current)
+    # Whether there is one that is not theirs shows in nothing, not in a hint either.
+    theirs = [
+        model
+        for model in list_models(ask.workspace)
+        if ask.asker.may_see(project_of_model(ask, model))
+    ]
+    raise NotFound(f"No model {name!r}.", hint=did_you_mean(name, theirs), model=name)
 
 
 def seen_version(ask: Ask, model: str, number: int) -> Version:

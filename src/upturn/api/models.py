@@ -234,11 +234,17 @@ def _card(ask: Ask, request: OneVersion) -> Card:
     return _card_of(ask, version)
 
 
+def _card_page(card: Card) -> str:
+    from upturn.improve.page.card import card_page
+
+    return card_page(card)
+
+
 def _compare(ask: Ask, request: Compare) -> Difference:
     """What changed from the version to the other one: data, code, parameters, metrics."""
     before = seen_version(ask, request.model, request.version)
+    seen_model(ask, request.to.partition("@")[0].partition(":")[0])
     after = get_version(ask.workspace, request.to)
-    seen_model(ask, after.model)
     return _differences(ask, before, after)
 
 
@@ -323,7 +329,9 @@ RESTORE_VERSION = Operation(
     _restore_version,
     "editor",
 )
-CARD = Operation("versions.card", "GET", f"{_VERSION}/card", OneVersion, Card, _card)
+CARD = Operation(
+    "versions.card", "GET", f"{_VERSION}/card", OneVersion, Card, _card, page=_card_page
+)
 DIFF = Operation("versions.diff", "GET", f"{_VERSION}/diff", Compare, Difference, _compare)
 
 OPERATIONS: tuple[AnyOperation, ...] = (

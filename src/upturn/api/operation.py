@@ -67,6 +67,7 @@ class Operation(Generic[Q, A]):
     role: Role = "viewer"
     status: int = 200
     tags: tuple[str, ...] = field(default=())
+    page: Callable[[A], str] | None = None  # the answer as HTML, for whom accepts that
 
     def __call__(self, ask: Ask, request: Q) -> A:
         """Do it here."""

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from upturn.api.operation import Ask, Operation, Page, Request
+from upturn.api.paging import Limit, cut, read_cursor
 from upturn.api.visible import hidden
 from upturn.core.errors import Invalid, NotFound
 from upturn.core.records import Run, RunState
@@ -63,10 +64,11 @@ class NextTicks(Request, frozen=True, kw_only=True):
 
 
 class PastTicks(Request, frozen=True, kw_only=True):
-    """The last `limit` of what it started, newest first."""
+    """What it started, the last first."""
 
     name: str
-    limit: int = 50
+    cursor: str = ""
+    limit: Limit = 50
 
 
 class PutSchedule(Request, frozen=True, kw_only=True):
@@ -158,9 +160,10 @@ def _next(ask: Ask, request: NextTicks) -> Page[datetime]:
 def _ticks(ask: Ask, request: PastTicks) -> Page[TickSeen]:
     """What it started, newest first: why, the run, and how that stands."""
     schedule = _visible(ask, request.name)
-    limit = min(max(request.limit, 1), 1000)
-    ticks = ticks_of(ask.workspace, schedule.name, limit=limit)
-    return Page(tuple(_tick(ask, tick) for tick in ticks))
+    after = read_cursor(request.cursor, tuple[str])[0] if request.cursor else ""
+    ticks = ticks_of(ask.workspace, schedule.name, limit=request.limit + 1, after=after)
+    page = cut(ticks, request.limit, lambda tick: (tick.cause,))
+    return Page(tuple(_tick(ask, tick) for tick in page.items), page.cursor)
 
 
 def _set_paused(ask: Ask, name: str, *, paused: bool) -> ScheduleSeen:

@@ -7,11 +7,12 @@ import msgspec
 
 from upturn.api.operation import Ask
 from upturn.api.store_access import Projects, may_see, refuse_below, refuse_narrow
+from upturn.api.store_blobs import may_read, not_theirs
 from upturn.core.catalog import CatalogSearch
 from upturn.core.errors import NotFound
 from upturn.deploy.serve.problems import Forbidden
 from upturn.stores.remote import wire_tracking as wire
-from upturn.stores.remote.wire import Nothing
+from upturn.stores.remote.wire import Blob, Nothing
 
 _OF_MODELS = ("model/", "version/")
 
@@ -125,6 +126,8 @@ def rows(ask: Ask, asked: wire.Names) -> Any:
 def put_file(ask: Ask, asked: wire.PutFile) -> None:
     """Note a file of a run."""
     _check_run(ask, asked.file.run)
+    if not may_read(ask, asked.file.digest):
+        raise not_theirs(ask, "file", asked.file.digest)
     ask.workspace.tracking.put_file(asked.file)
 
 
@@ -139,6 +142,11 @@ def remove_files(ask: Ask, asked: wire.Files) -> int:
     """Forget files of a run."""
     _check_run(ask, asked.run)
     return ask.workspace.tracking.remove_files(asked.run, under=asked.under)
+
+
+def runs_with(ask: Ask, asked: Blob) -> list[str]:
+    """The runs that have a file of these bytes."""
+    return _seen(ask, ask.workspace.tracking.runs_with(asked.digest))
 
 
 def kept_files(ask: Ask, asked: wire.Names) -> Any:

@@ -6,6 +6,7 @@ from typing import Annotated
 import msgspec
 
 from upturn.api.operation import AnyOperation, Ask, Operation, Page, Request
+from upturn.api.visible import hidden
 from upturn.core.access import Role, Token
 from upturn.core.errors import Invalid, NotFound
 from upturn.core.time import duration, end_instant
@@ -90,7 +91,10 @@ def all_tokens(ask: Ask, request: ListTokens) -> Page[TokenRow]:
 
 def end_token(ask: Ask, request: RevokeToken) -> TokenRow:
     """End a token: within a second no server takes it any more, nor sessions that rest on it."""
-    token = get_token(ask.workspace.meta, request.token)
+    try:
+        token = get_token(ask.workspace.meta, request.token)
+    except NotFound as error:
+        raise (error if ask.asker.projects is None else hidden("token", request.token)) from None
     if not _may_manage(ask, token):
         raise NotFound(f"There is no token {request.token!r}.")
     return _row(revoke_token(ask.workspace.meta, token, who=ask.asker.name), ask.now)

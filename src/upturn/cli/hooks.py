@@ -89,13 +89,15 @@ def remove_command(name: str) -> None:
 @command.command("deliveries")
 @click.argument("name")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000))
-def deliveries_command(name: str, limit: int) -> None:
+@click.option("--cursor", default="", help="Go on after a page: it says with which.")
+def deliveries_command(name: str, limit: int, cursor: str) -> None:
     """Show what NAME was sent, newest first, and what its receiver answered."""
     from upturn.api.client import open_client
     from upturn.api.hooks import PAST_DELIVERIES, PastDeliveries
 
     with open_client() as client:
-        found = client.call(PAST_DELIVERIES, PastDeliveries(name=name, limit=limit)).items
+        page = client.call(PAST_DELIVERIES, PastDeliveries(name=name, limit=limit, cursor=cursor))
+    found = page.items
     if not found:
         click.echo("Nothing was sent yet.")
         return
@@ -113,6 +115,8 @@ def deliveries_command(name: str, limit: int) -> None:
             for one in found
         ],
     )
+    if page.cursor:
+        click.echo(f"There is more: upturn hooks deliveries {name} --cursor {page.cursor}")
 
 
 def _do(operation: Operation[OneHook, HookSeen], name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 
 _ALIAS = click.option("--alias", default="champion", show_default=True, help="Which alias.")
 _WHY = click.option("--why", default="", help="The reason, for those who read the history.")
+_HTML = click.option("--html", type=click.Path(dir_okay=False), help="Write it as a page.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 
 
@@ -61,7 +63,8 @@ def list_models(project: str, removed: bool, as_json: bool) -> None:
 @command.command("show")
 @click.argument("ref", metavar="NAME[:N|@ALIAS]")
 @_JSON
-def show(ref: str, as_json: bool) -> None:
+@_HTML
+def show(ref: str, as_json: bool, html: str | None) -> None:
     """Show the card of a version: data, code, parameters, metrics, signature, where it serves."""
     from upturn.api.client import open_client
     from upturn.api.models import CARD, DIFF, Compare, OneVersion
@@ -78,7 +81,17 @@ def show(ref: str, as_json: bool) -> None:
         if before is not None:
             asked = Compare(model=model, version=before, to=f"{model}:{number}")
             since = client.call(DIFF, asked)
+    if html:
+        from upturn.cli.written import write_text
+        from upturn.improve.page.card import card_page
+
+        write_text(Path(html), card_page(card, since), option="--html")
+        click.echo(f"Wrote {html}")
+        return
     click.echo(harmless(card_markdown(card, since)), nl=False)
+
+
+command.add_command(show, "card")
 
 
 @command.command("versions")

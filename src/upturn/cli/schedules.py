@@ -43,13 +43,15 @@ def next_command(name: str, count: int) -> None:
 @command.command("ticks")
 @click.argument("name")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000))
-def ticks_command(name: str, limit: int) -> None:
+@click.option("--cursor", default="", help="Go on after a page: it says with which.")
+def ticks_command(name: str, limit: int, cursor: str) -> None:
     """Show what NAME has started, newest first, and why."""
     from upturn.api.client import open_client
     from upturn.api.schedules import PAST_TICKS, PastTicks
 
     with open_client() as client:
-        ticks = client.call(PAST_TICKS, PastTicks(name=name, limit=limit)).items
+        page = client.call(PAST_TICKS, PastTicks(name=name, limit=limit, cursor=cursor))
+    ticks = page.items
     if not ticks:
         click.echo("Nothing was started yet.")
         return
@@ -66,6 +68,8 @@ def ticks_command(name: str, limit: int) -> None:
             for tick in ticks
         ],
     )
+    if page.cursor:
+        click.echo(f"There is more: upturn schedules ticks {name} --cursor {page.cursor}")
 
 
 @command.command("pause")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -44,14 +45,19 @@ def _of(workspace: Workspace) -> dict[str, Any]:
 
     from upturn.core.records import Endpoint, Route
     from upturn.deploy.running import running_servers
+    from upturn.stores.remote.failures import Refused
 
+    counts: dict[str, int] = {}
+    size_bytes: int | None = None
+    with contextlib.suppress(Refused):  # a token for some projects: how much is in all is not told
+        counts, size_bytes = workspace.meta.counts(), workspace.blobs.size_bytes()
     routes = {route.endpoint: route for route in workspace.meta.last_each(Route)}
     servers = running_servers(workspace)
     # A server's steward holds them, and lets them go with it.
     duties = workspace.meta.leases("duty/") if servers else []
     return {
-        "records": {name: number for name, number in workspace.meta.counts().items() if number},
-        "artifact_bytes": workspace.blobs.size_bytes(),
+        "records": {name: number for name, number in counts.items() if number},
+        "artifact_bytes": size_bytes,
         "log_bytes": None if workspace.is_remote else _log_bytes(workspace),
         "servers": [msgspec.to_builtins(server) for server in servers],
         "duties": [
@@ -93,8 +99,10 @@ def _print(settings: Settings, said: dict[str, Any]) -> None:
         click.echo("It is empty. Start with: upturn run FILE:FLOW")
         return
     rows = [(name.replace("_", " "), f"{number:,}") for name, number in said["records"].items()]
-    print_table(("records", ""), rows)
-    click.echo(f"artifacts  {bytes_text(said['artifact_bytes'])}")
+    if rows:
+        print_table(("records", ""), rows)
+    if said["artifact_bytes"] is not None:
+        click.echo(f"artifacts  {bytes_text(said['artifact_bytes'])}")
     if said["log_bytes"] is not None:
         click.echo(f"log        {bytes_text(said['log_bytes'])}")
     for endpoint in said["endpoints"]:

@@ -151,6 +151,7 @@ class Memo(Record, frozen=True, kw_only=True):
     task: str  # its path
     at: datetime
     reads: tuple[Read, ...] = ()  # it holds as long as they are the same
+    only: str = ""  # the one project in which it holds; '': in all
 
 
 class Artifact(Record, frozen=True, kw_only=True):

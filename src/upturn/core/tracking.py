@@ -225,6 +225,10 @@ class TrackingStore(Protocol):
         """Forget the files at or below a path; returns how many there were."""
         ...
 
+    def runs_with(self, digest: str) -> list[str]:
+        """The runs that have a file of these bytes."""
+        ...
+
     def kept_files(self, *, but: Iterable[str] = ()) -> set[str]:
         """The digests of all files but those of some runs: what `upturn gc` leaves."""
         ...

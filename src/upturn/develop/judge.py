@@ -8,8 +8,9 @@ from typing import Any, Protocol
 
 from upturn.core.errors import Problem
 from upturn.core.ids import task_path
+from upturn.core.memos import last_memo
 from upturn.core.metastore import MetaStore
-from upturn.core.records import Memo, Task, TaskState
+from upturn.core.records import Run, Task, TaskState
 from upturn.core.time import micros, utcnow
 from upturn.develop.measured import points_of, step_of
 from upturn.stores.workspace import Workspace
@@ -60,7 +61,7 @@ def ruled_before(
     if judge is None:
         return None
     if state is None or not _is_of(meta, state, task.memo):
-        state = _last_like(meta, task.memo, cache)
+        state = _last_like(meta, task.memo, workspace.settings.project, cache)
     if state is None:
         return None
     source = state.reused_from or task_path(state.run, state.step, state.index)
@@ -89,18 +90,20 @@ def finite(value: float) -> float:
     return value if math.isfinite(value) else math.nan
 
 
-def _last_like(meta: MetaStore, memo: str, cache: bool | timedelta) -> TaskState | None:
+def _last_like(
+    meta: MetaStore, memo: str, project: str, cache: bool | timedelta
+) -> TaskState | None:
     """The end of a task with this memo that was done or pruned, unless that may not be used."""
     if cache is False:
         return None
-    found = _done(meta, memo) or _pruned(meta, memo)
+    found = _done(meta, memo, project) or _pruned(meta, memo, project)
     if found is None or isinstance(cache, bool) or utcnow() - found.at <= cache:
         return found
     return None
 
 
-def _done(meta: MetaStore, memo: str) -> TaskState | None:
-    known = meta.find(Memo, memo)
+def _done(meta: MetaStore, memo: str, project: str) -> TaskState | None:
+    known = last_memo(meta, memo, project)
     if known is None:
         return None
     place = _place(known.task)
@@ -108,10 +111,14 @@ def _done(meta: MetaStore, memo: str) -> TaskState | None:
     return next((state for state in states if state.status == "done"), None)
 
 
-def _pruned(meta: MetaStore, memo: str) -> TaskState | None:
+def _pruned(meta: MetaStore, memo: str, project: str) -> TaskState | None:
+    """Of tasks of the project alone: nothing says of others who wrote them."""
     for task in meta.select(Task, memo=memo, newest_first=True, limit=_LOOKED_AT):
         state = meta.find(TaskState, task.run, task.step, task.index)
-        if state is not None and state.status == "pruned" and _is_of(meta, state, memo):
+        if state is None or state.status != "pruned" or not _is_of(meta, state, memo):
+            continue
+        run = meta.find(Run, task.run)
+        if run is not None and run.project == project:
             return state
     return None
 

@@ -78,6 +78,7 @@ class Ledger:
                     artifact=event.artifact.digest,
                 )
             )
+            self._edge(node.path, artifact_path(event.artifact.digest), "shown")
 
     def running(self, node: Node) -> None:
         """An attempt began."""

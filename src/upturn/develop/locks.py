@@ -20,6 +20,7 @@ from blake3 import blake3
 
 from upturn.core.errors import Corrupt, NotFound, Unavailable
 from upturn.core.executor import InEnv
+from upturn.core.memos import last_memo
 from upturn.core.records import Memo
 from upturn.core.time import utcnow
 from upturn.develop.env import Env, here, name_of
@@ -89,7 +90,7 @@ def _platform() -> str:
 
 
 def _known(workspace: Workspace, memo: str) -> tuple[str, Lock] | None:
-    found = workspace.meta.find(Memo, memo)
+    found = last_memo(workspace.meta, memo, workspace.settings.project)
     if found is None or not workspace.blobs.has(found.output):  # asking keeps it from a gc
         return None
     try:

@@ -8,6 +8,7 @@ still holds is taken: the constructive traces of Mokhov, Mitchell and Peyton Jon
 
 from datetime import datetime, timedelta
 
+from upturn.core.memos import last_memo, usable
 from upturn.core.records import Memo, Task, TaskState
 from upturn.core.time import utcnow
 from upturn.develop.contents import first_changed
@@ -26,7 +27,8 @@ class Memory:
     def find(self, node: Node) -> Memo | None:
         """The memo that the task may use. When there is none, `node.why` says why, if one might
         have expected it."""
-        last = self._workspace.meta.find(Memo, node.memo)
+        project = self._workspace.settings.project
+        last = last_memo(self._workspace.meta, node.memo, project)
         if last is None:
             return None
         node.why = self._objection(last, node.options.cache)
@@ -35,8 +37,8 @@ class Memory:
         if not last.reads:
             return None
         older = self._workspace.meta.select(Memo, memo=node.memo, newest_first=True, limit=_TRACES)
-        for memo in older[1:]:
-            if not self._objection(memo, node.options.cache):
+        for memo in usable(older, project):
+            if memo.seq < last.seq and not self._objection(memo, node.options.cache):
                 node.why = ""
                 return memo
         return None

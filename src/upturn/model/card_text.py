@@ -37,8 +37,8 @@ def difference_markdown(difference: Difference) -> str:
     return head + "\n".join(_difference_lines(difference, 2)).rstrip() + "\n"
 
 
-def number_text(value: Any) -> str:
-    """A value in a table.
+def number_text(value: Any, *, plain: bool = False) -> str:
+    """A value in a table of Markdown, or `plain`.
 
     >>> number_text(0.123456789), number_text(None), number_text("a|b")
     ('0.123457', '', 'a\\\\|b')
@@ -46,10 +46,11 @@ def number_text(value: Any) -> str:
     if value is None:
         return ""
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return " ".join(text.replace("|", "\\|").split())
+    return " ".join((text if plain else text.replace("|", "\\|")).split())
 
 
-def _facts(card: Card) -> Iterator[str]:
+def facts_of(card: Card) -> dict[str, str]:
+    """What is to be said of it in a line each, by what it is."""
     facts = {
         "registered": f"{card.at:%Y-%m-%d %H:%M} UTC" + (f" by {card.who}" if card.who else ""),
         "project": card.project,
@@ -60,9 +61,19 @@ def _facts(card: Card) -> Iterator[str]:
         "form": card.form.why if card.form is not None else "",
         "tags": ", ".join(f"{name}={value}" for name, value in sorted(card.tags.items())),
     }
-    for name, value in facts.items():
-        if value:
-            yield f"- **{name}**: {number_text(value)}"
+    return {name: value for name, value in facts.items() if value}
+
+
+def brief_row(column: ColumnBrief) -> Sequence[Any]:
+    """A column of the training data as a row of a table."""
+    most = ", ".join(f"{value} {share:.0%}" for value, share in column.most)
+    missing = f"{column.missing:.1%}"
+    return (column.name, missing, column.mean, column.std, column.low, column.high, most)
+
+
+def _facts(card: Card) -> Iterator[str]:
+    for name, value in facts_of(card).items():
+        yield f"- **{name}**: {number_text(value)}"
     for one in card.approvals:
         why = f": {one.why}" if one.why else ""
         yield f"- **{one.status}** as {one.alias} by {one.who}, {one.at:%Y-%m-%d %H:%M}{why}"
@@ -108,13 +119,7 @@ def _takes(card: Card) -> Iterator[str]:
         said[0] += f", one of {', '.join(map(str, signature.classes))}"
     yield from _section("Signature", [*said, "", *_table(("input", "type"), rows)])
     header = ("column", "missing", "mean", "std", "low", "high", "most frequent")
-    yield from _section("Training data in brief", _table(header, map(_brief, card.profile)))
-
-
-def _brief(column: ColumnBrief) -> Sequence[Any]:
-    most = ", ".join(f"{value} {share:.0%}" for value, share in column.most)
-    missing = f"{column.missing:.1%}"
-    return (column.name, missing, column.mean, column.std, column.low, column.high, most)
+    yield from _section("Training data in brief", _table(header, map(brief_row, card.profile)))
 
 
 def _environment(card: Card) -> list[str]:
@@ -127,14 +132,7 @@ def _environment(card: Card) -> list[str]:
 
 def _difference_lines(difference: Difference, level: int) -> Iterator[str]:
     header = ("", difference.before, difference.after)
-    for title, found in (
-        ("Model", difference.model),
-        ("Data", difference.data),
-        ("Parameters", difference.params),
-        ("Metrics", difference.metrics),
-        ("Signature", difference.signature),
-        ("Environment", difference.environment),
-    ):
+    for title, found in difference.changes().items():
         yield from _section(title, _table(header, map(_row, found)), level=level)
     if difference.code:
         yield from ("", f"{'#' * level} Code", "", "```diff")

@@ -30,6 +30,17 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     signature: tuple[Change, ...] = ()
     environment: tuple[Change, ...] = ()
 
+    def changes(self) -> dict[str, tuple[Change, ...]]:
+        """What differs, but for the code, by what it is of."""
+        return {
+            "Model": self.model,
+            "Data": self.data,
+            "Parameters": self.params,
+            "Metrics": self.metrics,
+            "Signature": self.signature,
+            "Environment": self.environment,
+        }
+
     @property
     def nothing(self) -> bool:
         """Whether the two are the same in all of this."""

@@ -35,6 +35,7 @@ BODY_BYTES = 64 * 2**20
 _ROLES = ("viewer", "editor", "deployer", "admin")
 _QUERIED = ("GET", "DELETE")
 _JSON = b"application/json"
+_HTML = b"text/html"
 _log = logging.getLogger("upturn.serve")
 
 
@@ -110,12 +111,14 @@ class Api:
                     hint="Send the header: Content-Type: application/json",
                 )
             request = from_body(operation.asks, path, body, media)
-        packed = MSGPACK in headers.get(b"accept", b"")
+        accepted = headers.get(b"accept", b"")
+        packed = MSGPACK in accepted
+        shown = operation.page is not None and _HTML in accepted and not packed
         ask = Ask(self._workspace, asker, utcnow())
         if operation.method != "GET":
             scope[PATH] = thing_of(operation, request)
-        data = await self._in_thread(_do, operation, ask, request, wanted, packed)
-        kind = MSGPACK if packed else _JSON
+        data = await self._in_thread(_do, operation, ask, request, wanted, packed, shown)
+        kind = MSGPACK if packed else _HTML if shown else _JSON
         about = {"content-type": kind.decode(), "cache-control": "no-cache"}
         status = operation.status
         if operation.method == "GET":
@@ -213,9 +216,16 @@ def _wanted(operation: AnyOperation, query: dict[str, list[str]]) -> tuple[str, 
 
 
 def _do(
-    operation: AnyOperation, ask: Ask, request: Any, wanted: tuple[str, ...], packed: bool
+    operation: AnyOperation,
+    ask: Ask,
+    request: Any,
+    wanted: tuple[str, ...],
+    packed: bool,
+    shown: bool,
 ) -> bytes:
     answer = operation.do(ask, request)
+    if shown and operation.page is not None:
+        return operation.page(answer).encode()
     if wanted:
         answer = _only(answer, wanted)
     if packed:

@@ -16,6 +16,7 @@ from blake3 import blake3
 from upturn.api import store
 from upturn.api.operation import Ask, Asker
 from upturn.api.store_access import refuse_below, refuse_narrow
+from upturn.api.store_blobs import may_read, note_brought
 from upturn.core.blobstore import BlobWriter
 from upturn.core.errors import Invalid, NotFound, Unavailable, UpturnError
 from upturn.core.time import utcnow
@@ -103,8 +104,7 @@ class StoreApi:
     # Blobs
 
     async def _get_blob(self, ask: Ask, digest: str, send: Send) -> None:
-        refuse_narrow(ask.asker, "artifacts")
-        view: memoryview = await self._in_thread(self._workspace.blobs.get, digest)
+        view: memoryview = await self._in_thread(_get, ask, digest)
         headers = {"content-type": wire.BYTES, "content-length": str(view.nbytes)}
         await send(_start(200, headers))
         for begin in range(0, view.nbytes, _PART):
@@ -125,6 +125,7 @@ class StoreApi:
         else:
             data = await read_body(receive, _IN_MEMORY)
             await self._in_thread(self._store, digest, data, sync)
+        await self._in_thread(note_brought, ask, digest)
         await _send(send, b"", 204)
 
     def _store(self, digest: str, data: bytes, sync: bool) -> None:
@@ -203,6 +204,12 @@ class StoreApi:
         if not started:
             await send(_start(200, {"content-type": wire.BYTES}))
         await send({"type": "http.response.body", "body": b""})
+
+
+def _get(ask: Ask, digest: str) -> memoryview:
+    if not may_read(ask, digest):
+        raise NotFound(f"No blob {digest!r}.")  # or none that is theirs: both look the same
+    return ask.workspace.blobs.get(digest)
 
 
 def _taken(waiting: "deque[str]") -> Any:

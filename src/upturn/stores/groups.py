@@ -1,5 +1,7 @@
 """Groups: finding and making them, under a name that is unique within a project."""
 
+from collections.abc import Iterator
+
 from upturn.core.errors import Conflict, Invalid, Unavailable
 from upturn.core.metastore import MetaStore
 from upturn.core.naming import Group
@@ -21,12 +23,12 @@ def find_group(meta: MetaStore, project: str, name: str) -> Group | None:
 
 def make_group(meta: MetaStore, project: str, name: str, *, who: str = "") -> Group:
     """The group of that name in a project, made when there is none. Of several makers, one does."""
-    for _ in range(_TRIES):
+    for id in _ids(meta, name):
         found = find_group(meta, project, name)
         if found is not None:
             return found
         try:
-            return _add(meta, _next_id(meta, name), project, name, who)
+            return _add(meta, id, project, name, who)
         except Conflict:
             continue  # somebody made this one, or another with the id
     raise Unavailable(f"The group {name!r} can't be made: too many others are being made.")
@@ -34,10 +36,10 @@ def make_group(meta: MetaStore, project: str, name: str, *, who: str = "") -> Gr
 
 def new_group(meta: MetaStore, project: str, name: str, *, who: str = "") -> Group:
     """A new group. Raises Conflict when there is one of that name in the project."""
-    for _ in range(_TRIES):
+    for id in _ids(meta, name):
         _check_free(meta, project, name)
         try:
-            return _add(meta, _next_id(meta, name), project, name, who)
+            return _add(meta, id, project, name, who)
         except Conflict:
             continue
     raise Unavailable(f"The group {name!r} can't be made: too many others are being made.")
@@ -82,6 +84,16 @@ def _add(meta: MetaStore, id: str, project: str, name: str, who: str) -> Group:
     return meta.add(
         Group(id=id, seq=1, name=name, project=project, who=who, created_at=now, at=now)
     )
+
+
+def _ids(meta: MetaStore, name: str) -> Iterator[str]:
+    """Ids to try one after another: the next, and beyond those that are not ours to see."""
+    last, ahead = "", 0
+    for _ in range(_TRIES):
+        next_id = _next_id(meta, name)
+        ahead = 2 * ahead + 1 if next_id == last else 0
+        last = next_id
+        yield str(int(next_id) + ahead)
 
 
 def _next_id(meta: MetaStore, name: str) -> str:

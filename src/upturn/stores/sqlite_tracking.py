@@ -198,6 +198,11 @@ class SqliteTrackingStore:
         sql = f"DELETE FROM run_file WHERE {condition}"
         return self._connections.write(lambda connection: connection.execute(sql, values).rowcount)
 
+    def runs_with(self, digest: str) -> list[str]:
+        """The runs that have a file of these bytes."""
+        sql = "SELECT DISTINCT run FROM run_file WHERE digest = ? ORDER BY run"
+        return [row[0] for row in self._rows(sql, digest)]
+
     def kept_files(self, *, but: Iterable[str] = ()) -> set[str]:
         """The digests of all files but those of some runs; see TrackingStore.kept_files."""
         sql = "SELECT DISTINCT digest FROM run_file "

@@ -2,13 +2,24 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
-from upturn.api.hooks import GET_HOOK, LIST_HOOKS, PUT_HOOK, ListHooks, OneHook, PutHook
+from upturn.api.hooks import (
+    GET_HOOK,
+    LIST_HOOKS,
+    PAST_DELIVERIES,
+    PUT_HOOK,
+    ListHooks,
+    OneHook,
+    PastDeliveries,
+    PutHook,
+)
 from upturn.api.hooks import OPERATIONS as HOOKS
 from upturn.api.operation import Ask, Asker, ask_here
+from upturn.api.paging import cursor_of
 from upturn.api.schedules import (
     GET_SCHEDULE,
     LIST_SCHEDULES,
@@ -26,6 +37,8 @@ from upturn.api.schedules import (
 )
 from upturn.api.schedules import OPERATIONS as SCHEDULES
 from upturn.core.errors import Invalid, NotFound
+from upturn.core.notices import Delivery
+from upturn.core.schedules import Tick
 from upturn.core.settings import load_settings
 from upturn.stores.workspace import open_workspace
 
@@ -57,11 +70,43 @@ def test_a_schedule_is_put_seen_paused_and_removed(ask: Ask) -> None:
     assert changed.schedule.paused
     assert RESUME_SCHEDULE(ask, one).schedule.cron == "0 4 * * *"
     assert len(NEXT_TICKS(ask, NextTicks(name="nightly", count=10**30)).items) == 1000
-    assert PAST_TICKS(ask, PastTicks(name="nightly", limit=-5)).items == ()
+    assert PAST_TICKS(ask, PastTicks(name="nightly")).items == ()
     assert REMOVE_SCHEDULE(ask, one).schedule.removed
     assert LIST_SCHEDULES(ask, ListSchedules()).items == ()
     with pytest.raises(NotFound):
         GET_SCHEDULE(ask, one)
+
+
+def test_pages_of_ticks_and_deliveries_are_what_there_is_whatever_goes_on(ask: Ask) -> None:
+    PUT_SCHEDULE(ask, NIGHTLY)
+    PUT_HOOK(ask, PutHook(name="ci", url="http://ci.example.org/x", events=("run",)))
+    names = [f"n{number}" for number in range(7)]
+    ticks = [Tick(schedule="nightly", cause=name, at=ask.now) for name in names]
+    baseline = Tick(schedule="nightly", cause="none", attempt=0, status="done", at=ask.now)
+    sent = [
+        Delivery(hook="ci", event=name, type="run.done", path="", status="due", at=ask.now)
+        for name in names
+    ]
+    put = ask.workspace.meta.put
+    cases: list[Any] = [
+        (PAST_TICKS, PastTicks(name="nightly", limit=3), ticks, "cause"),
+        (PAST_DELIVERIES, PastDeliveries(name="ci", limit=3), sent, "event"),
+    ]
+    for listed, request, records, name in cases:
+        put(*records[:4], baseline, *records[4:]) if name == "cause" else put(*records)
+        seen: list[str] = []
+        cursors: list[str] = []
+        while not cursors or request.cursor:
+            page = listed(ask, request)
+            seen += [getattr(item, name) for item in page.items]
+            # What goes on meanwhile moves nothing.
+            put(*(msgspec.structs.replace(one, seq=0, status="failed") for one in records[::-1]))
+            cursors.append(page.cursor)
+            request = msgspec.structs.replace(request, cursor=page.cursor)
+        assert seen == names[::-1]
+        assert [bool(cursor) for cursor in cursors] == [True, True, False]
+        with pytest.raises(Invalid, match="none of this list's"):
+            listed(ask, msgspec.structs.replace(request, cursor=cursor_of("else")))
 
 
 def test_another_projects_are_as_if_they_were_not_there(ask: Ask) -> None:

@@ -10,16 +10,30 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from upturn.api import store
+from upturn.api import store, store_blobs
 from upturn.api.operation import Ask, Asker
 from upturn.core.access import Audit
-from upturn.core.errors import Invalid, NotFound, Unapproved, UpturnError
-from upturn.core.naming import Description, Model, Protection
-from upturn.core.records import KINDS, Alias, Artifact, Endpoint, Record, Run, RunState
+from upturn.core.errors import Conflict, Invalid, NotFound, Unapproved, UpturnError
+from upturn.core.memos import last_memo
+from upturn.core.naming import Description, Group, Model, Protection
+from upturn.core.records import (
+    KINDS,
+    Alias,
+    Artifact,
+    Edge,
+    Endpoint,
+    Exhibit,
+    Memo,
+    Record,
+    Run,
+    RunState,
+    TaskState,
+)
 from upturn.core.settings import load_settings
 from upturn.core.time import utcnow
-from upturn.core.tracking import Point
+from upturn.core.tracking import Point, StoredFile
 from upturn.deploy.serve.problems import BadRequest, Forbidden
+from upturn.stores.groups import make_group
 from upturn.stores.remote import wire
 from upturn.stores.remote import wire_tracking as asks
 from upturn.stores.workspace import open_workspace
@@ -159,12 +173,9 @@ def test_a_token_of_a_project_sees_and_puts_its_own_alone(ask: Ask) -> None:
     ):
         with pytest.raises(Forbidden):
             put(ours, record)
-    for kind in ("artifact", "edge", "memo", "decision"):
+    for kind in ("decision", "check", "collection"):
         with pytest.raises(Forbidden, match="limited to projects"):
             call(ours, "select", wire.Select(kind=kind))
-    for name in ("blobs.has", "blobs.delete"):
-        with pytest.raises(Forbidden):
-            call(ours, name, wire.Blob(digest="0" * 64))
     with pytest.raises(Forbidden):
         call(ours, "tracking.log", asks.Log(run="theirs", points=[Point("auc", 1.0)]))
     call(ours, "tracking.log", asks.Log(run="ours", points=[Point("auc", 1.0)]))
@@ -173,6 +184,108 @@ def test_a_token_of_a_project_sees_and_puts_its_own_alone(ask: Ask) -> None:
         "new",
         "ours",
     ]
+
+
+def task_state(run: str, output: str) -> TaskState:
+    return TaskState(run=run, step="s", index=0, status="done", attempt=1, at=NOW, output=output)
+
+
+def test_a_digest_is_no_right_to_the_bytes(ask: Ask) -> None:
+    ask.workspace.meta.put(run("ours"), run("theirs", project="q"))
+    digest = ask.workspace.blobs.put([b"theirs"])
+    path = f"artifact/{digest}"
+    ask.workspace.meta.put(Edge(source="run/theirs/s/0", target=path, role="output"))
+    ours, theirs = by(ask, "deployer", "p"), by(ask, "deployer", "q")
+    has = wire.Blob(digest=digest)
+    assert call(theirs, "blobs.has", has)
+    known = Artifact(digest=digest, codec="json", type="int", size_bytes=1)
+    table = Memo(memo="m", output=digest, task="run/ours/s/0", at=NOW)
+    exhibit = Exhibit(run="ours", step="s", index=0, title="", media="", artifact=digest, at=NOW)
+    file = StoredFile(run="ours", path="a", digest=digest, size_bytes=1, media="", at=0)
+    for record in (
+        known,
+        table,
+        exhibit,
+        task_state("ours", digest),
+        RunState(run="ours", status="done", at=NOW, result=digest),
+        Edge(source=path, target="run/ours/s/0", role="input x"),
+        Edge(source=f"code/{digest}", target="run/ours/s/0", role="code"),
+        Edge(source=path, target="file/x", role="of nobody"),
+        Edge(source="run/ours/s/0", target="run/theirs/s/0", role="input x"),
+        msgspec.structs.replace(run("more"), parent="theirs"),
+        msgspec.structs.replace(run("more"), rerun_of="run/theirs/s/0"),
+    ):
+        with pytest.raises(Forbidden):
+            put(ours, record)
+    with pytest.raises(Forbidden):
+        call(ours, "tracking.put_file", asks.PutFile(file=file))
+    assert not call(ours, "blobs.has", has)
+    call(ours, "blobs.delete", has)
+    assert ask.workspace.blobs.has(digest)
+    # Who has the bytes may have them.
+    store_blobs.note_brought(ours, digest)
+    put(ours, known, table, exhibit, task_state("ours", digest))
+    call(ours, "tracking.put_file", asks.PutFile(file=file))
+    assert call(ours, "blobs.has", has)
+
+
+def test_what_a_run_of_theirs_refers_to_is_theirs_to_read(ask: Ask) -> None:
+    workspace = ask.workspace
+    workspace.meta.put(run("ours"))
+    output, shown, file, none = (workspace.blobs.put([bytes([n])]) for n in range(4))
+    workspace.meta.put(
+        Edge(source="run/ours/s/0", target=f"artifact/{output}", role="output"),
+        Edge(source="run/ours/s/0", target=f"artifact/{shown}", role="shown"),
+    )
+    workspace.tracking.put_file(
+        StoredFile(run="ours", path="a", digest=file, size_bytes=1, media="", at=0)
+    )
+    ours = by(ask, "viewer", "p")
+    found = [call(ours, "blobs.has", wire.Blob(digest=d)) for d in (output, shown, file, none)]
+    assert found == [True, True, True, False]
+
+
+def test_what_a_token_of_a_project_remembers_holds_there_alone(ask: Ask) -> None:
+    meta = ask.workspace.meta
+    meta.put(run("ours"), run("theirs", project="q"))
+    trusted, made_up = (ask.workspace.blobs.put([data]) for data in (b"true", b"made up"))
+    meta.put(
+        Memo(memo="m", output=trusted, task="run/theirs/s/0", at=NOW),
+        Edge(source="run/theirs/s/0", target=f"artifact/{trusted}", role="output"),
+    )
+    ours, theirs = by(ask, "editor", "p"), by(ask, "editor", "q")
+    store_blobs.note_brought(ours, made_up)
+    lie = Memo(memo="m", output=made_up, task="run/ours/s/0", at=NOW, only="q")
+    put(ours, lie)
+    put(ours, msgspec.structs.replace(lie, task="env/numpy"))
+    for task in ("run/theirs/s/0", "loop/l", "run/nobody/s/0"):
+        with pytest.raises(Forbidden):
+            put(ours, msgspec.structs.replace(lie, task=task))
+    assert [memo.only for memo in meta.select(Memo)] == ["", "p", "p"]
+    for project, output in (("p", made_up), ("q", trusted), ("", trusted)):
+        found = last_memo(meta, "m", project)
+        assert found is not None
+        assert found.output == output
+    # Neither sees the other's, whichever is the last.
+    for asker, output in ((ours, made_up), (theirs, trusted)):
+        body = call(asker, "find", wire.Find(kind="memo", key=["m"]))
+        assert msgspec.json.decode(body)["output"] == output
+        bodies = call(asker, "select", wire.Select(kind="memo"))
+        assert {msgspec.json.decode(body)["output"] for body in bodies} == {output}
+
+
+def test_groups_of_others_do_not_keep_a_project_from_its_own(ask: Ask) -> None:
+    for name in "abcdef":
+        make_group(ask.workspace.meta, "q", name)
+    with pytest.raises(Conflict):
+        put(by(ask, "editor", "p"), group("3", seq=1))
+    with pytest.raises(Forbidden):
+        put(by(ask, "editor", "p"), group("3"))
+    put(by(ask, "editor", "p"), group("7", seq=1))
+
+
+def group(id: str, seq: int = 0) -> Group:
+    return Group(id=id, seq=seq, name="a", project="p", who="bo", created_at=NOW, at=NOW)
 
 
 def test_leases_take_a_role(ask: Ask) -> None:

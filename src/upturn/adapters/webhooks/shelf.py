@@ -14,6 +14,7 @@ from upturn.adapters.webhooks.signing import key_of, new_secret
 from upturn.core.errors import Conflict, Invalid, NotFound, did_you_mean
 from upturn.core.notices import Delivery, Hook
 from upturn.core.posting import check_url
+from upturn.stores.begun import begun
 from upturn.stores.workspace import Workspace
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
@@ -115,17 +116,14 @@ def remove_hook(workspace: Workspace, name: str, *, by: str, now: datetime) -> H
     return workspace.meta.get(Hook, name)
 
 
-def deliveries_of(workspace: Workspace, name: str, *, limit: int) -> list[Delivery]:
-    """What a hook was sent, newest first: of each event how it stands."""
-    take = limit * 2
-    while True:
-        found = workspace.meta.select(Delivery, hook=name, newest_first=True, limit=take)
-        seen: dict[str, Delivery] = {}
-        for delivery in found:
-            seen.setdefault(delivery.event, delivery)
-        if len(seen) >= limit or len(found) < take:
-            return list(seen.values())[:limit]
-        take *= 4
+def deliveries_of(
+    workspace: Workspace, name: str, *, limit: int, after: str = ""
+) -> list[Delivery]:
+    """What a hook was sent, the last event first: of each how it stands.
+
+    `after` an event, those from before it. Raises Invalid when there is none such.
+    """
+    return begun(workspace.meta, Delivery, "event", limit=limit, after=after, hook=name)
 
 
 def shown_url(url: str) -> str:

@@ -18,6 +18,7 @@ from upturn.develop.overlap import checked
 from upturn.develop.schedule.data import as_it_is
 from upturn.develop.schedule.timetable import timetable
 from upturn.develop.schedule.trigger import paths_of
+from upturn.stores.begun import begun
 from upturn.stores.workspace import Workspace
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
@@ -88,18 +89,20 @@ def next_ticks(schedule: Schedule, now: datetime, *, count: int) -> list[datetim
     return list(islice(timetable(schedule.cron, schedule.tz).after(now), count))
 
 
-def ticks_of(workspace: Workspace, name: str, *, limit: int) -> list[Tick]:
-    """What was started for a schedule, newest first: of each cause how it stands."""
-    seen: dict[str, Tick] = {}
-    take = limit
-    while True:
-        found = workspace.meta.select(Tick, schedule=name, newest_first=True, limit=take)
-        for tick in found:
-            seen.setdefault(tick.cause, tick)
-        started = [tick for tick in seen.values() if tick.attempt]
-        if len(started) >= limit or len(found) < take:
-            return started[:limit]
-        take *= 4
+def ticks_of(workspace: Workspace, name: str, *, limit: int, after: str = "") -> list[Tick]:
+    """What was started for a schedule, the last first: of each cause how it stands.
+
+    `after` a cause, those that were started before it. Raises Invalid when there is none such.
+    """
+    return begun(
+        workspace.meta,
+        Tick,
+        "cause",
+        limit=limit,
+        after=after,
+        counts=lambda tick: tick.attempt > 0,
+        schedule=name,
+    )
 
 
 def last_due(workspace: Workspace, schedule: Schedule) -> datetime:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from blake3 import blake3
 
 from upturn.core.errors import Corrupt, NotFound
+from upturn.core.memos import last_memo
 from upturn.core.records import Memo, Version
 from upturn.core.time import utcnow
 from upturn.stores import values
@@ -35,7 +36,7 @@ class Kept:
 
     def find(self, key: str) -> memoryview | None:
         """The bytes kept under that key, if they are still there and whole."""
-        memo = None if self._fresh else self._workspace.meta.find(Memo, key)
+        memo = None if self._fresh else last_memo(self._workspace.meta, key)
         if memo is None or not self._workspace.blobs.has(memo.output):
             return None
         try:

@@ -170,9 +170,9 @@ class _Writer:
     """A blob that is written here, and sent once it is finished; see BlobWriter."""
 
     def __init__(self, store: RemoteBlobStore, cache: Cache | None) -> None:
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._store = store
         self._cache = cache
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
         if cache is not None:
             self._writer = cache.writing()
             return
@@ -201,6 +201,10 @@ class _Writer:
     def abandon(self) -> None:
         """Forget what was written; see BlobWriter.abandon."""
         self._writer.abandon()
+        self._clean()
+
+    def __del__(self) -> None:
+        """Leave nothing behind when it was forgotten."""
         self._clean()
 
     def _clean(self) -> None:

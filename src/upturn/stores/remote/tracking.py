@@ -17,7 +17,7 @@ from upturn.core.tracking import (
 )
 from upturn.stores.remote import wire_tracking as wire
 from upturn.stores.remote.connection import Server
-from upturn.stores.remote.wire import Nothing
+from upturn.stores.remote.wire import Blob, Nothing
 
 
 class RemoteTrackingStore:
@@ -121,6 +121,10 @@ class RemoteTrackingStore:
     def remove_files(self, run: str, *, under: str) -> int:
         """Forget the files at or below a path; returns how many there were."""
         return self._call("tracking.remove_files", wire.Files(run=run, under=under), int)
+
+    def runs_with(self, digest: str) -> list[str]:
+        """The runs that have a file of these bytes."""
+        return self._call("tracking.runs_with", Blob(digest=digest), list[str])
 
     def kept_files(self, *, but: Iterable[str] = ()) -> set[str]:
         """The digests of all files but those of some runs; see TrackingStore.kept_files."""
