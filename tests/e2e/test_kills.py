@@ -63,7 +63,7 @@ def traced():
     return total(sums)
 '''
 WHOM = ("driver", "worker", "fork server")
-ROUNDS = 10
+ROUNDS = 7
 
 
 def victim(driver: int, whom: str, draw: random.Random) -> int | None:

@@ -250,14 +250,50 @@ def here(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place.project.root)
 
 
+class Servers:
+    """The one server that runs at a time, as the test at hand needs it."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._asks: bool | None = None  # for a token; None: none runs
+        self._running: Server | None = None
+
+    def begin(self, *, asks: bool) -> Server:
+        """The server that asks everybody for a token, or the one that does not."""
+        if self._running is None or self._asks is not asks:
+            self.end()
+            environ = self._place.project.environ
+            environ.pop("UPTURN_DEMAND_TOKENS", None)
+            if asks:
+                environ["UPTURN_DEMAND_TOKENS"] = "1"
+            self._asks, self._running = asks, Server(self._place.project)
+        return self._running
+
+    def end(self) -> None:
+        if self._running is not None:
+            self._running.end()
+        self._running = None
+
+
 @pytest.fixture(scope="module")
-def server(place: Place) -> Iterator[Server]:
-    with place.project.server() as running:
-        yield running
+def servers(place: Place) -> Iterator[Servers]:
+    found = Servers(place)
+    yield found
+    found.end()
 
 
-def test_without_a_server_nothing_is_set(place: Place) -> None:
-    """Comes first: the others have a server."""
+@pytest.fixture
+def server(servers: Servers) -> Server:
+    return servers.begin(asks=False)
+
+
+@pytest.fixture
+def guarded(servers: Servers) -> Server:
+    return servers.begin(asks=True)
+
+
+def test_without_a_server_nothing_is_set(place: Place, servers: Servers) -> None:
+    servers.end()
     assert "MLFLOW_RUN_ID" not in place.run("seen", x=0).result()
 
 
@@ -362,19 +398,12 @@ def test_a_model_that_a_step_logs_leads_back_to_the_task(place: Place, server: S
     assert place.workspace.meta.get(Version, "doubled", int(later.version)).task == version.task
 
 
-def test_results_do_not_depend_on_it(place: Place, server: Server) -> None:
-    assert place.run("seen", x=0).tasks[0].status == "reused"  # that ran without a server
+def test_results_do_not_depend_on_it(place: Place, servers: Servers) -> None:
+    servers.end()
+    place.run("seen", x=0)
+    servers.begin(asks=False)
+    assert place.run("seen", x=0).tasks[0].status == "reused"
     assert "MLFLOW_RUN_ID" in place.run("seen", x=1).result()
-
-
-@pytest.fixture(scope="module")
-def guarded(place: Place, server: Server) -> Iterator[Server]:
-    """Return one that asks everybody for a token, in the place of the other."""
-    place.project.environ["UPTURN_DEMAND_TOKENS"] = "1"
-    server.end()
-    with place.project.server() as running:
-        yield running
-    del place.project.environ["UPTURN_DEMAND_TOKENS"]
 
 
 def test_a_run_on_the_store_has_a_token_until_its_end(place: Place, guarded: Server) -> None:

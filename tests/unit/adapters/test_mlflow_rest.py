@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -866,7 +867,9 @@ def test_gc_leaves_the_files_of_runs_that_are_shown(api: Api, workspace: Workspa
         os.utime(workspace.settings.home / "blobs" / digest[:2] / digest[2:], (long_ago, long_ago))
     assert plan_collection(workspace).blobs == {}
     api.post("runs/delete", run_id=removed)
-    assert set(plan_collection(workspace).blobs) == {digests[removed]}
+    assert plan_collection(workspace).blobs == {}  # it can be restored for as long as others stay
+    at_once = plan_collection(workspace, older_than=timedelta())
+    assert set(at_once.blobs) == {digests[removed]}
     api.post("runs/restore", run_id=removed)
     assert plan_collection(workspace).blobs == {}
 

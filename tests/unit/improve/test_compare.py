@@ -156,6 +156,7 @@ def test_parts_that_are_not_harmed_are_seldom_said_to_be() -> None:
     assert wrong / 120 <= 0.09  # 0.05 and two standard errors
 
 
+@pytest.mark.usefixtures("frozen")
 @settings(max_examples=30)
 @given(st.lists(st.floats(1e-6, 1), min_size=1, max_size=12), st.sampled_from([0.01, 0.05, 0.2]))
 def test_harm_is_named_as_holms_procedure_rejects(ps: list[float], alpha: float) -> None:

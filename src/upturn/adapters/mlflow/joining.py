@@ -24,8 +24,15 @@ def joined(
 
     What `environ` has already stays as it is; when that is another tracking URI, there is nothing.
 
+    >>> from upturn.core.time import utcnow
+    >>> run = Run(
+    ...     id="k3f9", flow="fit", entry="fit.py:fit", params={}, project="p", started_at=utcnow()
+    ... )
     >>> joined(run, "train", 0, server="http://a:1", token="", environ={_URI: "http://b"})
     {}
+    >>> found = joined(run, "train", 0, server="http://a:1", token="", environ={})
+    >>> found["MLFLOW_TRACKING_URI"].value
+    'http://a:1/run/k3f9/train/0'
     """
     same = _same(server)
     if (chosen := environ.get(_URI, "").rstrip("/")) and chosen not in same:

@@ -14,6 +14,7 @@ from upturn.improve.statistics import multiplicity
 PS = st.lists(st.floats(0, 1), min_size=1, max_size=30)
 
 
+@pytest.mark.usefixtures("frozen")
 @pytest.mark.parametrize(
     ("name", "theirs"),
     [
