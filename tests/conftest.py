@@ -11,7 +11,12 @@ from hypothesis import HealthCheck, settings
 # ones each time. A shared machine is slow at times, which is no failure.
 settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile(
-    "ci", settings.get_profile("dev"), derandomize=True, database=None, print_blob=True
+    "ci",
+    settings.get_profile("dev"),
+    derandomize=True,
+    database=None,
+    print_blob=True,
+    max_examples=50,  # where they count, a test says how many itself
 )
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 

@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from upturn.core.errors import Invalid, NotFound, did_you_mean
+from upturn.develop.own_modules import OwnLoader, import_own
 
 
 def load_file(path: Path, *, name: str | None = None) -> ModuleType:
@@ -28,7 +29,9 @@ def load_file(path: Path, *, name: str | None = None) -> ModuleType:
         raise NotFound(f"No file {path}.", hint=did_you_mean(path.name, near), file=str(path))
     if str(path.parent) not in sys.path:
         sys.path.insert(0, str(path.parent))
-    spec = importlib.util.spec_from_file_location(name, path)
+    import_own(path.parent)
+    loader = OwnLoader(name, str(path))
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
     if spec is None or spec.loader is None:
         raise Invalid(f"{path} is not a Python file.", file=str(path))
     module = importlib.util.module_from_spec(spec)
@@ -45,6 +48,7 @@ def load_file(path: Path, *, name: str | None = None) -> ModuleType:
 
 def load_module(name: str) -> ModuleType:
     """The importable module of that name."""
+    import_own(Path.cwd())
     return importlib.import_module(name)
 
 
