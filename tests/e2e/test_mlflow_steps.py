@@ -392,7 +392,8 @@ def test_a_model_that_a_step_logs_leads_back_to_the_task(place: Place, server: S
     assert f"run/{run.id}/logs_model/0" in said.stdout, said.stderr
     from mlflow import MlflowClient
 
-    later = MlflowClient(server.url).create_model_version(
+    # The registry's address, too: by itself that is the one that this process asked last.
+    later = MlflowClient(server.url, server.url).create_model_version(
         "doubled", f"models:/{run.result()}", model_id=run.result()
     )
     assert place.workspace.meta.get(Version, "doubled", int(later.version)).task == version.task
