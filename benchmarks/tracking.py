@@ -213,7 +213,10 @@ def client_models(uri: str, rounds: int) -> dict[str, float]:
             begun = time.perf_counter()
             # Inferring requirements takes the client three seconds, whoever the server is.
             info = mlflow.sklearn.log_model(
-                model, name="model", pip_requirements=["scikit-learn"], input_example=None
+                model,
+                name="model",
+                pip_requirements=["scikit-learn"],
+                serialization_format="cloudpickle",  # the default wants a library more
             )
             logs.append(time.perf_counter() - begun)
         begun = time.perf_counter()
@@ -451,7 +454,7 @@ def report(name: str, ours: float, floor: float | None, theirs: float | None) ->
     if aim is not None:
         good = ours <= aim if side == "at most" else ours >= aim
         met = f"{side} {aim:,g}: {'met' if good else 'NOT met'}"
-    if floor:
+    if floor and ours:
         share = floor / ours if side == "at most" else ours / floor
         beside = f"floor {floor:,.4g} ({share:.0%})"
     if theirs:
