@@ -51,7 +51,7 @@ def keep() -> None:
 
 
 def _listen() -> None:
-    global _listening  # noqa: PLW0603
+    global _listening  # noqa: PLW0603  # a hook is of the process
     if not _listening:
         _listening = True
         sys.addaudithook(_hear)  # for good: there is no way to take one back

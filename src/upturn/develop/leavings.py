@@ -76,4 +76,4 @@ def _try(do: Any) -> None:
     try:
         do()
     except Exception as error:  # noqa: BLE001  # whatever a client of another tool raises
-        print(f"MLflow could not end what the step began: {error}", file=sys.stderr)  # noqa: T201
+        print(f"MLflow could not end what the step began: {error}", file=sys.stderr)  # noqa: T201 (the task's)

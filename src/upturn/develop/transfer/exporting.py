@@ -144,7 +144,7 @@ class _Export:
         try:
             done = self._write(manifest, runs, told)
         except BaseException:
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(Exception):  # what went wrong first is what is raised
                 self._out.close(whole=False)
             raise
         self._out.close(whole=True)
